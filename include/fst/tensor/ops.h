@@ -1,0 +1,199 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "fst/tensor/tensor.h"
+#include "kernels/exact_sum.h"
+
+/// The vocabulary of tensor operations: each checks shapes and calls the kernel of its device, and
+/// does nothing else. Outputs come first. Letters in shapes: T tokens of the packed batch, D hidden
+/// size, N query heads, K KV heads, H head size, F MLP size, V vocabulary; in products, y[T, N] and
+/// an inner length K.
+///
+/// Arithmetic is float32; weights may be stored as f32, bf16 or f16 and are widened exactly when
+/// they are packed. Every result is a function of the row (forward), of the sequence (attention
+/// backward) or of the order of rows (weight gradients) alone: no bit depends on the batch, on the
+/// number of threads or on the instruction set. Reduction orders: the contract at the top of
+/// kernels/README.md.
+namespace fst::ops {
+
+// ---- matrix products (kernels/matmul.h) ----------------------------------------------------------
+
+/// How a product sums over its inner dimension of length n. `chain`: one FMA chain from +0,
+/// ascending. `leaves`: 8 chains over [floor(i n/8), floor((i+1) n/8)), joined
+/// ((0+1)+(2+3))+((4+5)+(6+7)).
+enum class Sum { chain, leaves };
+/// What happens to the old contents of the output: y = r, or y = y + r (one rounded addition).
+enum class Write { overwrite, add };
+
+/// Elements of the packed form of a [N, K] weight; its layout is private to the matmul kernels.
+std::int64_t packed_size(std::int64_t n, std::int64_t k);
+/// Packs `weight` [N, K] (f32, bf16 or f16) for linear_forward. `packed` f32 [packed_size(N, K)].
+void pack_weight(Tensor& packed, const Tensor& weight);
+/// y[t, n] = sum_k x[t, k] weight[n, k] (+ bias[n], added last). y [T, N], x [T, K], both f32 and
+/// possibly strided; `packed` from pack_weight of a [N, K] weight; bias [N] or nullptr.
+void linear_forward(Tensor& y, const Tensor& x, const Tensor& packed, const Tensor* bias, Sum sum,
+                    Write write);
+/// dx[t, k] = sum_n dy[t, n] weight[n, k]; dx [T, K], dy [T, N] (may be strided), weight f32 [N, K]
+/// in natural layout. With Sum::leaves the leaves divide N.
+void linear_backward_input(Tensor& dx, const Tensor& dy, const Tensor& weight, Sum sum,
+                           Write write);
+/// dweight[n, k] continues its FMA chain over t = 0 .. T-1: dweight = fma(dy[t, n], x[t, k],
+/// dweight). dweight f32 [N, K], dy [T, N], x [T, K] (both may be strided).
+void linear_backward_weight(Tensor& dweight, const Tensor& dy, const Tensor& x);
+/// dbias[n] += dy[t, n], t ascending. dbias [N].
+void bias_backward(Tensor& dbias, const Tensor& dy);
+
+// ---- embedding, norms, rotary, MLP (kernels/embedding.h, rms_norm.h, rope.h, swiglu.h) ------------
+
+/// y[t] = table[tokens[t]]; y [T, D], tokens i32 [T], table f32 [V, D].
+void embedding_forward(Tensor& y, const Tensor& tokens, const Tensor& table);
+/// dtable[tokens[t]] += dy[t], t ascending. dtable [V, D].
+void embedding_backward(Tensor& dtable, const Tensor& dy, const Tensor& tokens);
+
+/// y[t, i] = x[t, i] rstd[t] weight[i], rstd[t] = 1 / sqrt(mean_i x^2 + eps). y, x [T, D], rstd [T],
+/// weight [D]. Source: arXiv:1910.07467, eq. 4.
+void rms_norm_forward(Tensor& y, Tensor& rstd, const Tensor& x, const Tensor& weight, float eps);
+/// dx (overwritten or added to) and dweight[i] = chain over t of dy[t, i] x[t, i] rstd[t], continued.
+void rms_norm_backward(Tensor& dx, Tensor& dweight, const Tensor& dy, const Tensor& x,
+                       const Tensor& rstd, const Tensor& weight, Write write);
+
+/// Cosine and sine [positions, H/2] each: angle = position * inv_freq in f32 with inv_freq =
+/// 1 / theta^(2i/H) in f32 as transformers does; cosine and sine in double by our own routine,
+/// rounded to f32.
+void rope_table(Tensor& cosine, Tensor& sine, double theta);
+/// Optional RMSNorm over each head (weight [H] or nullptr: none; then rstd is not touched), then the
+/// rotary embedding in the half-split form of transformers. y, x [T, heads * H] (may be strided),
+/// rstd [T, heads], positions i32 [T], cosine, sine from rope_table.
+void head_norm_rope_forward(Tensor& y, Tensor& rstd, const Tensor& x, const Tensor* weight,
+                            const Tensor& positions, const Tensor& cosine, const Tensor& sine,
+                            float eps);
+/// Backward of the above. dx [T, heads * H] overwritten; dweight [heads, H] (nullptr without norm):
+/// one chain over t per head, continued.
+void head_norm_rope_backward(Tensor& dx, Tensor* dweight, const Tensor& dy, const Tensor& x,
+                             const Tensor& rstd, const Tensor* weight, const Tensor& positions,
+                             const Tensor& cosine, const Tensor& sine);
+
+/// h[t, f] = silu(gate_up[t, f]) * gate_up[t, F + f]; h [T, F], gate_up [T, 2F].
+void swiglu_forward(Tensor& h, const Tensor& gate_up);
+/// dgate_up [T, 2F] from dh [T, F]; recomputes silu. dgate_up may alias gate_up.
+void swiglu_backward(Tensor& dgate_up, const Tensor& dh, const Tensor& gate_up);
+
+/// y = y + x, elementwise, same shape.
+void add(Tensor& y, const Tensor& x);
+
+// ---- attention over paged keys and values (kernels/attention.h) -----------------------------------
+
+/// Tokens in one KV block (a page). Block b of a layer holds, per KV head, K transposed [H, 16] and
+/// V [16, H]: a cache layer is f32 [blocks, K, 2, 16 * H].
+inline constexpr std::int64_t kv_block_tokens = 16;
+
+/// Which rows of a packed batch belong to which sequence, and where their keys lie. Row r of
+/// sequence s has position context[s] + r - cu_seqlens[s] and sees the keys 0 .. position of the
+/// blocks block_table[s, 0 ..].
+struct AttentionBatch {
+  Tensor cu_seqlens;   // i32 [S + 1]
+  Tensor context;      // i32 [S]; keys in the cache before the sequence's first row
+  Tensor block_table;  // i32 [S, max_blocks]
+};
+
+/// Writes k and v [T, K * H] (may be strided) of the batch's rows into their places in `cache`
+/// [blocks, K, 2, 16 * H]. New blocks must have been zeroed or fully written before they are read.
+void kv_write(Tensor& cache, const Tensor& k, const Tensor& v, const AttentionBatch& batch);
+/// out [T, N * H], lse [T, N] (log-sum-exp of the scaled scores). KV tiles of 128 keys at absolute
+/// positions, fresh softmax state every 1024 keys, merged ascending; scores are one chain over H,
+/// out is one chain over the keys of a tile. The same function serves training, chunked prefill and
+/// decode, with the same bits per row.
+void attention_forward(Tensor& out, Tensor& lse, const Tensor& q, const Tensor& cache,
+                       const AttentionBatch& batch, float scale);
+/// Deterministic two-pass backward. dq [T, N * H], dk, dv [T, K * H], all overwritten. Requires
+/// context = 0 for every sequence.
+void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv, const Tensor& dout, const Tensor& out,
+                        const Tensor& lse, const Tensor& q, const Tensor& cache,
+                        const AttentionBatch& batch, float scale);
+
+// ---- the law of a token: head, log-probability, gradient, sampling (kernels/token_law.h) ----------
+
+/// The law that is sampled from and trained: softmax(logits / temperature) over the rows below
+/// `vocab`; rows from there on (padding beyond the tokenizer) have probability 0.
+struct TokenLaw {
+  float temperature = 1.0f;
+  std::int64_t vocab = 0;
+};
+
+/// lse[t] = log sum_v exp(logits[t, v] / temperature). Vocabulary rows are cut in 8 leaves, each in
+/// a fixed order, joined by the tree. logits [T, V], lse [T]. All logits must be finite: the return
+/// value is the first row with one that is not, or -1.
+std::int64_t token_lse(Tensor& lse, const Tensor& logits, const TokenLaw& law);
+/// logprob[t] = logits[t, target[t]] / temperature - lse[t]. targets i32 [T]; a target outside the
+/// law gives -infinity.
+void token_logprob(Tensor& logprob, const Tensor& logits, const Tensor& lse, const Tensor& targets,
+                   const TokenLaw& law);
+/// entropy[t] = -sum_v p log p (nats), at the law's temperature.
+void token_entropy(Tensor& entropy, const Tensor& logits, const Tensor& lse, const TokenLaw& law);
+/// kl[t] = KL(p || q), full vocabulary, p from logits, q from reference_logits; both under `law`.
+void token_kl(Tensor& kl, const Tensor& logits, const Tensor& lse, const Tensor& reference_logits,
+              const Tensor& reference_lse, const TokenLaw& law);
+
+/// Upstream gradients of one chunk of rows; empty tensors mean "no such term".
+struct TokenGradient {
+  Tensor dlogprob;          // [T]
+  Tensor dentropy, entropy; // [T], [T]
+  Tensor dkl, kl;           // [T], [T]; gradient through p only
+  Tensor reference_logits, reference_lse;  // with dkl
+};
+/// dlogits[t, v] = (dlogprob ([v = target] - p) - dentropy p (log p + H) + dkl p ((log p - log q) -
+/// KL)) / temperature; 0 beyond the law's vocabulary. dlogits may alias logits. Source: spec 5.4.
+void token_backward(Tensor& dlogits, const Tensor& logits, const Tensor& lse, const Tensor& targets,
+                    const TokenGradient& gradient, const TokenLaw& law);
+
+/// Truncation of the law before drawing; order: temperature, top-k, top-p, min-p, each
+/// renormalising what is left; ties at a cut go to the lower id. 0 temperature: the greatest logit,
+/// lowest id first.
+struct SamplingLaw {
+  float temperature = 1.0f;
+  std::int32_t top_k = 0;  // 0: off
+  float top_p = 1.0f;      // 1: off
+  float min_p = 0.0f;      // 0: off
+  std::int64_t vocab = 0;
+};
+/// Draws one token per row with Gumbel-max: argmax over kept v of logits / temperature + g(key[t],
+/// position[t], v), Philox-keyed, so a draw depends on its own row, key and position alone.
+/// tokens i32 [T]; logprob f32 [T]: under the truncated law (temperature 0: of the untruncated law
+/// at temperature 1), bit-equal to token_logprob where nothing is truncated. keys: one 64-bit stream
+/// key per row (base/random.h); positions: index of the new token within its completion.
+void sample_tokens(Tensor& tokens, Tensor& logprob, const Tensor& logits,
+                   std::span<const std::uint64_t> keys, std::span<const std::int32_t> positions,
+                   const SamplingLaw& law);
+/// The kept ids (ascending) and their probabilities for one row; what sample_tokens draws from.
+/// ids i32 [V], probability f32 [V]; returns how many are kept.
+std::int64_t kept_tokens(Tensor& ids, Tensor& probability, const Tensor& logits_row,
+                         const SamplingLaw& law);
+
+// ---- optimiser (kernels/adamw.h, kernels/exact_sum.h) ----------------------------------------------
+
+/// AdamW on one contiguous range, torch's convention: p = p (1 - lr wd); m, v updated; p -=
+/// lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps). All f32 [n]; the gradient is first
+/// multiplied by `clip`. Scalars are computed once in double by the caller.
+struct AdamWStep {
+  double lr, beta1, beta2, eps, weight_decay;
+  double bias1, bias2;  // 1 - beta1^t, 1 - beta2^t
+  float clip;           // min(1, limit / (norm + 1e-6)), or 1
+};
+void adamw(Tensor& parameter, Tensor& m, Tensor& v, const Tensor& gradient, const AdamWStep& step);
+/// Adds the squares of all elements to `sum`, exactly: the result does not depend on any order.
+void sum_of_squares(kernels::ExactSum& sum, const Tensor& x);
+
+// ---- movement ---------------------------------------------------------------------------------------
+
+/// y = x, same shape, between dtypes of which one is f32: widening is exact, narrowing rounds to
+/// nearest even.
+void convert(Tensor& y, const Tensor& x);
+void fill(Tensor& y, float value);
+/// y[i] = x[index[i]] (rows); y [n, D], x [T, D], index i32 [n].
+void gather_rows(Tensor& y, const Tensor& x, const Tensor& index);
+/// dx[index[i]] += dy[i] (rows), i ascending.
+void scatter_add_rows(Tensor& dx, const Tensor& dy, const Tensor& index);
+
+}  // namespace fst::ops

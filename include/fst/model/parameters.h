@@ -1,0 +1,90 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "fst/model/qwen3_config.h"
+#include "fst/tensor/tensor.h"
+
+namespace fst {
+
+/// One named parameter and its place in the flat vector.
+struct ParameterSpec {
+  std::string name;       // Hugging Face's
+  std::int64_t rows = 1;  // 1 for vectors
+  std::int64_t cols = 0;
+  std::int64_t offset = 0;  // elements from the start of the flat vector
+  int rank = 2;             // 1: vector, 2: matrix
+  bool decay = true;        // weight decay applies: matrices, not norms and biases
+
+  std::int64_t size() const { return rows * cols; }
+};
+
+/// The canonical order: embedding; per layer input norm, q, k, v (and their biases), q norm, k
+/// norm, o, post-attention norm, gate, up, down; final norm; head unless tied. No padding, so q|k|v
+/// and gate|up are one matrix each.
+std::vector<ParameterSpec> parameter_specs(const Qwen3Config& config);
+
+/// The parameters of one layer, or their gradients; views. Empty where the family has none.
+struct LayerTensors {
+  Tensor input_norm;      // [D]
+  Tensor qkv, qkv_bias;   // [(N + 2K) H, D], [(N + 2K) H]
+  Tensor q_norm, k_norm;  // [H]; gradients: one row per head, [N, H] and [K, H]
+  Tensor o;               // [D, N H]
+  Tensor post_norm;       // [D]
+  Tensor gate_up;         // [2F, D]
+  Tensor down;            // [D, F]
+};
+
+/// Weights of a model: one flat f32 vector [n] in canonical order and its table.
+class Parameters {
+ public:
+  /// All zero.
+  Parameters(const Qwen3Config& config, const Device& device);
+
+  const Qwen3Config& config() const { return config_; }
+  std::int64_t size() const { return flat_.tensor().size(); }
+  Tensor& flat() { return flat_.tensor(); }
+  const Tensor& flat() const { return flat_.tensor(); }
+  const std::vector<ParameterSpec>& specs() const { return specs_; }
+  /// View of one parameter: [cols] or [rows, cols]. Throws Error for an unknown name.
+  Tensor at(const std::string& name) const;
+  Tensor at(const ParameterSpec& spec) const;
+  LayerTensors layer(std::int64_t index) const;
+  Tensor embedding() const { return at("model.embed_tokens.weight"); }  // [V, D]
+  Tensor final_norm() const { return at("model.norm.weight"); }         // [D]
+  /// [V, D]: the embedding where the two are tied.
+  Tensor head() const;
+
+  /// A hash of names, shapes and bits of all parameters: equal models have equal identities on
+  /// every machine, whatever file they came from.
+  std::uint64_t identity() const;
+
+ private:
+  Qwen3Config config_;
+  std::vector<ParameterSpec> specs_;
+  std::unordered_map<std::string, std::size_t> index_;
+  Buffer flat_;
+};
+
+/// Reads the weights of a Hugging Face folder (f32, bf16 or f16, widened exactly). A tied model may
+/// store lm_head.weight, which is ignored. Throws InputError naming the tensor that is missing,
+/// unexpected, of another shape than config.json says or not finite.
+Parameters load_parameters(const std::filesystem::path& folder, const Qwen3Config& config,
+                           const Device& device);
+
+/// Fresh weights: matrices normal(0, initializer_range), norms one, biases zero; a function of
+/// `seed` and the parameter's name alone.
+void initialise(Parameters& parameters, std::uint64_t seed);
+
+/// Writes a folder that transformers loads: config.json, model.safetensors stored as `storage` (f32
+/// or bf16), and from `source` (a model folder, or empty) generation_config.json and the
+/// tokenizer's files. Without a source, generation_config.json names the stop set. The weights come
+/// last, so a folder with model.safetensors is complete.
+void export_folder(const std::filesystem::path& folder, const Parameters& parameters, DType storage,
+                   const std::filesystem::path& source);
+
+}  // namespace fst

@@ -1,0 +1,103 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "fst/model/activations.h"
+#include "fst/model/gradients.h"
+#include "fst/model/kv_cache.h"
+#include "fst/model/parameters.h"
+#include "fst/model/token_batch.h"
+#include "fst/tensor/ops.h"
+
+namespace fst {
+
+/// What a model will be asked for. training: forward and backward; inference: forward only, and the
+/// weights are held once, packed.
+enum class Use { inference, training };
+
+struct Qwen3Options {
+  Use use = Use::inference;
+  /// Length of the rotary table: every position must be below it.
+  std::int64_t max_positions = 0;
+  /// Type of weights and activations in arithmetic; only f32 so far, others throw InputError.
+  DType dtype = DType::f32;
+};
+
+/// The decoder, forward and backward; one implementation for sampling, scoring and training.
+///
+/// Every row of the result is a function of its own sequence alone: no bit depends on the batch,
+/// the packing, the chunking of a prefill, the threads or the instruction set. Orders of sums are
+/// the contract of kernels/README.md; the gradient of the residual stream is (gradient from above)
+/// + (gradient through the norm), at each of the two norms of a layer.
+class Qwen3 {
+ public:
+  Qwen3(const Qwen3Config& config, const Device& device, const Qwen3Options& options);
+
+  /// Packs the weights. For inference they are copied and `parameters` may go; for training they
+  /// are also read in place by forward and backward: `parameters` must outlive the model, and after
+  /// any change to them set_weights comes before the next call.
+  void set_weights(const Parameters& parameters);
+
+  /// Hidden states after the final norm, [T, D], valid until the next forward. Appends the batch's
+  /// keys and values to `cache` and attends to what is there. With `saved` keeps what backward
+  /// needs (context 0 for every sequence; training only). Throws Error for tokens outside the
+  /// vocabulary, positions outside the table and blocks outside the cache.
+  const Tensor& forward(const TokenBatch& batch, KvCache& cache, Activations* saved = nullptr);
+  /// logits [R, V] = hidden [R, D] * head^T.
+  void logits(Tensor& out, const Tensor& hidden) const;
+
+  /// Adds to `gradients` the gradient of all parameters but the head, given dhidden [T, D] = dL /
+  /// d(result of forward). `batch`, `cache` and `saved` as forward left them.
+  void backward(const TokenBatch& batch, const KvCache& cache, const Activations& saved,
+                const Tensor& dhidden, Gradients& gradients);
+  /// The head's part: dhidden [R, D] (overwritten) and, with `gradients`, the head's weight
+  /// gradient, continued over the rows in order. dlogits [R, V], hidden [R, D].
+  void logits_backward(Tensor& dhidden, Gradients& gradients, const Tensor& dlogits,
+                       const Tensor& hidden) const;
+
+  const Qwen3Config& config() const { return config_; }
+  const Device& device() const { return device_; }
+  std::int64_t max_positions() const { return options_.max_positions; }
+  /// Weights held by this object; scratch and the Parameters it reads in place come on top.
+  std::int64_t weight_bytes() const;
+
+ private:
+  struct Layer {
+    LayerTensors vectors;          // norms and biases, copied
+    LayerTensors natural;          // training: views of the Parameters
+    Buffer qkv, o, gate_up, down;  // packed
+  };
+  struct Scratch {
+    LayerActivations layer;  // what nobody saves
+    Buffer residual, normed, k, mlp, hidden, last_rstd;
+    Buffer dresidual, dnormed, dqkv, dq, dk, dv, dattention, dgate_up, dmlp, rstd;
+  };
+
+  void check_ready(const TokenBatch& batch, const KvCache& cache) const;
+  void reserve_forward(std::int64_t tokens, bool saving);
+  void reserve_backward(std::int64_t tokens);
+  void attention_block(const Layer& layer, const TokenBatch& batch, Tensor& cache,
+                       LayerActivations& kept);
+  void mlp_block(const Layer& layer, LayerActivations& kept);
+  void attention_block_backward(const Layer& layer, const TokenBatch& batch, const Tensor& cache,
+                                const LayerActivations& kept, LayerTensors& gradient);
+  void mlp_block_backward(const Layer& layer, const LayerActivations& kept, LayerTensors& gradient);
+
+  Qwen3Config config_;
+  Device device_;
+  Qwen3Options options_;
+  float scale_ = 1.0f;
+  bool weights_set_ = false;
+  std::vector<Layer> layers_;
+  Buffer vectors_;         // copies of all norms and biases
+  Buffer embedding_copy_;  // inference only
+  Tensor embedding_;       // [V, D]
+  Tensor natural_head_;    // [V, D], training only
+  Tensor final_norm_;
+  Buffer head_;           // packed
+  Buffer cosine_, sine_;  // [max_positions, H / 2]
+  Scratch scratch_;
+};
+
+}  // namespace fst

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "fst/base/types.h"
+#include "fst/tensor/ops.h"
+
+namespace fst {
+
+/// Rows of one forward call, packed without padding; views.
+struct TokenBatch {
+  Tensor tokens;     // i32 [T]
+  Tensor positions;  // i32 [T]
+  ops::AttentionBatch attention;
+};
+
+/// Whole sequences packed for scoring or training: context 0, and KV blocks given out in order from
+/// block 0. Owns the buffers, reuses them from call to call.
+class PackedSequences {
+ public:
+  explicit PackedSequences(const Device& device) : device_(device) {}
+
+  /// Throws Error for an empty list or an empty sequence. The batch is valid until the next call.
+  const TokenBatch& pack(std::span<const std::span<const TokenId>> sequences);
+  const TokenBatch& pack(const std::vector<std::vector<TokenId>>& sequences);
+  const TokenBatch& batch() const { return batch_; }
+
+  std::int64_t tokens() const { return batch_.tokens.dim(0); }
+  std::int64_t sequences() const { return batch_.attention.context.dim(0); }
+  /// Row of the first token of sequence s.
+  std::int64_t first_row(std::int64_t s) const { return cu_seqlens_.data<std::int32_t>()[s]; }
+  /// KV blocks the batch needs.
+  std::int64_t blocks() const { return blocks_; }
+
+ private:
+  Device device_;
+  Buffer tokens_, positions_, cu_seqlens_, context_, block_table_;
+  std::int64_t blocks_ = 0;
+  TokenBatch batch_;
+};
+
+}  // namespace fst

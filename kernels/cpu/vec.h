@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstdint>
+
+/// Sixteen lanes of float32 for the files compiled once per instruction set (`*.isa.cpp`). Every
+/// operation is one IEEE operation per lane, so all implementations give the same bits:
+///
+///   Vec, IntVec, Mask                16 x float32, int32, bool
+///   zero() set(s) set_int(i)         broadcast
+///   load(p) store(p, v)              16 elements, any alignment
+///   load_first(p, n)                 the first n < 16 elements, zeros behind; touches no others
+///   store_first(p, v, n)             the first n elements
+///   + - * /  fma(a, b, c)            a b + c rounded once
+///   sqrt(v)  max(a, b)  min(a, b)    max: a > b ? a : b; min: a < b ? a : b, as the x86
+///   instructions less(a, b)  equal(a, b)          ordered comparisons: false where a NaN is
+///   involved first(n)                         mask of lanes 0 .. n-1 (n <= 0: none, n >= 16: all)
+///   select(mask, yes, no)
+///   bits(v)  from_bits(i)            reinterpretation
+///   to_float(i)  to_int(v)           conversion; to_int truncates, |v| < 2^31
+///   add_int, sub_int, and_int, or_int, shift_left<k>, shift_right<k> (logical)
+///   scale(v, n)                      v 2^n for integer-valued n; 2^-20 <= |v| < 2^20, |n| <= 200
+///   lane0(v)                         the first lane
+///
+/// and below, built from these: -v, abs(v), round(v), sum(v), maximum(v).
+#define FST_INLINE inline __attribute__((always_inline))
+
+namespace fst::kernels::FST_ISA_NS {
+inline constexpr std::int64_t lanes = 16;
+}
+
+#if defined(FST_ISA_avx512)
+#include "kernels/cpu/vec_avx512.h"
+#elif defined(FST_ISA_avx2)
+#include "kernels/cpu/vec_avx2.h"
+#else
+#include "kernels/cpu/vec_array.h"
+#endif
+
+namespace fst::kernels::FST_ISA_NS {
+
+FST_INLINE Vec operator-(Vec v) {
+  return from_bits(add_int(bits(v), set_int(INT32_MIN)));  // flips the sign bit
+}
+FST_INLINE Vec abs(Vec v) {
+  return from_bits(and_int(bits(v), set_int(INT32_MAX)));
+}
+
+/// The nearest integer, ties to even; |v| < 2^22. Adding 1.5 2^23 leaves no bits for a fraction.
+FST_INLINE Vec round(Vec v) {
+  const Vec magic = set(12582912.0f);
+  return (v + magic) - magic;
+}
+
+/// Sum over elements 0 .. n-1 of x[i] y[i] in the contract's order: lane i takes i, i+16, ... with
+/// one fma each; the lanes are then halved by sum().
+FST_INLINE float dot(const float* x, const float* y, std::int64_t n) {
+  Vec total = zero();
+  std::int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) total = fma(load(x + i), load(y + i), total);
+  if (i < n) {
+    // Not fma with zeros in the lanes behind: that would turn a -0 into +0.
+    const Vec next = fma(load_first(x + i, n - i), load_first(y + i, n - i), total);
+    total = select(first(n - i), next, total);
+  }
+  return sum(total);
+}
+
+}  // namespace fst::kernels::FST_ISA_NS

@@ -1,0 +1,112 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include "fst/tensor/tensor.h"
+
+#include "kernels/exact_sum.h"
+
+namespace fst {
+
+/// A contiguous piece of memory that goes to, or comes from, rank `peer`.
+struct Outgoing {
+  int peer;
+  std::span<const std::byte> bytes;
+};
+struct Incoming {
+  int peer;
+  std::span<std::byte> bytes;
+};
+
+/// A group of ranks that talk to each other. A rank outside holds an empty one (member() is false).
+///
+/// Every operation is collective over the members unless it says otherwise. On an empty
+/// communicator, and with one member, every operation returns at once. `what` names the thing that
+/// is moved ("rewards", "policy weights"): a wait is non-blocking, gives its core away after 50 us,
+/// and after deadline() seconds throws Error with the operation, `what`, rank and host; the world
+/// is then beyond repair and the caller lets main() end it. Floats are only moved, never reduced,
+/// so that no bit depends on the number of ranks. The element type is free (trivially copyable; all
+/// machines alike); sizes beyond 2^31 bytes are cut into chunks.
+class Communicator {
+ public:
+  Communicator();
+  Communicator(Communicator&&) noexcept;
+  Communicator& operator=(Communicator&&) noexcept;
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+  ~Communicator();
+
+  /// One member, this process. Needs no MPI; what tests and verbs without ranks use.
+  static Communicator self();
+  /// The members with the same `color`, ordered by `key`, then by rank; empty where color < 0.
+  Communicator subset(int color, int key, std::string name) const;
+
+  bool member() const { return channel_ != nullptr; }
+  /// 0 .. size() - 1; -1 where this rank is not a member.
+  int rank() const;
+  /// Number of members; 0 where this rank is not one.
+  int size() const;
+  /// For messages: "all", "learner", ...; empty where not a member.
+  std::string name() const;
+  /// Seconds until a wait gives up. Default 600.
+  double deadline() const;
+  void set_deadline(double seconds);
+
+  /// Everybody gets root's elements; the same number on every member.
+  template <class T>
+  requires std::is_trivially_copyable_v<T>
+  void broadcast(std::span<T> x, int root, std::string_view what) const {
+    broadcast_bytes(std::as_writable_bytes(x), root, what);
+  }
+  /// The same for a contiguous tensor of any dtype.
+  void broadcast(Tensor& x, int root, std::string_view what) const;
+  /// The same for a text of any length, which need not be known elsewhere.
+  void broadcast(std::string& text, int root, std::string_view what) const;
+
+  /// Elementwise sum, in place, modulo 2^64: exact whatever the order.
+  void all_reduce_sum(std::span<std::int64_t> x, std::string_view what) const;
+  void all_reduce_sum(std::span<std::uint64_t> x, std::string_view what) const;
+  /// The sum of all members' sums, exact.
+  void all_reduce_sum(kernels::ExactSum& sum, std::string_view what) const;
+  /// Elementwise maximum, in place. Doubles must not be NaN.
+  void all_reduce_max(std::span<std::int64_t> x, std::string_view what) const;
+  void all_reduce_max(std::span<double> x, std::string_view what) const;
+
+  /// What each member gave, by rank; lengths may differ. On an empty communicator: empty.
+  std::vector<std::vector<std::byte>> all_gather(std::span<const std::byte> mine,
+                                                 std::string_view what) const;
+  /// all_to_all: `to[r]` goes to rank r (size() entries); returns what each rank sent here, by
+  /// rank.
+  std::vector<std::vector<std::byte>> exchange(std::span<const std::vector<std::byte>> to,
+                                               std::string_view what) const;
+  /// Moves memory pieces whose sizes both sides know, as resharding and gradient sums do. Between
+  /// two ranks (a rank and itself too) the i-th outgoing piece meets the i-th incoming one, of the
+  /// same length. Members with nothing to move call it with empty lists. Pieces of one rank must
+  /// not overlap.
+  void transfer(std::span<const Outgoing> out, std::span<const Incoming> in,
+                std::string_view what) const;
+  /// Returns when all members have come.
+  void barrier(std::string_view what) const;
+
+  /// True if `mine` is true on every member (on an empty communicator: `mine`).
+  bool all_of(bool mine, std::string_view what) const;
+
+  struct Channel;  // the MPI side, src/comm/channel.h
+  const Channel& channel() const { return *channel_; }
+
+ private:
+  explicit Communicator(std::unique_ptr<Channel> channel);
+  friend class World;
+  void broadcast_bytes(std::span<std::byte> x, int root, std::string_view what) const;
+
+  std::unique_ptr<Channel> channel_;
+};
+
+}  // namespace fst

@@ -1,0 +1,95 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fst/comm/communicator.h"
+
+namespace fst {
+
+enum class Role : std::uint8_t { rollout, reflection, learner };
+const char* name_of(Role role);
+
+/// `ranks` ranks in groups of `tp` that share one copy of the weights (tensor parallelism).
+struct RolePlan {
+  int ranks = 0;
+  int tp = 1;
+};
+
+/// Who does what. All three `ranks` zero: colocated, every rank has every role. Otherwise world
+/// ranks are dealt in the order rollout, reflection, learner; a role with 0 ranks is absent.
+struct RankPlan {
+  RolePlan rollout, reflection, learner;
+
+  bool colocated() const;
+  const RolePlan& of(Role role) const;
+};
+
+/// Everything that is wrong with a plan for `world_size` ranks, one sentence each; empty if
+/// nothing. tp must be 1, 2, 4 or 8 and divide the role's ranks; the ranks must add up to the
+/// world's.
+std::vector<std::string> problems_of(const RankPlan& plan, int world_size);
+
+/// All ranks of the job, and MPI while it lives. One per process, made first and destroyed last.
+class World {
+ public:
+  /// Initialises MPI (thread level funneled: only the main thread communicates); without a launcher
+  /// there is one rank. Leaves MPI alone where it is initialised already. MPI's errors are returned
+  /// and checked. Tells log who speaks.
+  World(int& argc, char**& argv);
+  /// One rank without MPI, split as colocated; for tests and for verbs without ranks.
+  static World alone();
+  World(World&&) noexcept;
+  World& operator=(World&&) = delete;
+  World(const World&) = delete;
+  World& operator=(const World&) = delete;
+  ~World();
+
+  /// Makes the communicators below. Throws InputError listing all problems_of(plan). Collective.
+  void split(const RankPlan& plan);
+
+  const Communicator& all() const { return all_; }
+  const Communicator& rollout() const { return role(Role::rollout); }
+  const Communicator& reflection() const { return role(Role::reflection); }
+  const Communicator& learner() const { return role(Role::learner); }
+  /// Learner rank 0 (as rank 0), then the rollout ranks in order; colocated: all ranks.
+  const Communicator& policy() const { return policy_; }
+  /// The members of a role.
+  const Communicator& role(Role role) const;
+  /// The tensor-parallel group of this rank in a role: `tp` neighbours.
+  const Communicator& unit(Role role) const;
+  /// The ranks with this rank's place in their units: the data-parallel group.
+  const Communicator& across(Role role) const;
+
+  /// Number of units of a role, known everywhere; 0 if the role is absent.
+  int units(Role role) const;
+  /// World rank of a role's rank `role_rank`.
+  int world_rank(Role role, int role_rank) const;
+  const RankPlan& plan() const { return plan_; }
+  /// For example "4 ranks: 2 rollout, 1 reflection, 1 learner" or "4 ranks, colocated".
+  std::string layout() const;
+  std::string host() const;
+
+  /// Throws Error on every rank, listing who differs, unless all ranks pass the same number.
+  /// Collective over all().
+  void expect_same(std::uint64_t fingerprint, std::string_view what) const;
+  /// Seconds until a wait gives up, for all communicators above.
+  void set_deadline(double seconds);
+  /// Ends all ranks with this exit code. For main() alone.
+  [[noreturn]] void abort(int code) const;
+
+ private:
+  World() = default;
+  void set_plan(const RankPlan& plan);
+  int role_size(Role role) const;
+  int first_rank(Role role) const;
+
+  bool finalise_ = false;
+  RankPlan plan_;
+  Communicator all_, policy_;
+  Communicator roles_[3], units_[3], across_[3];
+};
+
+}  // namespace fst

@@ -1,0 +1,107 @@
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fst/comm/communicator.h"
+#include "fst/store/history.h"
+
+namespace fst {
+
+/// checkpoint-<step>.h5, or checkpoint-<step>.r<round>.h5 between two evolution rounds. Ordered by
+/// age: with equal steps, later rounds are newer than earlier ones and than the plain file, because
+/// keep_checkpoints() removes a step's round files once its plain file is complete.
+struct CheckpointId {
+  std::int64_t step = 0;
+  std::int32_t round = -1;  // -1: none
+  friend auto operator<=>(const CheckpointId&, const CheckpointId&) = default;
+};
+std::string file_name(const CheckpointId& id);
+/// Nothing if `name` is not the name of a checkpoint.
+std::optional<CheckpointId> parse_checkpoint_name(std::string_view name);
+/// Those that `folder` holds, newest first, good or bad.
+std::vector<CheckpointId> list_checkpoints(const std::filesystem::path& folder);
+
+/// Elements [begin, begin + values.size()) of a global array.
+struct ArrayPiece {
+  std::int64_t begin;
+  std::span<const float> values;
+};
+
+/// Writes one checkpoint in parallel: under a temporary name until commit() has flushed, verified
+/// and renamed it. All functions are collective over `comm`, which must outlive the writer, with
+/// the same names, sizes and order on every member. Names are paths ("/policy/weights").
+class CheckpointWriter {
+ public:
+  /// Throws Error on every member if the disk has not room for `payload_bytes` (all arrays and
+  /// blobs together) and a margin; the message says what is needed and what is there.
+  CheckpointWriter(const Communicator& comm, std::filesystem::path target,
+                   const FileIdentity& identity, std::int64_t payload_bytes);
+  CheckpointWriter(const CheckpointWriter&) = delete;
+  CheckpointWriter& operator=(const CheckpointWriter&) = delete;
+  /// Without commit(): nothing appears under the target's name.
+  ~CheckpointWriter();
+
+  /// A flat f32 array of `size` elements. The members' pieces (any number, also none) together
+  /// cover every element exactly once; anything else is an Error in commit().
+  void array(const std::string& name, std::int64_t size, std::span<const ArrayPiece> mine);
+  /// Bytes, and 64-bit integers, of rank 0; what the others pass is not looked at.
+  void blob(const std::string& name, std::string_view bytes, Use use);
+  void integers(const std::string& name, std::span<const std::int64_t> values, Use use);
+  /// Throws Error on every member, and removes the temporary file, if anything failed.
+  void commit();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// Reads a checkpoint with any number of ranks and any ranges.
+class CheckpointReader {
+ public:
+  /// Checks every byte of the file against its envelope, the members sharing the work. Collective
+  /// over `comm`; throws Error on every member alike.
+  CheckpointReader(const Communicator& comm, std::filesystem::path file);
+  CheckpointReader(CheckpointReader&&) noexcept;
+  CheckpointReader& operator=(CheckpointReader&&) = delete;
+  CheckpointReader(const CheckpointReader&) = delete;
+  CheckpointReader& operator=(const CheckpointReader&) = delete;
+  ~CheckpointReader();
+
+  // Not collective. A name that is not there, or of another kind, is an Error that lists what is.
+  const std::filesystem::path& file() const;
+  std::vector<std::string> names() const;
+  bool has(const std::string& name) const;
+  std::int64_t array_size(const std::string& name) const;
+  /// Elements [begin, begin + out.size()), checked against the sums taken when they were written.
+  void array(const std::string& name, std::int64_t begin, std::span<float> out) const;
+  std::string blob(const std::string& name) const;
+  std::vector<std::int64_t> integers(const std::string& name) const;
+  /// The configuration of the run that wrote it.
+  std::string config() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// The newest checkpoint of `folder` that passes CheckpointReader's checks; each bad one is
+/// reported as a warning and passed over. Leftover temporary files are removed. Collective over
+/// `comm`, same result on every member; nothing if there is none.
+std::optional<std::filesystem::path> newest_good_checkpoint(const Communicator& comm,
+                                                            const std::filesystem::path& folder);
+
+/// To be called by rank 0 after `newest` was committed: removes the round files of its step (if it
+/// is a plain one) and all checkpoints but the newest two and those of steps that `keep_every`
+/// divides (0: none).
+void keep_checkpoints(const std::filesystem::path& folder, const CheckpointId& newest,
+                      std::int64_t keep_every);
+
+}  // namespace fst

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string_view>
+
+namespace fst {
+
+/// metrics.jsonl: one JSON object per line, written as it happens. Rank 0 only.
+class MetricsLog {
+ public:
+  /// Opens or creates; a last line without its newline (a kill while writing) is cut off.
+  explicit MetricsLog(std::filesystem::path file);
+  MetricsLog(MetricsLog&& other) noexcept;
+  MetricsLog& operator=(MetricsLog&&) = delete;
+  MetricsLog(const MetricsLog&) = delete;
+  MetricsLog& operator=(const MetricsLog&) = delete;
+  ~MetricsLog();
+
+  /// Appends `json` (no newline in it) and a newline in one write. Throws Error if the disk is
+  /// full.
+  void append(std::string_view json);
+  /// Lines so far.
+  std::int64_t lines() const { return lines_; }
+  /// Drops the lines beyond `lines`. Throws Error if there are fewer.
+  void cut_back(std::int64_t lines);
+
+ private:
+  std::filesystem::path file_;
+  int descriptor_ = -1;
+  std::int64_t lines_ = 0;
+};
+
+}  // namespace fst

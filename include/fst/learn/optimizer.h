@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "fst/comm/communicator.h"
+#include "fst/learn/gradient_tree.h"
+#include "fst/model/parameters.h"
+
+namespace fst {
+
+struct AdamWOptions {
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.0;
+  double clip = 1.0;           // limit of the global gradient norm; 0: none
+  double gain_lr_scale = 1.0;  // factor on the rate of q_norm and k_norm
+};
+
+/// AdamW on this rank's shard of the flat parameter vector (ZeRO-1): moments exist once across the
+/// learners, and in float32 the weights are their own masters.
+class Optimizer {
+ public:
+  Optimizer(Parameters& parameters, Range shard, const Communicator& learners,
+            const AdamWOptions& options);
+
+  /// One update with the shard of the gradient; then every learner has all parameters. Returns the
+  /// gradient norm before clipping, from an exact sum of squares. Throws Error if it is not finite.
+  /// Collective over the learners.
+  double step(const Tensor& gradient_shard, double lr);
+
+  /// Updates made; the t of Adam's bias correction.
+  std::int64_t steps() const { return steps_; }
+  void set_steps(std::int64_t steps) { steps_ = steps; }
+  Range shard() const { return shard_; }
+  Tensor& m() { return m_.tensor(); }  // [shard]
+  Tensor& v() { return v_.tensor(); }  // [shard]
+
+ private:
+  void gather();
+  Parameters* parameters_;
+  Range shard_;
+  const Communicator* learners_;
+  AdamWOptions options_;
+  std::int64_t steps_ = 0;
+  Buffer m_, v_;
+};
+
+}  // namespace fst

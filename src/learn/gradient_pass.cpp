@@ -1,0 +1,126 @@
+#include "fst/learn/gradient_pass.h"
+
+#include <algorithm>
+
+#include "fst/base/error.h"
+
+namespace fst {
+
+/// A packed run of sequences: which hidden row predicts which target, and whose it is.
+struct GradientPass::MicroBatch {
+  std::int64_t first = 0, count = 0;      // sequences
+  std::vector<std::int32_t> rows;         // hidden row of each entry
+  std::vector<TokenId> targets;           // token of each entry
+  std::vector<std::int64_t> entry_begin;  // [count + 1] first entry of each sequence
+  Tensor hidden;
+  HeadReference reference;
+  std::vector<float> base_logprob;  // per entry, with BaseUse::logprob
+};
+
+GradientPass::GradientPass(Qwen3& policy, Qwen3* base)
+    : policy_(&policy),
+      base_(base),
+      packed_(policy.device()),
+      cache_(policy.config(), policy.device(), 1),
+      head_(policy.device()),
+      base_head_(policy.device()) {
+  if (base_ != nullptr) base_cache_.emplace_back(base_->config(), base_->device(), 1);
+}
+
+GradientPass::MicroBatch GradientPass::forward(std::span<const LossSequence> sequences,
+                                               std::int64_t first, const PassOptions& options,
+                                               bool saving) {
+  MicroBatch batch;
+  batch.first = first;
+  batch.count = std::min(options.micro_batch, static_cast<std::int64_t>(sequences.size()) - first);
+  const auto mine =
+      sequences.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(batch.count));
+  std::vector<std::span<const TokenId>> tokens;
+  for (const auto& sequence : mine) tokens.push_back(sequence.tokens);
+  const TokenBatch& packed = packed_.pack(tokens);
+  for (std::int64_t s = 0; s < batch.count; ++s) {
+    const auto& sequence = mine[static_cast<std::size_t>(s)];
+    batch.entry_begin.push_back(static_cast<std::int64_t>(batch.rows.size()));
+    for (const std::int32_t target : sequence.targets) {
+      batch.rows.push_back(static_cast<std::int32_t>(packed_.first_row(s)) + target - 1);
+      batch.targets.push_back(sequence.tokens[static_cast<std::size_t>(target)]);
+    }
+  }
+  batch.entry_begin.push_back(static_cast<std::int64_t>(batch.rows.size()));
+
+  if (options.base != BaseUse::none) {
+    if (base_ == nullptr) throw Error("gradient pass: a base model is needed and there is none");
+    base_cache_.front().reserve(packed_.blocks());
+    const Tensor& hidden = base_->forward(packed, base_cache_.front());
+    if (options.base == BaseUse::kl) {
+      batch.reference = {base_, hidden};
+    } else {
+      const HeadOptions head{options.law, options.chunk_rows, false};
+      batch.base_logprob =
+          base_head_.score(*base_, hidden, {batch.rows, batch.targets}, head).logprob;
+    }
+  }
+  cache_.reserve(packed_.blocks());
+  batch.hidden = policy_->forward(packed, cache_, saving ? &saved_ : nullptr);
+  return batch;
+}
+
+void GradientPass::visit_entries(const MicroBatch& batch, const HeadChunk& chunk,
+                                 const PassVisitor& visit) const {
+  const auto part = [&](auto span, std::int64_t begin, std::int64_t end, std::int64_t origin) {
+    if (span.empty()) return span;
+    return span.subspan(static_cast<std::size_t>(begin - origin),
+                        static_cast<std::size_t>(end - begin));
+  };
+  for (std::int64_t s = 0; s < batch.count; ++s) {
+    const std::int64_t first = batch.entry_begin[static_cast<std::size_t>(s)];
+    const std::int64_t last = batch.entry_begin[static_cast<std::size_t>(s) + 1];
+    const std::int64_t begin = std::max(first, chunk.begin), end = std::min(last, chunk.end);
+    if (begin >= end) continue;
+    PassChunk mine;
+    mine.sequence = batch.first + s;
+    mine.begin = begin - first;
+    mine.end = end - first;
+    mine.logprob = part(chunk.logprob, begin, end, chunk.begin);
+    mine.entropy = part(chunk.entropy, begin, end, chunk.begin);
+    mine.kl = part(chunk.kl, begin, end, chunk.begin);
+    mine.base_logprob = part(std::span<const float>(batch.base_logprob), begin, end, 0);
+    mine.dlogprob = part(chunk.dlogprob, begin, end, chunk.begin);
+    mine.dentropy = part(chunk.dentropy, begin, end, chunk.begin);
+    mine.dkl = part(chunk.dkl, begin, end, chunk.begin);
+    visit(mine);
+  }
+}
+
+void GradientPass::accumulate(Gradients& gradients, std::span<const LossSequence> sequences,
+                              const PassOptions& options, const PassVisitor& loss) {
+  const HeadOptions head{options.law, options.chunk_rows, options.entropy};
+  for (std::int64_t first = 0; first < static_cast<std::int64_t>(sequences.size());
+       first += options.micro_batch) {
+    const MicroBatch batch = forward(sequences, first, options, true);
+    dhidden_.reserve(policy_->device(), DType::f32, {batch.hidden.dim(0), batch.hidden.dim(1)});
+    head_.backward(dhidden_.tensor(), gradients, *policy_, batch.hidden,
+                   {batch.rows, batch.targets}, head, batch.reference,
+                   [&](const HeadChunk& chunk) { visit_entries(batch, chunk, loss); });
+    policy_->backward(packed_.batch(), cache_, saved_, dhidden_.tensor(), gradients);
+  }
+}
+
+void GradientPass::score(std::span<const LossSequence> sequences, const PassOptions& options,
+                         const PassVisitor& visit) {
+  const HeadOptions head{options.law, options.chunk_rows, options.entropy};
+  for (std::int64_t first = 0; first < static_cast<std::int64_t>(sequences.size());
+       first += options.micro_batch) {
+    const MicroBatch batch = forward(sequences, first, options, false);
+    const HeadScores& scores =
+        head_.score(*policy_, batch.hidden, {batch.rows, batch.targets}, head, batch.reference);
+    HeadChunk all;
+    all.end = static_cast<std::int64_t>(batch.rows.size());
+    all.logprob = scores.logprob;
+    all.entropy = scores.entropy;
+    all.kl = scores.kl;
+    visit_entries(batch, all, visit);
+  }
+}
+
+}  // namespace fst

@@ -1,0 +1,96 @@
+#include "fst/learn/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "fst/base/error.h"
+#include "fst/tensor/ops.h"
+
+namespace fst {
+
+namespace {
+
+/// x^n by multiplication alone, so that no bit comes from the C library.
+double power(double x, std::int64_t n) {
+  double result = 1.0;
+  for (; n > 0; n >>= 1) {
+    if ((n & 1) != 0) result *= x;
+    x *= x;
+  }
+  return result;
+}
+
+bool is_head_norm(const std::string& name) {
+  return name.find("q_norm") != std::string::npos || name.find("k_norm") != std::string::npos;
+}
+
+}  // namespace
+
+Optimizer::Optimizer(Parameters& parameters, Range shard, const Communicator& learners,
+                     const AdamWOptions& options)
+    : parameters_(&parameters),
+      shard_(shard),
+      learners_(&learners),
+      options_(options),
+      m_(parameters.flat().device(), DType::f32, {shard.size()}),
+      v_(parameters.flat().device(), DType::f32, {shard.size()}) {}
+
+double Optimizer::step(const Tensor& gradient_shard, double lr) {
+  if (gradient_shard.size() != shard_.size()) {
+    throw Error("optimizer: gradient of " + std::to_string(gradient_shard.size()) +
+                " elements for a shard of " + std::to_string(shard_.size()));
+  }
+  kernels::ExactSum squares;
+  ops::sum_of_squares(squares, gradient_shard);
+  learners_->all_reduce_sum(squares, "gradient norm");
+  const double norm = std::sqrt(squares.value());
+  if (!std::isfinite(norm))
+    throw Error("optimizer: the gradient is not finite at update " + std::to_string(steps_ + 1));
+
+  ++steps_;
+  ops::AdamWStep step{lr,
+                      options_.beta1,
+                      options_.beta2,
+                      options_.eps,
+                      0.0,
+                      1.0 - power(options_.beta1, steps_),
+                      1.0 - power(options_.beta2, steps_),
+                      1.0f};
+  if (options_.clip > 0.0) {
+    step.clip = static_cast<float>(std::min(1.0, options_.clip / (norm + 1e-6)));
+  }
+  for (const ParameterSpec& spec : parameters_->specs()) {
+    const std::int64_t begin = std::max(spec.offset, shard_.begin);
+    const std::int64_t end = std::min(spec.offset + spec.size(), shard_.end);
+    if (begin >= end) continue;
+    step.weight_decay = spec.decay ? options_.weight_decay : 0.0;
+    step.lr = is_head_norm(spec.name) ? lr * options_.gain_lr_scale : lr;
+    Tensor parameter = parameters_->flat().rows(begin, end);
+    Tensor m = m_.tensor().rows(begin - shard_.begin, end - shard_.begin);
+    Tensor v = v_.tensor().rows(begin - shard_.begin, end - shard_.begin);
+    ops::adamw(parameter, m, v, gradient_shard.rows(begin - shard_.begin, end - shard_.begin),
+               step);
+  }
+  gather();
+  return norm;
+}
+
+/// Every learner sends its shard of the new weights to all others.
+void Optimizer::gather() {
+  if (learners_->size() == 1) return;
+  float* flat = parameters_->flat().data<float>();
+  const auto bytes_of = [&](Range range) {
+    return std::as_writable_bytes(
+        std::span(flat + range.begin, static_cast<std::size_t>(range.size())));
+  };
+  std::vector<Outgoing> out;
+  std::vector<Incoming> in;
+  for (int r = 0; r < learners_->size(); ++r) {
+    if (r == learners_->rank()) continue;
+    out.push_back({r, bytes_of(shard_)});
+    in.push_back({r, bytes_of(part_of(parameters_->size(), learners_->size(), r))});
+  }
+  learners_->transfer(out, in, "updated weights");
+}
+
+}  // namespace fst

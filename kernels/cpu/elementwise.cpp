@@ -1,0 +1,87 @@
+#include "kernels/elementwise.h"
+
+#include "kernels/cpu/elementwise_isa.h"
+#include "kernels/thread_pool.h"
+
+namespace fst::kernels {
+
+namespace {
+
+/// Elements that are worth another thread: a few microseconds of copying.
+constexpr std::int64_t grain_elements = 1 << 15;
+
+std::int64_t grain_rows(std::int64_t columns) {
+  return grain_elements / (columns + 1) + 1;
+}
+
+/// Calls `f(r)` for all rows, cut over the threads.
+template <class F>
+void for_rows(const Cpu& cpu, std::int64_t rows, std::int64_t columns, F&& f) {
+  parallel_for(cpu, rows, grain_rows(columns), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r) f(r);
+  });
+}
+
+std::int64_t bytes_of(Storage storage) {
+  return storage == Storage::f32 ? 4 : 2;
+}
+
+}  // namespace
+
+void add(const Cpu& cpu, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
+         std::int64_t rows, std::int64_t columns) {
+  for_isa(cpu, [&]<Isa isa>() {
+    for_rows(cpu, rows, columns,
+             [&](std::int64_t r) { ElementwiseRow<isa>::add(y + r * ldy, x + r * ldx, columns); });
+  });
+}
+
+void fill(const Cpu& cpu, float* y, std::int64_t ldy, float value, std::int64_t rows,
+          std::int64_t columns) {
+  for_isa(cpu, [&]<Isa isa>() {
+    for_rows(cpu, rows, columns,
+             [&](std::int64_t r) { ElementwiseRow<isa>::fill(y + r * ldy, value, columns); });
+  });
+}
+
+void widen(const Cpu& cpu, float* y, const void* x, Storage storage, std::int64_t count) {
+  for_isa(cpu, [&]<Isa isa>() {
+    parallel_for(cpu, count, grain_elements, [&](std::int64_t begin, std::int64_t end) {
+      const auto* from = static_cast<const char*>(x) + begin * bytes_of(storage);
+      ElementwiseRow<isa>::widen(y + begin, from, storage, end - begin);
+    });
+  });
+}
+
+void narrow(const Cpu& cpu, void* y, Storage storage, const float* x, std::int64_t count) {
+  for_isa(cpu, [&]<Isa isa>() {
+    parallel_for(cpu, count, grain_elements, [&](std::int64_t begin, std::int64_t end) {
+      auto* to = static_cast<char*>(y) + begin * bytes_of(storage);
+      ElementwiseRow<isa>::narrow(to, storage, x + begin, end - begin);
+    });
+  });
+}
+
+void gather_rows(const Cpu& cpu, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
+                 const std::int32_t* index, std::int64_t count, std::int64_t columns) {
+  for_isa(cpu, [&]<Isa isa>() {
+    for_rows(cpu, count, columns, [&](std::int64_t r) {
+      ElementwiseRow<isa>::widen(y + r * ldy, x + index[r] * ldx, Storage::f32, columns);
+    });
+  });
+}
+
+void scatter_add_rows(const Cpu& cpu, float* dx, std::int64_t lddx, const float* dy,
+                      std::int64_t lddy, const std::int32_t* index, std::int64_t count,
+                      std::int64_t columns) {
+  // Threads take columns, not rows: equal indices must add in order.
+  for_isa(cpu, [&]<Isa isa>() {
+    parallel_for(cpu, columns, grain_rows(count), [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = 0; r < count; ++r) {
+        ElementwiseRow<isa>::add(dx + index[r] * lddx + begin, dy + r * lddy + begin, end - begin);
+      }
+    });
+  });
+}
+
+}  // namespace fst::kernels

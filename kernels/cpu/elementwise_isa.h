@@ -1,0 +1,19 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/dispatch.h"
+#include "kernels/elementwise.h"
+
+namespace fst::kernels {
+
+/// One row of each elementwise kernel, per instruction set.
+template <Isa isa>
+struct ElementwiseRow {
+  static void add(float* y, const float* x, std::int64_t count);
+  static void fill(float* y, float value, std::int64_t count);
+  static void widen(float* y, const void* x, Storage storage, std::int64_t count);
+  static void narrow(void* y, Storage storage, const float* x, std::int64_t count);
+};
+
+}  // namespace fst::kernels

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/exec.h"
+
+namespace fst::kernels {
+
+/// How floats are stored. Arithmetic is always float32.
+enum class Storage : std::uint8_t { f32, bf16, f16 };
+
+/// y[r, c] = y[r, c] + x[r, c]; rows `ldy` and `ldx` elements apart.
+void add(const Cpu&, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
+         std::int64_t rows, std::int64_t columns);
+/// y[r, c] = value.
+void fill(const Cpu&, float* y, std::int64_t ldy, float value, std::int64_t rows,
+          std::int64_t columns);
+/// y[i] = x[i], exactly: every bf16 and f16 value is a float32 value. NaNs stay NaNs.
+void widen(const Cpu&, float* y, const void* x, Storage storage, std::int64_t count);
+/// y[i] = x[i], rounded to nearest even; too large for f16 gives infinity, NaNs stay NaNs.
+void narrow(const Cpu&, void* y, Storage storage, const float* x, std::int64_t count);
+/// y[i] = x[index[i]], rows of `columns` elements; `ldy` and `ldx` elements apart.
+void gather_rows(const Cpu&, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
+                 const std::int32_t* index, std::int64_t count, std::int64_t columns);
+/// dx[index[i]] += dy[i], i ascending: one rounded addition each. Equal indices add in order.
+void scatter_add_rows(const Cpu&, float* dx, std::int64_t lddx, const float* dy, std::int64_t lddy,
+                      const std::int32_t* index, std::int64_t count, std::int64_t columns);
+
+}  // namespace fst::kernels

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/elementwise.h"
+#include "kernels/exec.h"
+
+/// Matrix products in float32 for linear layers, y = x weight^T. Matrices are row-major, rows
+/// `ld...` elements apart. Outputs must not alias inputs.
+///
+/// Every output element is defined by itself: one FMA chain over the inner index, ascending, from
+/// +0 (`SumOrder::chain`), or eight chains over the leaves [floor(i n/8), floor((i+1) n/8)) of the
+/// n inner indices, joined ((0+1)+(2+3))+((4+5)+(6+7)) (`SumOrder::leaves`). The bits therefore
+/// depend neither on the number of rows, nor on blocking, threads or the instruction set.
+namespace fst::kernels {
+
+enum class SumOrder : std::uint8_t { chain, leaves };
+/// What happens to the old contents of an output element: it becomes r, or old + r (one rounded
+/// addition, after everything else).
+enum class Update : std::uint8_t { overwrite, add };
+
+/// Elements of the packed form of a [N, K] weight: panels of 32 output columns [ceil(N/32)][K][32],
+/// the missing columns of the last panel zero.
+std::int64_t packed_weight_size(std::int64_t n, std::int64_t k);
+/// packed from weight [N, K] in any storage, contiguous; widening is exact.
+void pack_weight(const Cpu&, float* packed, const void* weight, Storage storage, std::int64_t n,
+                 std::int64_t k);
+
+/// y[t, n] = sum_k x[t, k] weight[n, k] (+ bias[n], added after the sum; nullptr: none).
+/// y [rows, N], x [rows, K], packed from pack_weight.
+void linear_forward(const Cpu&, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
+                    const float* packed, const float* bias, std::int64_t rows, std::int64_t n,
+                    std::int64_t k, SumOrder order, Update update);
+
+/// dx[t, k] = sum_n dy[t, n] weight[n, k]; the leaves divide N.
+/// dx [rows, K], dy [rows, N], weight [N, K] in natural layout.
+void linear_backward_input(const Cpu&, float* dx, std::int64_t lddx, const float* dy,
+                           std::int64_t lddy, const float* weight, std::int64_t ldw,
+                           std::int64_t rows, std::int64_t n, std::int64_t k, SumOrder order,
+                           Update update);
+
+/// dweight[n, k] = fma(dy[t, n], x[t, k], dweight[n, k]) for t = 0 .. rows-1: the chain continues
+/// from the old contents, so consecutive row ranges in several calls give the bits of one call.
+/// dweight [N, K], dy [rows, N], x [rows, K].
+void linear_backward_weight(const Cpu&, float* dweight, std::int64_t lddw, const float* dy,
+                            std::int64_t lddy, const float* x, std::int64_t ldx, std::int64_t rows,
+                            std::int64_t n, std::int64_t k);
+
+/// dbias[n] += dy[t, n], t ascending, one rounded addition each. dbias [N], dy [rows, N].
+void bias_backward(const Cpu&, float* dbias, const float* dy, std::int64_t lddy, std::int64_t rows,
+                   std::int64_t n);
+
+}  // namespace fst::kernels

@@ -1,0 +1,83 @@
+#include "fst/tensor/ops.h"
+
+#include "check.h"
+#include "kernels/elementwise.h"
+
+namespace fst::ops {
+
+namespace {
+
+/// A tensor as a matrix: a matrix itself, or anything contiguous as one row.
+struct Matrix {
+  std::int64_t rows, columns, stride;
+};
+Matrix matrix_of(const char* what, const Tensor& x) {
+  if (x.rank() == 2) return {x.dim(0), x.dim(1), x.row_stride()};
+  expect_contiguous(what, x);
+  return {1, x.size(), x.size()};
+}
+
+void expect_same_shape(const char* what, const Tensor& x, const Tensor& other) {
+  bool same = x.rank() == other.rank();
+  for (int d = 0; same && d < x.rank(); ++d) same = x.dim(d) == other.dim(d);
+  if (!same) wrong_shape(what, other.shape(), x);
+}
+
+void expect_indices(const char* what, const Tensor& index, std::int64_t count, std::int64_t rows) {
+  expect_elements(what, index, count);
+  const auto* values = index.data<std::int32_t>();
+  for (std::int64_t i = 0; i < count; ++i) {
+    if (values[i] < 0 || values[i] >= rows) {
+      throw Error(std::string(what) + ": element " + std::to_string(i) + " is " +
+                  std::to_string(values[i]) + ", expected 0 to " + std::to_string(rows - 1));
+    }
+  }
+}
+
+}  // namespace
+
+void add(Tensor& y, const Tensor& x) {
+  expect_same_shape("add: x", x, y);
+  const Matrix to = matrix_of("add: y", y), from = matrix_of("add: x", x);
+  kernels::add(y.device().exec(), y.data<float>(), to.stride, x.data<float>(), from.stride, to.rows,
+               to.columns);
+}
+
+void fill(Tensor& y, float value) {
+  const Matrix to = matrix_of("fill: y", y);
+  kernels::fill(y.device().exec(), y.data<float>(), to.stride, value, to.rows, to.columns);
+}
+
+void convert(Tensor& y, const Tensor& x) {
+  expect_same_shape("convert: x", x, y);
+  expect_contiguous("convert: x", x);
+  expect_contiguous("convert: y", y);
+  const kernels::Storage from = storage_of("convert: x", x), to = storage_of("convert: y", y);
+  if (to == kernels::Storage::f32) {
+    kernels::widen(y.device().exec(), y.data<float>(), x.raw(), from, y.size());
+  } else if (from == kernels::Storage::f32) {
+    kernels::narrow(y.device().exec(), y.raw(), to, x.data<float>(), y.size());
+  } else {
+    wrong_shape("convert: x", "f32, since y is not", x);
+  }
+}
+
+void gather_rows(Tensor& y, const Tensor& x, const Tensor& index) {
+  expect_matrix("gather_rows: x", x);
+  expect_matrix("gather_rows: y", y);
+  expect_matrix("gather_rows: y", y, y.dim(0), x.dim(1));
+  expect_indices("gather_rows: index", index, y.dim(0), x.dim(0));
+  kernels::gather_rows(y.device().exec(), y.data<float>(), y.row_stride(), x.data<float>(),
+                       x.row_stride(), index.data<std::int32_t>(), y.dim(0), y.dim(1));
+}
+
+void scatter_add_rows(Tensor& dx, const Tensor& dy, const Tensor& index) {
+  expect_matrix("scatter_add_rows: dx", dx);
+  expect_matrix("scatter_add_rows: dy", dy);
+  expect_matrix("scatter_add_rows: dy", dy, dy.dim(0), dx.dim(1));
+  expect_indices("scatter_add_rows: index", index, dy.dim(0), dx.dim(0));
+  kernels::scatter_add_rows(dx.device().exec(), dx.data<float>(), dx.row_stride(), dy.data<float>(),
+                            dy.row_stride(), index.data<std::int32_t>(), dy.dim(0), dy.dim(1));
+}
+
+}  // namespace fst::ops

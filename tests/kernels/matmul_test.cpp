@@ -1,0 +1,241 @@
+#include "kernels/matmul.h"
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "kernels/philox.h"
+#include "kernels/thread_pool.h"
+
+namespace fst::kernels {
+namespace {
+
+using Floats = std::vector<float>;
+
+Floats random_floats(std::int64_t count, std::uint32_t seed) {
+  Floats x(static_cast<std::size_t>(count));
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const auto word = philox({static_cast<std::uint32_t>(i), 0, 0, 0}, {seed, 7})[0];
+    x[i] = static_cast<float>(word) * 0x1p-31f - 1.0f;
+  }
+  return x;
+}
+
+float chain(float start, const float* a, std::int64_t a_step, const float* b, std::int64_t b_step,
+            std::int64_t begin, std::int64_t end) {
+  for (std::int64_t i = begin; i < end; ++i) start = std::fma(a[i * a_step], b[i * b_step], start);
+  return start;
+}
+
+/// The definition of one output element in kernels/matmul.h.
+float product(SumOrder order, const float* a, std::int64_t a_step, const float* b,
+              std::int64_t b_step, std::int64_t n) {
+  if (order == SumOrder::chain) return chain(0.0f, a, a_step, b, b_step, 0, n);
+  float leaf[8];
+  for (std::int64_t i = 0; i < 8; ++i) {
+    leaf[i] = chain(0.0f, a, a_step, b, b_step, i * n / 8, (i + 1) * n / 8);
+  }
+  return ((leaf[0] + leaf[1]) + (leaf[2] + leaf[3])) + ((leaf[4] + leaf[5]) + (leaf[6] + leaf[7]));
+}
+
+std::int64_t differing_bits(const Floats& x, const Floats& y) {
+  std::int64_t count = x.size() == y.size() ? 0 : 1;
+  for (std::size_t i = 0; i < x.size() && i < y.size(); ++i) {
+    count += std::bit_cast<std::uint32_t>(x[i]) != std::bit_cast<std::uint32_t>(y[i]);
+  }
+  return count;
+}
+
+struct Shape {
+  std::int64_t rows, n, k;
+};
+// Odd on purpose, then the shapes around which the blocking changes: one row, one column, an inner
+// length below 8 (empty leaves), several blocks of rows, columns and inner indices.
+const Shape shapes[] = {{1, 1, 1},    {3, 5, 7},      {1, 33, 129},   {17, 31, 5},    {29, 70, 130},
+                        {64, 64, 16}, {15, 97, 2051}, {131, 259, 67}, {300, 40, 1100}};
+
+std::vector<Isa> instruction_sets() {
+  std::vector<Isa> all;
+  for (const Isa isa : {Isa::scalar, Isa::scalar_fma, Isa::avx2, Isa::avx512}) {
+    if (supports(isa)) all.push_back(isa);
+  }
+  return all;
+}
+
+class Matmul : public testing::TestWithParam<Isa> {
+ protected:
+  /// Runs `check` with one thread and with three.
+  template <class F>
+  void for_threads(F&& check) {
+    ThreadPool pool(3);
+    check(Cpu{GetParam(), nullptr});
+    check(Cpu{GetParam(), &pool});
+  }
+};
+
+Floats packed(const Cpu& cpu, const Floats& weight, std::int64_t n, std::int64_t k) {
+  Floats panels(static_cast<std::size_t>(packed_weight_size(n, k)));
+  pack_weight(cpu, panels.data(), weight.data(), Storage::f32, n, k);
+  return panels;
+}
+
+TEST_P(Matmul, ForwardHasTheBitsOfItsDefinition) {
+  for_threads([](const Cpu& cpu) {
+    for (const auto& [rows, n, k] : shapes) {
+      const std::int64_t ldx = k + 3, ldy = n + 2;
+      const Floats x = random_floats(rows * ldx, 1), weight = random_floats(n * k, 2);
+      const Floats bias = random_floats(n, 3), old = random_floats(rows * ldy, 4);
+      const Floats panels = packed(cpu, weight, n, k);
+      for (const SumOrder order : {SumOrder::chain, SumOrder::leaves}) {
+        for (const Update update : {Update::overwrite, Update::add}) {
+          for (const bool with_bias : {false, true}) {
+            Floats y = old, expected = old;
+            linear_forward(cpu, y.data(), ldy, x.data(), ldx, panels.data(),
+                           with_bias ? bias.data() : nullptr, rows, n, k, order, update);
+            for (std::int64_t t = 0; t < rows; ++t) {
+              for (std::int64_t j = 0; j < n; ++j) {
+                float r = product(order, &x[static_cast<std::size_t>(t * ldx)], 1,
+                                  &weight[static_cast<std::size_t>(j * k)], 1, k);
+                if (with_bias) r = r + bias[static_cast<std::size_t>(j)];
+                float& e = expected[static_cast<std::size_t>(t * ldy + j)];
+                e = update == Update::add ? e + r : r;
+              }
+            }
+            EXPECT_EQ(differing_bits(y, expected), 0) << rows << "x" << n << "x" << k;
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST_P(Matmul, BackwardInputHasTheBitsOfItsDefinition) {
+  for_threads([](const Cpu& cpu) {
+    for (const auto& [rows, k, n] : shapes) {
+      const std::int64_t lddx = k + 1, lddy = n + 5;
+      const Floats dy = random_floats(rows * lddy, 5), weight = random_floats(n * k, 6);
+      const Floats old = random_floats(rows * lddx, 7);
+      for (const SumOrder order : {SumOrder::chain, SumOrder::leaves}) {
+        for (const Update update : {Update::overwrite, Update::add}) {
+          Floats dx = old, expected = old;
+          linear_backward_input(cpu, dx.data(), lddx, dy.data(), lddy, weight.data(), k, rows, n, k,
+                                order, update);
+          for (std::int64_t t = 0; t < rows; ++t) {
+            for (std::int64_t j = 0; j < k; ++j) {
+              const float r = product(order, &dy[static_cast<std::size_t>(t * lddy)], 1,
+                                      &weight[static_cast<std::size_t>(j)], k, n);
+              float& e = expected[static_cast<std::size_t>(t * lddx + j)];
+              e = update == Update::add ? e + r : r;
+            }
+          }
+          EXPECT_EQ(differing_bits(dx, expected), 0) << rows << "x" << k << "x" << n;
+        }
+      }
+    }
+  });
+}
+
+TEST_P(Matmul, BackwardWeightContinuesTheChainOfTheOldContents) {
+  for_threads([](const Cpu& cpu) {
+    for (const auto& [n, k, rows] : shapes) {
+      const std::int64_t lddy = n + 3, ldx = k + 1;
+      const Floats dy = random_floats(rows * lddy, 8), x = random_floats(rows * ldx, 9);
+      const Floats old = random_floats(n * k, 10);
+      Floats expected = old;
+      for (std::int64_t i = 0; i < n; ++i) {
+        for (std::int64_t j = 0; j < k; ++j) {
+          float& e = expected[static_cast<std::size_t>(i * k + j)];
+          e = chain(e, &dy[static_cast<std::size_t>(i)], lddy, &x[static_cast<std::size_t>(j)], ldx,
+                    0, rows);
+        }
+      }
+      Floats whole = old, halves = old;
+      linear_backward_weight(cpu, whole.data(), k, dy.data(), lddy, x.data(), ldx, rows, n, k);
+      EXPECT_EQ(differing_bits(whole, expected), 0) << n << "x" << k << "x" << rows;
+      const std::int64_t cut = rows / 3;
+      linear_backward_weight(cpu, halves.data(), k, dy.data(), lddy, x.data(), ldx, cut, n, k);
+      linear_backward_weight(cpu, halves.data(), k, dy.data() + cut * lddy, lddy,
+                             x.data() + cut * ldx, ldx, rows - cut, n, k);
+      EXPECT_EQ(differing_bits(halves, expected), 0) << n << "x" << k << "x" << rows;
+    }
+  });
+}
+
+TEST_P(Matmul, RowDoesNotDependOnItsBatch) {
+  const Cpu cpu{GetParam(), nullptr};
+  const std::int64_t rows = 67, n = 75, k = 301;
+  const Floats x = random_floats(rows * k, 1), weight = random_floats(n * k, 2);
+  const Floats panels = packed(cpu, weight, n, k);
+  for (const SumOrder order : {SumOrder::chain, SumOrder::leaves}) {
+    Floats batch(static_cast<std::size_t>(rows * n)), alone = batch;
+    linear_forward(cpu, batch.data(), n, x.data(), k, panels.data(), nullptr, rows, n, k, order,
+                   Update::overwrite);
+    for (std::int64_t t = 0; t < rows; ++t) {
+      linear_forward(cpu, alone.data() + t * n, n, x.data() + t * k, k, panels.data(), nullptr, 1,
+                     n, k, order, Update::overwrite);
+    }
+    EXPECT_EQ(differing_bits(batch, alone), 0);
+  }
+}
+
+TEST_P(Matmul, PaddingOfTheBatchDoesNotReachOtherRows) {
+  const Cpu cpu{GetParam(), nullptr};
+  const std::int64_t rows = 16, n = 33, k = 20, poisoned = 5;
+  Floats x = random_floats(rows * k, 1);
+  const Floats panels = packed(cpu, random_floats(n * k, 2), n, k);
+  Floats clean(static_cast<std::size_t>(rows * n)), dirty = clean;
+  linear_forward(cpu, clean.data(), n, x.data(), k, panels.data(), nullptr, rows, n, k,
+                 SumOrder::chain, Update::overwrite);
+  for (std::int64_t i = 0; i < k; ++i) x[static_cast<std::size_t>(poisoned * k + i)] = NAN;
+  linear_forward(cpu, dirty.data(), n, x.data(), k, panels.data(), nullptr, rows, n, k,
+                 SumOrder::chain, Update::overwrite);
+  for (std::int64_t t = 0; t < rows; ++t) {
+    for (std::int64_t j = 0; j < n; ++j) {
+      const auto at = static_cast<std::size_t>(t * n + j);
+      EXPECT_TRUE(t == poisoned ? std::isnan(dirty[at]) : dirty[at] == clean[at]);
+    }
+  }
+}
+
+TEST_P(Matmul, BiasBackwardAddsRowsInOrder) {
+  for_threads([](const Cpu& cpu) {
+    const std::int64_t rows = 37, n = 83, lddy = 90;
+    const Floats dy = random_floats(rows * lddy, 1);
+    Floats dbias = random_floats(n, 2), expected = dbias;
+    for (std::int64_t t = 0; t < rows; ++t) {
+      for (std::int64_t j = 0; j < n; ++j) {
+        expected[static_cast<std::size_t>(j)] += dy[static_cast<std::size_t>(t * lddy + j)];
+      }
+    }
+    bias_backward(cpu, dbias.data(), dy.data(), lddy, rows, n);
+    EXPECT_EQ(differing_bits(dbias, expected), 0);
+  });
+}
+
+TEST_P(Matmul, PackedHalfPrecisionWeightsGiveTheProductOfTheWidenedOnes) {
+  const Cpu cpu{GetParam(), nullptr};
+  const std::int64_t n = 35, k = 77;
+  const Floats weight = random_floats(n * k, 2);
+  for (const Storage storage : {Storage::bf16, Storage::f16}) {
+    std::vector<std::uint16_t> half(weight.size());
+    narrow(cpu, half.data(), storage, weight.data(), n * k);
+    Floats widened(weight.size());
+    widen(cpu, widened.data(), half.data(), storage, n * k);
+    Floats panels(static_cast<std::size_t>(packed_weight_size(n, k)));
+    pack_weight(cpu, panels.data(), half.data(), storage, n, k);
+    EXPECT_EQ(differing_bits(panels, packed(cpu, widened, n, k)), 0);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(EveryInstructionSet, Matmul, testing::ValuesIn(instruction_sets()),
+                         [](const auto& isa) {
+                           std::string name = name_of(isa.param);
+                           for (char& c : name) c = c == ' ' ? '_' : c;
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace fst::kernels

@@ -1,0 +1,152 @@
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "fst/base/error.h"
+#include "fst/tensor/ops.h"
+
+namespace fst {
+namespace {
+
+/// The value of an f16 by its definition.
+double value_of_f16(std::uint32_t bits) {
+  const double sign = (bits & 0x8000u) != 0 ? -1.0 : 1.0;
+  const int exponent = static_cast<int>((bits >> 10) & 31u);
+  const int fraction = static_cast<int>(bits & 1023u);
+  if (exponent == 31) {
+    return fraction != 0 ? std::numeric_limits<double>::quiet_NaN()
+                         : sign * std::numeric_limits<double>::infinity();
+  }
+  if (exponent == 0) return sign * std::ldexp(fraction, -24);
+  return sign * std::ldexp(1024 + fraction, exponent - 25);
+}
+
+class ElementwiseOps : public testing::TestWithParam<kernels::Isa> {
+ protected:
+  Device device_ = Device::cpu(2, GetParam());
+};
+
+TEST_P(ElementwiseOps, EveryHalfPrecisionNumberSurvivesWideningAndNarrowing) {
+  const std::int64_t all = 1 << 16;
+  for (const DType dtype : {DType::bf16, DType::f16}) {
+    Buffer half(device_, dtype, {all}), back(device_, dtype, {all});
+    Buffer wide(device_, DType::f32, {all});
+    auto* bits = static_cast<std::uint16_t*>(half.tensor().raw());
+    for (std::int64_t i = 0; i < all; ++i) bits[i] = static_cast<std::uint16_t>(i);
+    ops::convert(wide.tensor(), half.tensor());
+    ops::convert(back.tensor(), wide.tensor());
+    for (std::int64_t i = 0; i < all; ++i) {
+      const float value = wide.data<float>()[i];
+      const double expected = dtype == DType::f16
+                                  ? value_of_f16(static_cast<std::uint32_t>(i))
+                                  : std::bit_cast<float>(static_cast<std::uint32_t>(i) << 16);
+      const auto found = static_cast<std::uint16_t*>(back.tensor().raw())[i];
+      if (std::isnan(expected)) {
+        ASSERT_TRUE(std::isnan(value)) << i;
+      } else {
+        ASSERT_EQ(static_cast<double>(value), expected) << i;
+        ASSERT_EQ(found, i);
+      }
+    }
+  }
+}
+
+TEST_P(ElementwiseOps, NarrowingRoundsToTheNearestWithTiesToEven) {
+  // Between neighbours of f16 and bf16: a tie goes to the even one, anything else to the nearer
+  // one.
+  const std::int64_t pairs = 0x7bff;
+  Buffer wide(device_, DType::f32, {3 * pairs}), half(device_, DType::f16, {3 * pairs});
+  for (std::uint32_t i = 0; i < pairs; ++i) {
+    const auto tie = static_cast<float>((value_of_f16(i) + value_of_f16(i + 1)) / 2);
+    wide.data<float>()[3 * i] = tie;
+    wide.data<float>()[3 * i + 1] = std::nextafter(tie, 0.0f);
+    wide.data<float>()[3 * i + 2] = std::nextafter(tie, 1e6f);
+  }
+  ops::convert(half.tensor(), wide.tensor());
+  const auto* found = static_cast<std::uint16_t*>(half.tensor().raw());
+  for (std::uint32_t i = 0; i < pairs; ++i) {
+    ASSERT_EQ(found[3 * i], i + (i & 1u));
+    ASSERT_EQ(found[3 * i + 1], i);
+    ASSERT_EQ(found[3 * i + 2], i + 1);
+  }
+  Buffer few(device_, DType::f32, {5}), few_bf16(device_, DType::bf16, {5});
+  const std::uint32_t inputs[] = {0x3f808000u, 0x3f818000u, 0x3f808001u, 0x7f7fffffu, 0xff7f7fffu};
+  const std::uint16_t expected[] = {0x3f80u, 0x3f82u, 0x3f81u, 0x7f80u, 0xff7fu};
+  for (int i = 0; i < 5; ++i) few.data<float>()[i] = std::bit_cast<float>(inputs[i]);
+  ops::convert(few_bf16.tensor(), few.tensor());
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_EQ(static_cast<std::uint16_t*>(few_bf16.tensor().raw())[i], expected[i]);
+  }
+}
+
+TEST_P(ElementwiseOps, NumbersBeyondTheRangeOfF16BecomeInfinity) {
+  Buffer wide(device_, DType::f32, {4}), half(device_, DType::f16, {4});
+  const float inputs[] = {65519.996f, 65520.0f, -1e30f, 1e-30f};
+  const std::uint16_t expected[] = {0x7bffu, 0x7c00u, 0xfc00u, 0x0000u};
+  for (int i = 0; i < 4; ++i) wide.data<float>()[i] = inputs[i];
+  ops::convert(half.tensor(), wide.tensor());
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(static_cast<std::uint16_t*>(half.tensor().raw())[i], expected[i]) << inputs[i];
+  }
+}
+
+TEST_P(ElementwiseOps, AddAndFillStayInsideABlockOfColumns) {
+  Buffer y(device_, DType::f32, {7, 90}), x(device_, DType::f32, {7, 83});
+  ops::fill(x.tensor(), 0.5f);
+  Tensor block = y.tensor().columns(3, 86);
+  ops::fill(block, 2.0f);
+  ops::add(block, x.tensor());
+  for (std::int64_t i = 0; i < y.tensor().size(); ++i) {
+    const std::int64_t column = i % 90;
+    EXPECT_EQ(y.data<float>()[i], column >= 3 && column < 86 ? 2.5f : 0.0f);
+  }
+  Buffer other(device_, DType::f32, {7, 82});
+  EXPECT_THROW(ops::add(block, other.tensor()), Error);
+}
+
+TEST_P(ElementwiseOps, GatheredRowsScatterBackInOrderOfTheIndex) {
+  const std::int64_t rows = 5, columns = 35, count = 4;
+  Buffer x(device_, DType::f32, {rows, columns}), y(device_, DType::f32, {count, columns});
+  Buffer dx(device_, DType::f32, {rows, columns}), index(device_, DType::i32, {count});
+  const std::int32_t chosen[] = {3, 0, 3, 4};
+  for (int i = 0; i < count; ++i) index.data<std::int32_t>()[i] = chosen[i];
+  for (std::int64_t i = 0; i < rows * columns; ++i) x.data<float>()[i] = static_cast<float>(i);
+  ops::gather_rows(y.tensor(), x.tensor(), index.tensor());
+  for (std::int64_t i = 0; i < count * columns; ++i) {
+    EXPECT_EQ(y.data<float>()[i], static_cast<float>(chosen[i / columns] * columns + i % columns));
+  }
+  // 2^24, then 1 twice: in this order both ones are lost, in any other order they are not.
+  const std::int32_t same[] = {2, 2, 2, 1};
+  const float values[] = {16777216.0f, 1.0f, 1.0f, 7.0f};
+  for (std::int64_t i = 0; i < count; ++i) {
+    index.data<std::int32_t>()[i] = same[i];
+    Tensor row = y.tensor().rows(i, i + 1);
+    ops::fill(row, values[i]);
+  }
+  ops::scatter_add_rows(dx.tensor(), y.tensor(), index.tensor());
+  for (std::int64_t j = 0; j < columns; ++j) {
+    EXPECT_EQ(dx.data<float>()[2 * columns + j], 16777216.0f);
+    EXPECT_EQ(dx.data<float>()[columns + j], 7.0f);
+    EXPECT_EQ(dx.data<float>()[j], 0.0f);
+  }
+  index.data<std::int32_t>()[1] = 5;
+  EXPECT_THROW(ops::gather_rows(y.tensor(), x.tensor(), index.tensor()), Error);
+}
+
+std::vector<kernels::Isa> instruction_sets() {
+  std::vector<kernels::Isa> all;
+  for (const kernels::Isa isa :
+       {kernels::Isa::scalar, kernels::Isa::scalar_fma, kernels::Isa::avx2, kernels::Isa::avx512}) {
+    if (kernels::supports(isa)) all.push_back(isa);
+  }
+  return all;
+}
+INSTANTIATE_TEST_SUITE_P(EveryInstructionSet, ElementwiseOps,
+                         testing::ValuesIn(instruction_sets()));
+
+}  // namespace
+}  // namespace fst

@@ -13,7 +13,7 @@ namespace fst::kernels {
 /// Idea: Kulisch accumulator; digits of 32 bits in 64-bit words, carries deferred.
 class ExactSum {
  public:
-  static constexpr int digits = 68;       // 2^-1074 .. 2^1024 and 62 bits of headroom
+  static constexpr int digits = 68;         // 2^-1074 .. 2^1024 and 62 bits of headroom
   static constexpr int words = digits + 1;  // the last word counts non-finite addends
 
   void add(double x) {
@@ -53,7 +53,8 @@ class ExactSum {
   /// The sum rounded to nearest even; NaN if a non-finite number was added.
   double value() const;
 
-  /// The state as words whose elementwise sums over up to 2^30 accumulators are again a valid state.
+  /// The state as words whose elementwise sums over up to 2^30 accumulators are again a valid
+  /// state.
   std::array<std::int64_t, words> state() {
     normalise();
     return digit_;

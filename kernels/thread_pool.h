@@ -17,8 +17,8 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int threads() const { return threads_; }
-  /// Calls `body(context, part)` for part = 0 .. threads-1, each on its own thread, and waits for all.
-  /// `body` must not throw and must not call run() again.
+  /// Calls `body(context, part)` for part = 0 .. threads-1, each on its own thread, and waits for
+  /// all. `body` must not throw and must not call run() again.
   void run(void (*body)(void* context, int part), void* context);
 
  private:

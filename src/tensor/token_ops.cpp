@@ -1,0 +1,168 @@
+#include "fst/tensor/ops.h"
+
+#include "check.h"
+#include "kernels/sampling.h"
+#include "kernels/token_law.h"
+
+namespace fst::ops {
+
+namespace {
+
+/// 1 / temperature as the kernels want it.
+float beta_of(const char* what, const TokenLaw& law) {
+  if (!(law.temperature > 0.0f)) {
+    throw Error(std::string(what) + ": expected a temperature above 0, found " +
+                std::to_string(law.temperature));
+  }
+  return 1.0f / law.temperature;
+}
+
+/// Logits of at least `vocab` > 0 columns.
+void expect_logits(const char* what, const Tensor& logits, std::int64_t vocab) {
+  expect_matrix(what, logits);
+  if (vocab <= 0 || vocab > logits.dim(1)) {
+    wrong_shape(what,
+                "a law of 1 to " + std::to_string(logits.dim(1)) + " tokens, asked for " +
+                    std::to_string(vocab),
+                logits);
+  }
+}
+
+const float* data_of(const Tensor& x) {
+  return x.empty() ? nullptr : x.data<float>();
+}
+
+kernels::SamplingRule rule_of(const char* what, const SamplingLaw& law) {
+  const bool valid = law.temperature >= 0.0f && law.top_k >= 0 && law.top_p >= 0.0f &&
+                     law.top_p <= 1.0f && law.min_p >= 0.0f && law.min_p <= 1.0f;
+  if (!valid) {
+    throw Error(std::string(what) + ": expected temperature >= 0, top_k >= 0, top_p and min_p in " +
+                "[0, 1], found " + std::to_string(law.temperature) + ", " +
+                std::to_string(law.top_k) + ", " + std::to_string(law.top_p) + ", " +
+                std::to_string(law.min_p));
+  }
+  return {law.temperature, law.top_k, law.top_p, law.min_p};
+}
+
+}  // namespace
+
+std::int64_t token_lse(Tensor& lse, const Tensor& logits, const TokenLaw& law) {
+  expect_logits("token_lse: logits", logits, law.vocab);
+  expect_elements("token_lse: lse", lse, logits.dim(0));
+  return kernels::token_lse(logits.device().exec(), lse.data<float>(), logits.data<float>(),
+                            logits.dim(0), logits.row_stride(), law.vocab,
+                            beta_of("token_lse", law));
+}
+
+void token_logprob(Tensor& logprob, const Tensor& logits, const Tensor& lse, const Tensor& targets,
+                   const TokenLaw& law) {
+  const std::int64_t rows = logits.dim(0);
+  expect_logits("token_logprob: logits", logits, law.vocab);
+  expect_elements("token_logprob: logprob", logprob, rows);
+  expect_elements("token_logprob: lse", lse, rows);
+  expect_elements("token_logprob: targets", targets, rows);
+  kernels::token_logprob(logits.device().exec(), logprob.data<float>(), logits.data<float>(),
+                         lse.data<float>(), targets.data<std::int32_t>(), rows, logits.row_stride(),
+                         law.vocab, beta_of("token_logprob", law));
+}
+
+void token_entropy(Tensor& entropy, const Tensor& logits, const Tensor& lse, const TokenLaw& law) {
+  const std::int64_t rows = logits.dim(0);
+  expect_logits("token_entropy: logits", logits, law.vocab);
+  expect_elements("token_entropy: entropy", entropy, rows);
+  expect_elements("token_entropy: lse", lse, rows);
+  kernels::token_entropy(logits.device().exec(), entropy.data<float>(), logits.data<float>(),
+                         lse.data<float>(), rows, logits.row_stride(), law.vocab,
+                         beta_of("token_entropy", law));
+}
+
+void token_kl(Tensor& kl, const Tensor& logits, const Tensor& lse, const Tensor& reference_logits,
+              const Tensor& reference_lse, const TokenLaw& law) {
+  const std::int64_t rows = logits.dim(0);
+  expect_logits("token_kl: logits", logits, law.vocab);
+  expect_matrix("token_kl: reference_logits", reference_logits, rows, logits.dim(1));
+  expect_elements("token_kl: kl", kl, rows);
+  expect_elements("token_kl: lse", lse, rows);
+  expect_elements("token_kl: reference_lse", reference_lse, rows);
+  kernels::token_kl(logits.device().exec(), kl.data<float>(), logits.data<float>(),
+                    lse.data<float>(), reference_logits.data<float>(), reference_lse.data<float>(),
+                    rows, logits.row_stride(), reference_logits.row_stride(), law.vocab,
+                    beta_of("token_kl", law));
+}
+
+void token_backward(Tensor& dlogits, const Tensor& logits, const Tensor& lse, const Tensor& targets,
+                    const TokenGradient& gradient, const TokenLaw& law) {
+  const std::int64_t rows = logits.dim(0);
+  expect_logits("token_backward: logits", logits, law.vocab);
+  expect_matrix("token_backward: dlogits", dlogits, rows, logits.dim(1));
+  expect_elements("token_backward: lse", lse, rows);
+  expect_elements("token_backward: targets", targets, rows);
+  if (dlogits.raw() == logits.raw() && dlogits.row_stride() != logits.row_stride()) {
+    wrong_shape("token_backward: dlogits", "the stride of the logits that it overwrites", dlogits);
+  }
+  if (!gradient.dlogprob.empty()) {
+    expect_elements("token_backward: dlogprob", gradient.dlogprob, rows);
+  }
+  if (!gradient.dentropy.empty()) {
+    expect_elements("token_backward: dentropy", gradient.dentropy, rows);
+    expect_elements("token_backward: entropy", gradient.entropy, rows);
+  }
+  if (!gradient.dkl.empty()) {
+    expect_elements("token_backward: dkl", gradient.dkl, rows);
+    expect_elements("token_backward: kl", gradient.kl, rows);
+    expect_elements("token_backward: reference_lse", gradient.reference_lse, rows);
+    expect_matrix("token_backward: reference_logits", gradient.reference_logits, rows,
+                  logits.dim(1));
+  }
+  kernels::TokenTerms terms;
+  terms.dlogprob = data_of(gradient.dlogprob);
+  terms.dentropy = data_of(gradient.dentropy);
+  terms.entropy = data_of(gradient.entropy);
+  terms.dkl = data_of(gradient.dkl);
+  terms.kl = data_of(gradient.kl);
+  terms.reference_logits = data_of(gradient.reference_logits);
+  terms.reference_lse = data_of(gradient.reference_lse);
+  terms.reference_stride = gradient.reference_logits.row_stride();
+  kernels::token_backward(logits.device().exec(), dlogits.data<float>(), logits.data<float>(),
+                          lse.data<float>(), targets.data<std::int32_t>(), terms, rows,
+                          logits.dim(1), dlogits.row_stride(), logits.row_stride(), law.vocab,
+                          beta_of("token_backward", law));
+}
+
+void sample_tokens(Tensor& tokens, Tensor& logprob, const Tensor& logits,
+                   std::span<const std::uint64_t> keys, std::span<const std::int32_t> positions,
+                   const SamplingLaw& law) {
+  const std::int64_t rows = logits.dim(0);
+  expect_logits("sample_tokens: logits", logits, law.vocab);
+  expect_elements("sample_tokens: tokens", tokens, rows);
+  expect_elements("sample_tokens: logprob", logprob, rows);
+  if (static_cast<std::int64_t>(keys.size()) != rows ||
+      static_cast<std::int64_t>(positions.size()) != rows) {
+    throw Error("sample_tokens: expected " + std::to_string(rows) + " keys and positions, found " +
+                std::to_string(keys.size()) + " and " + std::to_string(positions.size()));
+  }
+  const std::int64_t bad = kernels::sample_tokens(
+      logits.device().exec(), tokens.data<std::int32_t>(), logprob.data<float>(),
+      logits.data<float>(), keys.data(), positions.data(), rows, logits.row_stride(), law.vocab,
+      rule_of("sample_tokens", law));
+  if (bad >= 0) {
+    throw Error("sample_tokens: row " + std::to_string(bad) + " has a logit that is not finite");
+  }
+}
+
+std::int64_t kept_tokens(Tensor& ids, Tensor& probability, const Tensor& logits_row,
+                         const SamplingLaw& law) {
+  const Tensor row = logits_row.view({1, logits_row.size()});
+  expect_logits("kept_tokens: logits", row, law.vocab);
+  if (ids.size() < law.vocab) wrong_shape("kept_tokens: ids", "room for the vocabulary", ids);
+  if (probability.size() < law.vocab) {
+    wrong_shape("kept_tokens: probability", "room for the vocabulary", probability);
+  }
+  const std::int64_t kept =
+      kernels::kept_tokens(row.device().exec(), ids.data<std::int32_t>(), probability.data<float>(),
+                           row.data<float>(), law.vocab, rule_of("kept_tokens", law));
+  if (kept < 0) throw Error("kept_tokens: a logit is not finite");
+  return kept;
+}
+
+}  // namespace fst::ops

@@ -8,7 +8,9 @@ namespace {
 int speaking_rank = 0;  // the one piece of process-wide state: who this process is
 }
 
-void set_rank(int rank) { speaking_rank = rank; }
+void set_rank(int rank) {
+  speaking_rank = rank;
+}
 
 void info(const std::string& line) {
   if (speaking_rank != 0) return;

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "fst/base/portable_math.h"
+
 namespace fst {
 
 namespace {
@@ -50,29 +52,19 @@ std::uint64_t Rng::below(std::uint64_t n) {
   return x % n;
 }
 
-double Rng::uniform() { return static_cast<double>(next_u64() >> 11) * 0x1p-53; }
+double Rng::uniform() {
+  return static_cast<double>(next_u64() >> 11) * 0x1p-53;
+}
 
 double Rng::normal() {
-  // Marsaglia's polar method: sqrt is correctly rounded everywhere, the logarithm is our own series
-  // in a fixed order, so no bit depends on the C library.
+  // Marsaglia's polar method: sqrt is correctly rounded everywhere and the logarithm is our own, so
+  // no bit depends on the C library.
   for (;;) {
     const double u = 2.0 * uniform() - 1.0;
     const double v = 2.0 * uniform() - 1.0;
     const double s = u * u + v * v;
     if (s >= 1.0 || s == 0.0) continue;
-    int exponent = 0;
-    double m = std::frexp(s, &exponent);  // exact
-    if (m < 0.70710678118654752) {
-      m *= 2.0;
-      --exponent;
-    }
-    // log m = 2 artanh((m - 1)/(m + 1)), |argument| <= 0.1716: 13 odd terms reach 2^-70.
-    const double z = (m - 1.0) / (m + 1.0);
-    const double z2 = z * z;
-    double series = 0.0;
-    for (int k = 25; k >= 1; k -= 2) series = series * z2 + 1.0 / k;
-    const double logarithm = exponent * 0.69314718055994531 + 2.0 * z * series;
-    return u * std::sqrt(-2.0 * logarithm / s);
+    return u * std::sqrt(-2.0 * portable_log(s) / s);
   }
 }
 

@@ -58,6 +58,8 @@ class Communicator {
   /// Seconds until a wait gives up. Default 600.
   double deadline() const;
   void set_deadline(double seconds);
+  /// The most bytes one MPI call moves. Default 2^30; tests lower it to see the cutting at work.
+  void set_chunk_bytes(std::int64_t bytes);
 
   /// Everybody gets root's elements; the same number on every member.
   template <class T>

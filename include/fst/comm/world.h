@@ -82,7 +82,6 @@ class World {
 
  private:
   World() = default;
-  void set_plan(const RankPlan& plan);
   int role_size(Role role) const;
   int first_rank(Role role) const;
 

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "fst/comm/communicator.h"
+#include "fst/comm/mpi.h"
+
+namespace fst {
+
+/// patient: a partner may be busy for minutes, so the core is given away between tests.
+/// eager: all partners are there and data is moving, so only yield.
+enum class Pace { patient, eager };
+
+struct Communicator::Channel {
+  Channel(MPI_Comm communicator, std::string called);
+  Channel(const Channel&) = delete;
+  Channel& operator=(const Channel&) = delete;
+  ~Channel();
+
+  /// Returns when all requests are complete; throws Error after `deadline` seconds. `operation` is
+  /// the kind of call, `what` the thing that is moved.
+  void wait(std::span<MPI_Request> requests, const char* operation, std::string_view what,
+            Pace pace = Pace::patient) const;
+  /// Waits patiently until all members have come to this operation.
+  void gather_round(const char* operation, std::string_view what) const;
+
+  MPI_Comm comm = MPI_COMM_NULL;  // null: one member, no MPI
+  int rank = 0;
+  int size = 1;
+  std::string name;
+  std::string host;
+  double deadline = 600;
+  std::int64_t chunk_bytes = std::int64_t{1} << 30;
+  mutable std::int64_t waits = 0;     // completed so far; the same on all members at the same place
+  mutable std::string last = "none";  // the last completed one
+
+ private:
+  [[noreturn]] void give_up(const char* operation, std::string_view what, double seconds) const;
+};
+
+std::string host_name();
+
+}  // namespace fst

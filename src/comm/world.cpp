@@ -1,0 +1,228 @@
+#include "fst/comm/world.h"
+
+#include <cstdlib>
+#include <string>
+
+#include "fst/base/error.h"
+#include "fst/base/log.h"
+
+#include "channel.h"
+
+namespace fst {
+
+namespace {
+
+constexpr Role all_roles[] = {Role::rollout, Role::reflection, Role::learner};
+
+std::size_t number(Role role) {
+  return static_cast<std::size_t>(role);
+}
+
+void check_role(std::vector<std::string>& problems, Role role, const RolePlan& plan, int ranks) {
+  const std::string name = name_of(role);
+  if (plan.tp != 1 && plan.tp != 2 && plan.tp != 4 && plan.tp != 8) {
+    problems.push_back(name + ".tp is " + std::to_string(plan.tp) + "; expected 1, 2, 4 or 8");
+  } else if (ranks > 0 && ranks % plan.tp != 0) {
+    problems.push_back(name + ".tp = " + std::to_string(plan.tp) + " does not divide the " +
+                       std::to_string(ranks) + " " + name + " ranks");
+  }
+}
+
+}  // namespace
+
+const char* name_of(Role role) {
+  constexpr const char* names[] = {"rollout", "reflection", "learner"};
+  return names[number(role)];
+}
+
+bool RankPlan::colocated() const {
+  return rollout.ranks == 0 && reflection.ranks == 0 && learner.ranks == 0;
+}
+
+const RolePlan& RankPlan::of(Role role) const {
+  if (role == Role::rollout) return rollout;
+  return role == Role::reflection ? reflection : learner;
+}
+
+std::vector<std::string> problems_of(const RankPlan& plan, int world_size) {
+  std::vector<std::string> problems;
+  int sum = 0;
+  bool negative = false;
+  for (const Role role : all_roles) {
+    const int ranks = plan.of(role).ranks;
+    if (ranks < 0) {
+      problems.push_back(std::string("ranks.") + name_of(role) + " is " + std::to_string(ranks) +
+                         "; expected 0 or more");
+      negative = true;
+    }
+    sum += ranks;
+    check_role(problems, role, plan.of(role), plan.colocated() ? world_size : ranks);
+  }
+  if (!negative && !plan.colocated() && sum != world_size) {
+    problems.push_back(
+        "ranks.rollout + ranks.reflection + ranks.learner = " + std::to_string(plan.rollout.ranks) +
+        " + " + std::to_string(plan.reflection.ranks) + " + " + std::to_string(plan.learner.ranks) +
+        " = " + std::to_string(sum) + ", but the job has " + std::to_string(world_size) +
+        " ranks (all three 0: every rank has every role)");
+  }
+  return problems;
+}
+
+World::World(int& argc, char**& argv) {
+  int initialized = 0;
+  FST_MPI_CHECK(MPI_Initialized(&initialized));
+  if (initialized == 0) {
+    int provided = MPI_THREAD_SINGLE;
+    FST_MPI_CHECK(MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided));
+    finalise_ = true;
+    if (provided < MPI_THREAD_FUNNELED) {
+      throw Error("MPI offers no threads beside the one that communicates");
+    }
+  }
+  FST_MPI_CHECK(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
+  int size = 0;
+  FST_MPI_CHECK(MPI_Comm_size(MPI_COMM_WORLD, &size));
+  MPI_Comm own = MPI_COMM_NULL;
+  if (size > 1) FST_MPI_CHECK(MPI_Comm_dup(MPI_COMM_WORLD, &own));
+  all_ = Communicator(std::make_unique<Communicator::Channel>(own, "all"));
+  log::set_rank(all_.rank());
+}
+
+World World::alone() {
+  World world;
+  world.all_ = Communicator::self();
+  world.split({});
+  return world;
+}
+
+World::World(World&& other) noexcept
+    : finalise_(other.finalise_),
+      plan_(other.plan_),
+      all_(std::move(other.all_)),
+      policy_(std::move(other.policy_)) {
+  other.finalise_ = false;
+  for (const Role role : all_roles) {
+    const std::size_t i = number(role);
+    roles_[i] = std::move(other.roles_[i]);
+    units_[i] = std::move(other.units_[i]);
+    across_[i] = std::move(other.across_[i]);
+  }
+}
+
+World::~World() {
+  for (const Role role : all_roles) {
+    const std::size_t i = number(role);
+    across_[i] = {};
+    units_[i] = {};
+    roles_[i] = {};
+  }
+  policy_ = {};
+  all_ = {};
+  if (finalise_ && MPI_Finalize() != MPI_SUCCESS) log::warn("MPI_Finalize failed");
+}
+
+void World::split(const RankPlan& plan) {
+  const auto problems = problems_of(plan, all_.size());
+  if (!problems.empty()) {
+    std::string text;
+    for (const auto& problem : problems) text += (text.empty() ? "" : "\n") + problem;
+    throw InputError(text);
+  }
+  plan_ = plan;
+  const int me = all_.rank();
+  for (const Role role : all_roles) {
+    const std::size_t i = number(role);
+    const std::string name = name_of(role);
+    const int place = me - first_rank(role);
+    const bool in = place >= 0 && place < role_size(role);
+    roles_[i] = all_.subset(in ? 0 : -1, me, name);
+    const int tp = plan.of(role).tp;
+    units_[i] = roles_[i].subset(place / tp, me, name + " unit");
+    across_[i] = roles_[i].subset(place % tp, me, name + " across");
+  }
+  const bool leads = roles_[number(Role::learner)].rank() == 0;
+  const bool in = leads || roles_[number(Role::rollout)].member();
+  policy_ = all_.subset(in ? 0 : -1, leads ? -1 : me, "policy");
+}
+
+int World::role_size(Role role) const {
+  return plan_.colocated() ? all_.size() : plan_.of(role).ranks;
+}
+
+int World::first_rank(Role role) const {
+  if (plan_.colocated() || role == Role::rollout) return 0;
+  return plan_.rollout.ranks + (role == Role::learner ? plan_.reflection.ranks : 0);
+}
+
+const Communicator& World::role(Role role) const {
+  return roles_[number(role)];
+}
+const Communicator& World::unit(Role role) const {
+  return units_[number(role)];
+}
+const Communicator& World::across(Role role) const {
+  return across_[number(role)];
+}
+int World::units(Role role) const {
+  return role_size(role) / plan_.of(role).tp;
+}
+
+int World::world_rank(Role role, int role_rank) const {
+  if (role_rank < 0 || role_rank >= role_size(role)) {
+    throw Error(std::string(name_of(role)) + " has " + std::to_string(role_size(role)) +
+                " ranks, none is number " + std::to_string(role_rank));
+  }
+  return first_rank(role) + role_rank;
+}
+
+std::string World::layout() const {
+  std::string text = std::to_string(all_.size()) + (all_.size() == 1 ? " rank" : " ranks");
+  if (plan_.colocated()) text += ", colocated";
+  const char* separator = plan_.colocated() ? ", " : ": ";
+  for (const Role role : all_roles) {
+    const RolePlan& plan = plan_.of(role);
+    if (plan_.colocated() && plan.tp == 1) continue;
+    text += separator;
+    if (!plan_.colocated()) text += std::to_string(plan.ranks) + " ";
+    text += name_of(role);
+    if (plan.tp > 1) text += " tp " + std::to_string(plan.tp);
+    separator = ", ";
+  }
+  return text;
+}
+
+std::string World::host() const {
+  return all_.channel().host;
+}
+
+void World::expect_same(std::uint64_t fingerprint, std::string_view what) const {
+  const auto parts = all_.all_gather(std::as_bytes(std::span(&fingerprint, 1)), what);
+  std::string differing;
+  for (std::size_t r = 1; r < parts.size(); ++r) {
+    if (parts[r] != parts[0]) differing.append(" ").append(std::to_string(r));
+  }
+  if (differing.empty()) return;
+  throw Error(std::string(what) + " differs between ranks: not as on rank 0 are" + differing +
+              " (this rank: " + std::to_string(fingerprint) + ")");
+}
+
+void World::set_deadline(double seconds) {
+  all_.set_deadline(seconds);
+  policy_.set_deadline(seconds);
+  for (const Role role : all_roles) {
+    const std::size_t i = number(role);
+    roles_[i].set_deadline(seconds);
+    units_[i].set_deadline(seconds);
+    across_[i].set_deadline(seconds);
+  }
+}
+
+void World::abort(int code) const {
+  int initialized = 0;
+  if (MPI_Initialized(&initialized) == MPI_SUCCESS && initialized != 0) {
+    MPI_Abort(MPI_COMM_WORLD, code);
+  }
+  std::_Exit(code);
+}
+
+}  // namespace fst

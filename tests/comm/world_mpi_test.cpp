@@ -1,0 +1,137 @@
+#include <chrono>
+#include <ctime>
+#include <string>
+#include <thread>
+
+#include "fst/base/error.h"
+
+#include "mpi_main.h"
+
+namespace fst {
+namespace {
+
+World& world() {
+  return test::world();
+}
+
+TEST(WorldSplit, ColocatedRanksHaveEveryRole) {
+  world().split({});
+  const int size = world().all().size();
+  for (const Role role : {Role::rollout, Role::reflection, Role::learner}) {
+    EXPECT_EQ(world().role(role).size(), size);
+    EXPECT_EQ(world().role(role).rank(), world().all().rank());
+    EXPECT_EQ(world().unit(role).size(), 1);
+    EXPECT_EQ(world().across(role).size(), size);
+  }
+  EXPECT_EQ(world().policy().size(), size);
+  EXPECT_EQ(world().policy().rank(), world().all().rank());
+}
+
+TEST(WorldSplit, RolesAreDealtInOrderAndPolicyStartsWithTheLearner) {
+  const int size = world().all().size();
+  const int me = world().all().rank();
+  if (size < 2) return world().split({});
+  const RankPlan plan{{size - 1, 1}, {0, 1}, {1, 1}};
+  world().split(plan);
+  const bool learns = me == size - 1;
+  EXPECT_EQ(world().rollout().member(), !learns);
+  EXPECT_EQ(world().rollout().rank(), learns ? -1 : me);
+  EXPECT_EQ(world().rollout().size(), learns ? 0 : size - 1);
+  EXPECT_FALSE(world().reflection().member());
+  EXPECT_EQ(world().learner().rank(), learns ? 0 : -1);
+  EXPECT_EQ(world().policy().size(), size);
+  EXPECT_EQ(world().policy().rank(), learns ? 0 : me + 1);
+  EXPECT_EQ(world().units(Role::rollout), size - 1);
+  EXPECT_EQ(world().units(Role::reflection), 0);
+  EXPECT_EQ(world().world_rank(Role::learner, 0), size - 1);
+  EXPECT_THROW(world().world_rank(Role::reflection, 0), Error);
+}
+
+TEST(WorldSplit, ReflectionRanksStayOutsidePolicy) {
+  const int size = world().all().size();
+  if (size < 3) return world().split({});
+  world().split({{1, 1}, {size - 2, 1}, {1, 1}});
+  const bool reflects = world().reflection().member();
+  EXPECT_EQ(world().policy().member(), !reflects);
+  if (!reflects) {
+    EXPECT_EQ(world().policy().size(), 2);
+  }
+}
+
+TEST(WorldSplit, TensorParallelGroupsAreNeighbours) {
+  const int size = world().all().size();
+  const int me = world().all().rank();
+  if (size % 2 != 0) return world().split({});
+  world().split({{0, 2}, {0, 1}, {0, size == 4 ? 4 : 2}});
+  EXPECT_EQ(world().unit(Role::rollout).size(), 2);
+  EXPECT_EQ(world().unit(Role::rollout).rank(), me % 2);
+  EXPECT_EQ(world().across(Role::rollout).size(), size / 2);
+  EXPECT_EQ(world().across(Role::rollout).rank(), me / 2);
+  EXPECT_EQ(world().units(Role::learner), size == 4 ? 1 : size / 2);
+}
+
+TEST(WorldSplit, WrongPlanThrowsInputErrorOnEveryRank) {
+  const int size = world().all().size();
+  EXPECT_THROW(world().split({{size, 1}, {1, 1}, {1, 1}}), InputError);
+}
+
+TEST(World, EqualFingerprintsPass) {
+  EXPECT_NO_THROW(world().expect_same(42, "population"));
+}
+
+TEST(World, ADifferentFingerprintIsNamedOnEveryRank) {
+  const int size = world().all().size();
+  const int me = world().all().rank();
+  if (size == 1) return;
+  try {
+    world().expect_same(me == size - 1 ? 7 : 42, "population");
+    FAIL() << "no exception";
+  } catch (const Error& error) {
+    const std::string text = error.what();
+    EXPECT_NE(text.find("population"), std::string::npos) << text;
+    EXPECT_NE(text.find(" are " + std::to_string(size - 1)), std::string::npos) << text;
+  }
+}
+
+TEST(World, ALateRankIsReportedByWhatWasWaitedFor) {
+  // The last rank comes only after the others have given up; they still make progress in all().
+  const int size = world().all().size();
+  const bool late = world().all().rank() == size - 1;
+  if (size == 1) return;
+  Communicator comm = world().all().subset(0, world().all().rank(), "test");
+  comm.set_deadline(0.05);
+  if (!late) {
+    try {
+      comm.barrier("the slow rank");
+      ADD_FAILURE() << "no exception";
+    } catch (const Error& error) {
+      const std::string text = error.what();
+      EXPECT_NE(text.find("the slow rank"), std::string::npos) << text;
+      EXPECT_NE(text.find("communicator test"), std::string::npos) << text;
+      EXPECT_NE(text.find("rank " + std::to_string(comm.rank())), std::string::npos) << text;
+      EXPECT_NE(text.find(world().host()), std::string::npos) << text;
+    }
+  }
+  world().all().barrier("the others");
+  comm.set_deadline(60);
+  if (late) comm.barrier("the slow rank");
+  world().all().barrier("everybody");
+}
+
+double cpu_seconds() {
+  std::timespec now{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+TEST(World, AWaitingRankGivesItsCoreAway) {
+  if (world().all().size() == 1) return;
+  world().all().barrier("start");
+  const double before = cpu_seconds();
+  if (world().all().rank() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  world().all().barrier("rank 0, which sleeps");
+  EXPECT_LT(cpu_seconds() - before, 0.1);  // a polling rank would have used 0.3 s
+}
+
+}  // namespace
+}  // namespace fst

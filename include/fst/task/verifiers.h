@@ -38,7 +38,9 @@ std::optional<char> extract_letter(std::string_view completion, int options = 4)
 /// `json_max_depth` levels are not JSON to us.
 bool json_equal(std::string_view answer, std::string_view reference);
 inline constexpr int json_max_depth = 500;  // about half of what CPython's parser accepts
-/// True if `text` is one JSON value in the sense of json_equal.
+/// True if all of `text` is one JSON value.
 bool is_json(std::string_view text);
+/// True if json_equal finds a value in `answer`, whole or from the first { to the last }.
+bool is_json_answer(std::string_view answer);
 
 }  // namespace fst

@@ -1,0 +1,236 @@
+// Speed of the matrix products beside the limits of the machine, measured in the same run: the FMA
+// peak of one core and the read bandwidth. Best of several interleaved rounds.
+// Usage: matmul_bench [threads] [isa: scalar | avx2 | avx512] [rounds] [part of a name, e.g. "dW"]
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/matmul.h"
+#include "kernels/thread_pool.h"
+
+namespace {
+
+using namespace fst::kernels;
+
+struct Free {
+  void operator()(float* p) const { std::free(p); }
+};
+using Floats = std::unique_ptr<float, Free>;
+
+Floats numbers(std::int64_t count) {
+  constexpr std::size_t alignment = 64;
+  const auto bytes = (static_cast<std::size_t>(count) * sizeof(float) / alignment + 1) * alignment;
+  Floats x(static_cast<float*>(std::aligned_alloc(alignment, bytes)));
+  std::uint32_t state = 12345;
+  for (std::int64_t i = 0; i < count; ++i) {
+    state = state * 1664525u + 1013904223u;
+    x.get()[i] = static_cast<float>(state >> 8) * 0x1p-24f - 0.5f;
+  }
+  return x;
+}
+
+/// Seconds of the clock or, with one thread, of that thread's processor time: other processes on
+/// its core then do not count.
+double now(bool processor_time) {
+  timespec t{};
+  clock_gettime(processor_time ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+double seconds_of(const std::function<void()>& f, int calls, bool processor_time) {
+  const double start = now(processor_time);
+  for (int i = 0; i < calls; ++i) f();
+  return (now(processor_time) - start) / calls;
+}
+
+/// A measurement: `work` is multiply-adds or bytes per call.
+struct Case {
+  std::string name;
+  double flop, bytes;
+  std::function<void()> run;
+  int calls = 1;
+  double best = 1e30;
+};
+
+/// Twelve independent FMA chains in the widest vectors of the instruction set.
+#if defined(__x86_64__)
+#define FST_TWELVE(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
+#define FST_STEP(i) "vfmadd213ps %%" FST_WIDE "mm13, %%" FST_WIDE "mm12, %%" FST_WIDE "mm" #i "\n"
+#define FST_CLEAR(i) "vxorps %%xmm" #i ", %%xmm" #i ", %%xmm" #i "\n"
+#define FST_SPIN                                                                            \
+  __asm__ volatile(FST_TWELVE(FST_CLEAR) FST_CLEAR(12)                                      \
+                       FST_CLEAR(13) "1:\n" FST_TWELVE(FST_STEP) "dec %0\n jnz 1b\n"        \
+                   : "+r"(n)::"cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", \
+                     "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13")
+#define FST_WIDE "z"
+__attribute__((target("avx512f"))) void spin_avx512(std::int64_t n) {
+  FST_SPIN;
+}
+#undef FST_WIDE
+#define FST_WIDE "y"
+__attribute__((target("avx2,fma"))) void spin_avx2(std::int64_t n) {
+  FST_SPIN;
+}
+#endif
+
+volatile float sink;
+
+/// Every thread runs the chains; 0 lanes: not measured on this instruction set.
+Case peak_case(const Cpu& cpu, int threads) {
+  const std::int64_t n = 200000;
+  const double lanes = cpu.isa == Isa::avx512 ? 16 : cpu.isa == Isa::avx2 ? 8 : 0;
+  return {"FMA peak", lanes * 12 * 2 * static_cast<double>(n) * threads, 0, [=] {
+            parallel_for(cpu, threads, 1, [=](std::int64_t, std::int64_t) {
+#if defined(__x86_64__)
+              if (lanes == 16) spin_avx512(n);
+              if (lanes == 8) spin_avx2(n);
+#endif
+            });
+          }};
+}
+
+struct Setup {
+  Cpu cpu;
+  std::vector<Floats> memory;
+  std::vector<Case> cases;
+
+  float* take(std::int64_t count) {
+    memory.push_back(numbers(count));
+    return memory.back().get();
+  }
+};
+
+std::string label(const char* kind, std::int64_t t, std::int64_t n, std::int64_t k) {
+  return std::string(kind) + " T=" + std::to_string(t) + " N=" + std::to_string(n) +
+         " K=" + std::to_string(k);
+}
+
+void add_forward(Setup& s, std::int64_t t, std::int64_t n, std::int64_t k, SumOrder order) {
+  float *x = s.take(t * k), *w = s.take(n * k), *y = s.take(t * n);
+  float* packed = s.take(packed_weight_size(n, k));
+  const Cpu cpu = s.cpu;
+  pack_weight(cpu, packed, w, Storage::f32, n, k);
+  const double products = static_cast<double>(t) * static_cast<double>(n * k);
+  s.cases.push_back({label(order == SumOrder::chain ? "y  chain " : "y  leaves", t, n, k),
+                     2 * products, 4.0 * static_cast<double>(n * k), [=] {
+                       linear_forward(cpu, y, n, x, k, packed, nullptr, t, n, k, order,
+                                      Update::overwrite);
+                     }});
+}
+
+void add_backward(Setup& s, std::int64_t t, std::int64_t n, std::int64_t k, SumOrder order) {
+  float *x = s.take(t * k), *w = s.take(n * k), *dy = s.take(t * n), *dx = s.take(t * k),
+        *dw = s.take(n * k);
+  const Cpu cpu = s.cpu;
+  const double products = static_cast<double>(t) * static_cast<double>(n * k);
+  const double bytes = 4.0 * static_cast<double>(n * k);
+  s.cases.push_back(
+      {label(order == SumOrder::chain ? "dX chain " : "dX leaves", t, n, k), 2 * products, bytes,
+       [=] { linear_backward_input(cpu, dx, k, dy, n, w, k, t, n, k, order, Update::overwrite); }});
+  s.cases.push_back({label("dW       ", t, n, k), 2 * products, bytes,
+                     [=] { linear_backward_weight(cpu, dw, k, dy, n, x, k, t, n, k); }});
+}
+
+void add_tiny_model(Setup& s) {
+  for (const std::int64_t t : {1, 16, 64, 512, 2048}) {
+    add_forward(s, t, 256, 128, SumOrder::chain);
+    add_forward(s, t, 128, 128, SumOrder::leaves);
+    add_forward(s, t, 768, 128, SumOrder::chain);
+    add_forward(s, t, 128, 384, SumOrder::leaves);
+    add_forward(s, t, 448, 128, SumOrder::chain);
+    if (t < 64) continue;
+    add_backward(s, t, 256, 128, SumOrder::leaves);
+    add_backward(s, t, 128, 128, SumOrder::chain);
+    add_backward(s, t, 384, 128, SumOrder::leaves);
+    add_backward(s, t, 128, 384, SumOrder::chain);
+    add_backward(s, t, 448, 128, SumOrder::leaves);
+  }
+}
+
+void add_large(Setup& s) {
+  for (const std::int64_t t : {1, 2, 4, 8, 16, 32, 64}) {
+    add_forward(s, t, 32768, 1024, SumOrder::chain);
+    add_forward(s, t, 16384, 3072, SumOrder::leaves);
+  }
+  for (const std::int64_t t : {128, 512, 2048}) {
+    add_forward(s, t, 3072, 1024, SumOrder::chain);
+    add_forward(s, t, 1024, 3072, SumOrder::leaves);
+    add_backward(s, t, 3072, 1024, SumOrder::leaves);
+    add_backward(s, t, 1024, 3072, SumOrder::chain);
+  }
+}
+
+void add_pack(Setup& s) {
+  const std::int64_t n = 4096, k = 1024;
+  float *w = s.take(n * k), *packed = s.take(n * k);
+  const Cpu cpu = s.cpu;
+  s.cases.push_back({label("pack     ", 0, n, k), 0, 8.0 * static_cast<double>(n * k),
+                     [=] { pack_weight(cpu, packed, w, Storage::f32, n, k); }});
+}
+
+/// Reads memory that no cache holds, as a product with one row reads its weights.
+Case read_case(const Cpu& cpu, const float* x, std::int64_t count) {
+  return {"read bandwidth", 0, 4.0 * static_cast<double>(count), [=] {
+            parallel_for(cpu, count / 1024, 1, [=](std::int64_t begin, std::int64_t end) {
+              typedef float V __attribute__((vector_size(64), aligned(4)));
+              V sum[4] = {};
+              for (const float* p = x + begin * 1024; p < x + end * 1024; p += 64) {
+                for (int i = 0; i < 4; ++i) {
+                  __builtin_prefetch(p + i * 16 + 1024);
+                  V v;
+                  std::memcpy(&v, p + i * 16, sizeof v);
+                  sum[i] += v;
+                }
+              }
+              sink = (sum[0] + sum[1] + sum[2] + sum[3])[0];
+            });
+          }};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const int threads = argc > 1 ? std::atoi(argv[1]) : 1;
+  const std::string isa = argc > 2 ? argv[2] : "";
+  const int rounds = argc > 3 ? std::atoi(argv[3]) : 7;
+  const std::string only = argc > 4 ? argv[4] : "";
+  ThreadPool pool(threads);
+  Setup setup;
+  setup.cpu = {isa == "avx2" ? Isa::avx2 : isa == "scalar" ? Isa::scalar_fma : best_isa(), &pool};
+  const std::int64_t stream = std::int64_t{1} << 26;
+  const float* memory = setup.take(stream);
+  setup.cases.push_back(peak_case(setup.cpu, threads));
+  setup.cases.push_back(read_case(setup.cpu, memory, stream));
+  add_tiny_model(setup);
+  add_large(setup);
+  add_pack(setup);
+  const auto unwanted = [&](const Case& c) { return c.name.find(only) == std::string::npos; };
+  setup.cases.erase(std::remove_if(setup.cases.begin() + 2, setup.cases.end(), unwanted),
+                    setup.cases.end());
+  for (Case& c : setup.cases) {
+    const double once =
+        std::min(seconds_of(c.run, 1, threads == 1), seconds_of(c.run, 1, threads == 1));
+    c.calls = std::max(1, static_cast<int>(0.004 / once));
+  }
+  for (int round = 0; round < rounds; ++round) {
+    for (Case& c : setup.cases) c.best = std::min(c.best, seconds_of(c.run, c.calls, threads == 1));
+  }
+  const double peak = setup.cases[0].flop / setup.cases[0].best;
+  const double bandwidth = setup.cases[1].bytes / setup.cases[1].best;
+  std::printf("%s, %d threads\n", name_of(setup.cpu.isa), threads);
+  for (const Case& c : setup.cases) {
+    std::printf("%-34s %9.1f us %8.1f GFLOP/s %5.1f%% of peak  %6.1f GB/s %5.1f%% of read\n",
+                c.name.c_str(), c.best * 1e6, c.flop / c.best * 1e-9,
+                peak > 0 ? 100 * c.flop / c.best / peak : 0.0, c.bytes / c.best * 1e-9,
+                100 * c.bytes / c.best / bandwidth);
+  }
+  return 0;
+}

@@ -27,7 +27,9 @@ struct Product {
 
 template <Isa isa>
 struct Matmul {
-  static void product(const Product& p);
+  /// Floats of working memory that product() wants, 64-byte aligned.
+  static std::int64_t scratch_size(const Product& p);
+  static void product(const Product& p, float* scratch);
   static void pack_panel(float* packed, const void* weight, Storage storage, std::int64_t columns,
                          std::int64_t k);
   static void add_rows(float* sum, const float* x, std::int64_t ldx, std::int64_t rows,

@@ -1,0 +1,186 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/matmul_isa.h"
+#include "kernels/cpu/vec.h"
+
+/// The inner kernel of the matrix products: a tile of the output held in registers while the inner
+/// index runs. Lanes are output columns, so every element is one chain whatever the tile's shape.
+namespace fst::kernels::FST_ISA_NS {
+
+/// Where the rows of the left operand lie: a(r, k) = a[r * a_step + k] or a[k * a_step + r].
+enum class Left { rows, inner };
+
+/// Rows and vectors of 16 columns of a tile: as many accumulators as registers allow. The wide
+/// shapes keep enough independent chains in flight where there are few rows.
+struct TileShape {
+  std::int64_t rows, vectors;
+};
+#if defined(FST_ISA_avx512)
+inline constexpr TileShape narrow_tile{14, 2}, wide_tile{6, 4};
+inline constexpr std::int64_t left_width = 16;  // packed rows of a tile: a whole cache line
+#elif defined(FST_ISA_avx2)
+inline constexpr TileShape narrow_tile{6, 1}, wide_tile{2, 2};
+inline constexpr std::int64_t left_width = 8;
+#else
+inline constexpr TileShape narrow_tile{4, 1}, wide_tile{2, 1};
+inline constexpr std::int64_t left_width = 8;
+#endif
+
+/// One tile of r(i, j) = start(i, j) + chain over the inner index of a(i, k) b(k, j), then
+/// joined, biased and added as asked.
+struct Tile {
+  const float* a;
+  std::int64_t a_step;
+  const float* b;        // panels [inner][32]
+  std::int64_t b_panel;  // from one panel to the next
+  std::int64_t inner;
+  std::int64_t columns;  // to be written; at most those of the tile
+  const float* start;    // nullptr: +0
+  std::int64_t start_step;
+  float* out;
+  std::int64_t out_step;
+  const float* join[3];  // out = join[2] + (join[1] + (join[0] + r)), those that are there
+  std::int64_t joins, join_step;
+  const float* bias;
+  Update update;
+};
+
+inline constexpr std::int64_t prefetch_distance = 24 * panel_columns;
+
+/// The first `n` of 16 elements, n may be anything; all of them if `full`.
+template <bool full>
+FST_INLINE Vec load_some(const float* p, std::int64_t n) {
+  if (full || n >= lanes) return load(p);
+  return n <= 0 ? zero() : load_first(p, n);
+}
+template <bool full>
+FST_INLINE void store_some(float* p, Vec v, std::int64_t n) {
+  if (full || n >= lanes) {
+    store(p, v);
+  } else if (n > 0) {
+    store_first(p, v, n);
+  }
+}
+
+/// Continues the chains of a tile over `count` inner indices.
+template <int rows, int vectors, Left left>
+FST_INLINE void accumulate(Vec (&sum)[rows][vectors], const float* a, std::int64_t a_step,
+                           const float* b, std::int64_t b_panel, std::int64_t count) {
+#pragma GCC unroll 4
+  for (std::int64_t k = 0; k < count; ++k) {
+    Vec column[vectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) {
+      const float* at = b + (v / 2) * b_panel + (v % 2) * lanes;
+      column[v] = load(at);
+      __builtin_prefetch(at + prefetch_distance);
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+      const Vec factor = set(left == Left::rows ? a[r * a_step] : a[r]);
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) sum[r][v] = fma(factor, column[v], sum[r][v]);
+    }
+    a += left == Left::rows ? 1 : a_step;
+    b += panel_columns;
+  }
+}
+
+template <int rows, int vectors>
+FST_INLINE void clear(Vec (&sum)[rows][vectors]) {
+#pragma GCC unroll 16
+  for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) sum[r][v] = zero();
+  }
+}
+
+template <bool full, int rows, int vectors>
+FST_INLINE void begin(Vec (&sum)[rows][vectors], const Tile& t) {
+#pragma GCC unroll 16
+  for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) {
+      sum[r][v] = load_some<full>(t.start + r * t.start_step + v * lanes, t.columns - v * lanes);
+    }
+  }
+}
+
+template <bool full, int rows, int vectors>
+FST_INLINE void finish(Vec (&sum)[rows][vectors], const Tile& t) {
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; ++v) {
+    const std::int64_t room = t.columns - v * lanes;
+    const Vec bias = t.bias == nullptr ? zero() : load_some<full>(t.bias + v * lanes, room);
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+      Vec total = sum[r][v];
+      for (std::int64_t i = 0; i < t.joins; ++i) {
+        total = load_some<full>(t.join[i] + r * t.join_step + v * lanes, room) + total;
+      }
+      if (t.bias != nullptr) total = total + bias;
+      float* out = t.out + r * t.out_step + v * lanes;
+      if (t.update == Update::add) total = load_some<full>(out, room) + total;
+      store_some<full>(out, total, room);
+    }
+  }
+}
+
+template <int rows, int vectors>
+FST_INLINE void finish_any(Vec (&sum)[rows][vectors], const Tile& t) {
+  if (t.columns >= vectors * lanes) {
+    finish<true>(sum, t);
+  } else {
+    finish<false>(sum, t);
+  }
+}
+
+/// A tile whose inner range is one piece of a chain.
+template <int rows, int vectors, Left left>
+void chain_tile(const Tile& t) {
+  Vec sum[rows][vectors];
+  if (t.start == nullptr) {
+    clear(sum);
+  } else if (t.columns >= vectors * lanes) {
+    begin<true>(sum, t);
+  } else {
+    begin<false>(sum, t);
+  }
+  accumulate<rows, vectors, left>(sum, t.a, t.a_step, t.b, t.b_panel, t.inner);
+  finish_any(sum, t);
+}
+
+/// A tile whose inner range is cut in eight leaves. A finished leaf joins the finished halves to
+/// its left: a stack of three tiles is enough for the tree.
+template <int rows, int vectors, Left left>
+void leaves_tile(const Tile& t) {
+  alignas(64) float stack[3][rows][vectors * lanes];
+  Vec sum[rows][vectors];
+  for (std::int64_t leaf = 0; leaf < 8; ++leaf) {
+    const std::int64_t first = leaf * t.inner / 8, last = (leaf + 1) * t.inner / 8;
+    clear(sum);
+    accumulate<rows, vectors, left>(sum, t.a + first * (left == Left::rows ? 1 : t.a_step),
+                                    t.a_step, t.b + first * panel_columns, t.b_panel, last - first);
+    std::int64_t level = 0;
+    for (; (leaf >> level & 1) != 0; ++level) {
+#pragma GCC unroll 16
+      for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; ++v) {
+          sum[r][v] = load(&stack[level][r][v * lanes]) + sum[r][v];
+        }
+      }
+    }
+    if (leaf == 7) break;
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) store(&stack[level][r][v * lanes], sum[r][v]);
+    }
+  }
+  finish_any(sum, t);
+}
+
+}  // namespace fst::kernels::FST_ISA_NS

@@ -134,7 +134,7 @@ void Evolution::record_parent_scores(const ScoreMatrix& scores) {
   for (std::size_t i = 0; i < scores.size(); ++i) {
     remember(trials_[i].text, trials_[i].problems, scores[i]);
   }
-  for (Proposal& proposal : round_proposals()) {
+  for (Proposal& proposal : current_round()) {
     proposal.parent_scores = scores[proposal.parent_trial];
     proposal.parent_sum = plain_sum(proposal.parent_scores);
     const bool perfect = std::all_of(proposal.parent_scores.begin(), proposal.parent_scores.end(),
@@ -169,7 +169,7 @@ void Evolution::record_replies(std::span<const Reply> replies, const PromptLengt
     throw Error("record_replies: a limit on prompt tokens needs a way to count them");
   }
   for (std::size_t i = 0; i < waiting.size(); ++i) {
-    read_reply(round_proposals()[waiting[i]], replies[i], length);
+    read_reply(current_round()[waiting[i]], replies[i], length);
   }
   if (awaiting_reply().empty()) request_child_scores();
 }
@@ -218,7 +218,7 @@ void Evolution::record_child_scores(const ScoreMatrix& scores) {
   expect_shape(scores, "record_child_scores");
   charge(scores);
   std::size_t trial = 0;
-  for (Proposal& proposal : round_proposals()) {
+  for (Proposal& proposal : current_round()) {
     if (proposal.child < 0) continue;
     proposal.child_scores = scores[trial++];
     proposal.child_sum = plain_sum(proposal.child_scores);
@@ -231,7 +231,7 @@ void Evolution::record_child_scores(const ScoreMatrix& scores) {
 }
 
 void Evolution::admit(std::span<const std::size_t> kept) {
-  const auto proposals = round_proposals();
+  const auto proposals = current_round();
   for (Proposal& proposal : proposals) {
     if (proposal.child >= 0) proposal.outcome = ProposalOutcome::rejected;
   }
@@ -328,8 +328,8 @@ std::span<const Proposal> Evolution::round_proposals() const {
   return std::span(state_.proposals).last(std::min(count, state_.proposals.size()));
 }
 
-std::span<Proposal> Evolution::round_proposals() {
-  const auto count = std::as_const(*this).round_proposals().size();
+std::span<Proposal> Evolution::current_round() {
+  const auto count = round_proposals().size();
   return std::span(state_.proposals).last(count);
 }
 

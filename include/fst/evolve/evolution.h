@@ -71,7 +71,7 @@ class Evolution {
   void request_child_scores();
   void read_reply(Proposal& proposal, const Reply& reply, const PromptLength& length);
   void admit(std::span<const std::size_t> kept);
-  std::span<Proposal> round_proposals();
+  std::span<Proposal> current_round();
 
   EvolveOptions options_;
   EvolutionState state_;

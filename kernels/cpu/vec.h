@@ -20,8 +20,9 @@
 ///   add_int, sub_int, and_int, or_int, shift_left<k>, shift_right<k> (logical)
 ///   scale(v, n)                      v 2^n for integer-valued n; 2^-20 <= |v| < 2^20, |n| <= 200
 ///   lane0(v)                         the first lane
+///   sum(v)  maximum(v)               over the lanes: lane j with lane j+8, then +4, +2, +1
 ///
-/// and below, built from these: -v, abs(v), round(v), sum(v), maximum(v).
+/// and below, built from these: -v, abs(v), round(v), load_upto, store_upto, dot.
 #define FST_INLINE inline __attribute__((always_inline))
 
 namespace fst::kernels::FST_ISA_NS {
@@ -49,6 +50,18 @@ FST_INLINE Vec abs(Vec v) {
 FST_INLINE Vec round(Vec v) {
   const Vec magic = set(12582912.0f);
   return (v + magic) - magic;
+}
+
+/// The first min(n, 16) elements.
+FST_INLINE Vec load_upto(const float* p, std::int64_t n) {
+  return n >= lanes ? load(p) : load_first(p, n);
+}
+FST_INLINE void store_upto(float* p, Vec v, std::int64_t n) {
+  if (n >= lanes) {
+    store(p, v);
+  } else {
+    store_first(p, v, n);
+  }
 }
 
 /// Sum over elements 0 .. n-1 of x[i] y[i] in the contract's order: lane i takes i, i+16, ... with

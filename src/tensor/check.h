@@ -41,6 +41,19 @@ inline void expect_elements(const char* what, const Tensor& x, std::int64_t coun
   expect_contiguous(what, x);
 }
 
+/// `count` row numbers, each in [0, rows).
+inline void expect_indices(const char* what, const Tensor& index, std::int64_t count,
+                           std::int64_t rows) {
+  expect_elements(what, index, count);
+  const auto* values = index.data<std::int32_t>();
+  for (std::int64_t i = 0; i < count; ++i) {
+    if (values[i] < 0 || values[i] >= rows) {
+      throw Error(std::string(what) + ": element " + std::to_string(i) + " is " +
+                  std::to_string(values[i]) + ", expected 0 to " + std::to_string(rows - 1));
+    }
+  }
+}
+
 /// How a tensor of weights is stored; f32, bf16 or f16.
 inline kernels::Storage storage_of(const char* what, const Tensor& x) {
   switch (x.dtype()) {

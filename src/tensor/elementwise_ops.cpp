@@ -23,17 +23,6 @@ void expect_same_shape(const char* what, const Tensor& x, const Tensor& other) {
   if (!same) wrong_shape(what, other.shape(), x);
 }
 
-void expect_indices(const char* what, const Tensor& index, std::int64_t count, std::int64_t rows) {
-  expect_elements(what, index, count);
-  const auto* values = index.data<std::int32_t>();
-  for (std::int64_t i = 0; i < count; ++i) {
-    if (values[i] < 0 || values[i] >= rows) {
-      throw Error(std::string(what) + ": element " + std::to_string(i) + " is " +
-                  std::to_string(values[i]) + ", expected 0 to " + std::to_string(rows - 1));
-    }
-  }
-}
-
 }  // namespace
 
 void add(Tensor& y, const Tensor& x) {

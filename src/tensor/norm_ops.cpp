@@ -1,0 +1,162 @@
+#include "fst/tensor/ops.h"
+
+#include "check.h"
+#include "kernels/embedding.h"
+#include "kernels/rms_norm.h"
+#include "kernels/rope.h"
+#include "kernels/swiglu.h"
+
+namespace fst::ops {
+
+void embedding_forward(Tensor& y, const Tensor& tokens, const Tensor& table) {
+  expect_matrix("embedding_forward: table", table);
+  expect_contiguous("embedding_forward: table", table);
+  const std::int64_t rows = tokens.size(), dim = table.dim(1);
+  expect_matrix("embedding_forward: y", y, rows, dim);
+  expect_contiguous("embedding_forward: y", y);
+  expect_indices("embedding_forward: tokens", tokens, rows, table.dim(0));
+  kernels::embedding_forward(y.device().exec(), y.data<float>(), tokens.data<std::int32_t>(),
+                             table.data<float>(), rows, dim);
+}
+
+void embedding_backward(Tensor& dtable, const Tensor& dy, const Tensor& tokens) {
+  expect_matrix("embedding_backward: dtable", dtable);
+  expect_contiguous("embedding_backward: dtable", dtable);
+  const std::int64_t rows = tokens.size(), dim = dtable.dim(1);
+  expect_matrix("embedding_backward: dy", dy, rows, dim);
+  expect_contiguous("embedding_backward: dy", dy);
+  expect_indices("embedding_backward: tokens", tokens, rows, dtable.dim(0));
+  kernels::embedding_backward(dtable.device().exec(), dtable.data<float>(), dy.data<float>(),
+                              tokens.data<std::int32_t>(), rows, dim);
+}
+
+void rms_norm_forward(Tensor& y, Tensor& rstd, const Tensor& x, const Tensor& weight, float eps) {
+  expect_matrix("rms_norm_forward: x", x);
+  expect_contiguous("rms_norm_forward: x", x);
+  const std::int64_t rows = x.dim(0), dim = x.dim(1);
+  expect_matrix("rms_norm_forward: y", y, rows, dim);
+  expect_contiguous("rms_norm_forward: y", y);
+  expect_elements("rms_norm_forward: rstd", rstd, rows);
+  expect_elements("rms_norm_forward: weight", weight, dim);
+  if (x.empty()) return;
+  kernels::rms_norm_forward(y.device().exec(), y.data<float>(), rstd.data<float>(), x.data<float>(),
+                            weight.data<float>(), rows, dim, eps);
+}
+
+void rms_norm_backward(Tensor& dx, Tensor& dweight, const Tensor& dy, const Tensor& x,
+                       const Tensor& rstd, const Tensor& weight, Write write) {
+  expect_matrix("rms_norm_backward: x", x);
+  expect_contiguous("rms_norm_backward: x", x);
+  const std::int64_t rows = x.dim(0), dim = x.dim(1);
+  expect_matrix("rms_norm_backward: dx", dx, rows, dim);
+  expect_contiguous("rms_norm_backward: dx", dx);
+  expect_matrix("rms_norm_backward: dy", dy, rows, dim);
+  expect_contiguous("rms_norm_backward: dy", dy);
+  expect_elements("rms_norm_backward: rstd", rstd, rows);
+  expect_elements("rms_norm_backward: weight", weight, dim);
+  expect_elements("rms_norm_backward: dweight", dweight, dim);
+  if (x.empty()) return;
+  kernels::rms_norm_backward(dx.device().exec(), dx.data<float>(), dweight.data<float>(),
+                             dy.data<float>(), x.data<float>(), rstd.data<float>(),
+                             weight.data<float>(), rows, dim, write == Write::add);
+}
+
+void rope_table(Tensor& cosine, Tensor& sine, double theta) {
+  expect_matrix("rope_table: cosine", cosine);
+  expect_contiguous("rope_table: cosine", cosine);
+  expect_matrix("rope_table: sine", sine, cosine.dim(0), cosine.dim(1));
+  expect_contiguous("rope_table: sine", sine);
+  if (!(theta > 0.0)) throw Error("rope_table: theta is " + std::to_string(theta));
+  kernels::rope_table(cosine.device().exec(), cosine.data<float>(), sine.data<float>(), theta,
+                      cosine.dim(0), cosine.dim(1));
+}
+
+namespace {
+
+/// What the head kernels need beside the rows themselves; `x` says how many heads there are.
+kernels::HeadRows head_rows(const char* what, const Tensor& x, const Tensor& positions,
+                            const Tensor& cosine, const Tensor& sine) {
+  expect_matrix(what, x);
+  expect_matrix(what, cosine);
+  expect_contiguous(what, cosine);
+  expect_matrix(what, sine, cosine.dim(0), cosine.dim(1));
+  expect_contiguous(what, sine);
+  kernels::HeadRows shape;
+  shape.rows = x.dim(0);
+  shape.dim = 2 * cosine.dim(1);
+  if (shape.dim == 0 || x.dim(1) % shape.dim != 0) {
+    wrong_shape(what, "columns that are a multiple of " + std::to_string(shape.dim), x);
+  }
+  shape.heads = x.dim(1) / shape.dim;
+  expect_indices(what, positions, shape.rows, cosine.dim(0));
+  shape.positions = positions.data<std::int32_t>();
+  shape.cosine = cosine.data<float>();
+  shape.sine = sine.data<float>();
+  return shape;
+}
+
+}  // namespace
+
+void head_norm_rope_forward(Tensor& y, Tensor& rstd, const Tensor& x, const Tensor* weight,
+                            const Tensor& positions, const Tensor& cosine, const Tensor& sine,
+                            float eps) {
+  const char* const what = "head_norm_rope_forward";
+  const kernels::HeadRows shape = head_rows(what, x, positions, cosine, sine);
+  expect_matrix("head_norm_rope_forward: y", y, x.dim(0), x.dim(1));
+  if (weight != nullptr) {
+    expect_elements("head_norm_rope_forward: weight", *weight, shape.dim);
+    expect_elements("head_norm_rope_forward: rstd", rstd, shape.rows * shape.heads);
+  }
+  if (x.empty()) return;
+  kernels::head_norm_rope_forward(y.device().exec(), y.data<float>(), y.row_stride(),
+                                  weight == nullptr ? nullptr : rstd.data<float>(), x.data<float>(),
+                                  x.row_stride(),
+                                  weight == nullptr ? nullptr : weight->data<float>(), eps, shape);
+}
+
+void head_norm_rope_backward(Tensor& dx, Tensor* dweight, const Tensor& dy, const Tensor& x,
+                             const Tensor& rstd, const Tensor* weight, const Tensor& positions,
+                             const Tensor& cosine, const Tensor& sine) {
+  const char* const what = "head_norm_rope_backward";
+  const kernels::HeadRows shape = head_rows(what, x, positions, cosine, sine);
+  expect_matrix("head_norm_rope_backward: dx", dx, x.dim(0), x.dim(1));
+  expect_matrix("head_norm_rope_backward: dy", dy, x.dim(0), x.dim(1));
+  if ((weight == nullptr) != (dweight == nullptr)) {
+    throw Error("head_norm_rope_backward: weight and dweight go together");
+  }
+  if (weight != nullptr) {
+    expect_elements("head_norm_rope_backward: weight", *weight, shape.dim);
+    expect_elements("head_norm_rope_backward: dweight", *dweight, shape.heads * shape.dim);
+    expect_elements("head_norm_rope_backward: rstd", rstd, shape.rows * shape.heads);
+  }
+  if (x.empty()) return;
+  kernels::head_norm_rope_backward(dx.device().exec(), dx.data<float>(), dx.row_stride(),
+                                   weight == nullptr ? nullptr : dweight->data<float>(),
+                                   dy.data<float>(), dy.row_stride(), x.data<float>(),
+                                   x.row_stride(), weight == nullptr ? nullptr : rstd.data<float>(),
+                                   weight == nullptr ? nullptr : weight->data<float>(), shape);
+}
+
+void swiglu_forward(Tensor& h, const Tensor& gate_up) {
+  expect_matrix("swiglu_forward: h", h);
+  expect_contiguous("swiglu_forward: h", h);
+  expect_matrix("swiglu_forward: gate_up", gate_up, h.dim(0), 2 * h.dim(1));
+  expect_contiguous("swiglu_forward: gate_up", gate_up);
+  if (h.empty()) return;
+  kernels::swiglu_forward(h.device().exec(), h.data<float>(), gate_up.data<float>(), h.dim(0),
+                          h.dim(1));
+}
+
+void swiglu_backward(Tensor& dgate_up, const Tensor& dh, const Tensor& gate_up) {
+  expect_matrix("swiglu_backward: dh", dh);
+  expect_contiguous("swiglu_backward: dh", dh);
+  expect_matrix("swiglu_backward: gate_up", gate_up, dh.dim(0), 2 * dh.dim(1));
+  expect_contiguous("swiglu_backward: gate_up", gate_up);
+  expect_matrix("swiglu_backward: dgate_up", dgate_up, dh.dim(0), 2 * dh.dim(1));
+  expect_contiguous("swiglu_backward: dgate_up", dgate_up);
+  if (dh.empty()) return;
+  kernels::swiglu_backward(dgate_up.device().exec(), dgate_up.data<float>(), dh.data<float>(),
+                           gate_up.data<float>(), dh.dim(0), dh.dim(1));
+}
+
+}  // namespace fst::ops

@@ -1,0 +1,218 @@
+#include "kernels/cpu/attention_isa.h"
+#include "kernels/cpu/attention_tiles.h"
+#include "kernels/cpu/vec_math.h"
+
+namespace fst::kernels {
+
+namespace lane = FST_ISA_NS;
+using lane::lanes;
+using lane::Vec;
+
+namespace {
+
+constexpr std::int64_t tile_blocks = attention_tile / attention_block;
+constexpr float minus_infinity = -__builtin_inff();
+
+/// Softmax over some keys of one row-head pair: sum_j e^(s_j - m) and sum_j e^(s_j - m) v_j. The
+/// output vector lies elsewhere.
+struct Softmax {
+  float m;
+  float sum[attention_block];  // by lane
+};
+
+/// Everything one unit needs, cut from its scratch memory.
+struct Work {
+  const ForwardUnit& unit;
+  const PagedBatch& batch;
+  float scale;
+  std::int64_t group;        // query heads per KV head
+  std::int64_t first_row;    // of the sequence
+  std::int64_t dim, padded;  // head size; rounded up to full vectors
+  float* packed;             // [pairs * padded] queries, packed per group of pairs
+  float* output;             // [pairs, padded] of the current split
+  float* joined;             // [pairs, padded] of the splits before
+  float* scores;             // [tile_rows, 128]
+  Softmax state[attention_pairs];
+  float joined_m[attention_pairs], joined_sum[attention_pairs];
+  const float* keys[tile_blocks];
+  const float* values[tile_blocks];
+
+  std::int64_t row(std::int64_t i) const { return (unit.begin + i) / group; }
+  std::int64_t head(std::int64_t i) const {
+    return unit.kv_head * group + (unit.begin + i) % group;
+  }
+  /// Keys that pair i of the unit sees.
+  std::int64_t visible(std::int64_t i) const { return batch.context[unit.sequence] + row(i) + 1; }
+};
+
+/// Joins the split's result to those before it: both are rescaled to the greater maximum.
+void join_split(Work& w, std::int64_t i) {
+  const float m = w.joined_m[i] > w.state[i].m ? w.joined_m[i] : w.state[i].m;
+  const float a = lane::exp(w.joined_m[i] - m), b = lane::exp(w.state[i].m - m);
+  const Vec before = lane::set(a), now = lane::set(b);
+  for (std::int64_t h = 0; h < w.padded; h += lanes) {
+    float* const to = w.joined + i * w.padded + h;
+    lane::store(to, fma(lane::load(to), before, lane::load(w.output + i * w.padded + h) * now));
+  }
+  w.joined_m[i] = m;
+  w.joined_sum[i] = __builtin_fmaf(w.joined_sum[i], a, sum(lane::load(w.state[i].sum)) * b);
+}
+
+void start_split(Work& w, std::int64_t i) {
+  w.state[i].m = minus_infinity;
+  lane::store(w.state[i].sum, lane::zero());
+  for (std::int64_t h = 0; h < w.padded; h += lanes) {
+    lane::store(w.output + i * w.padded + h, lane::zero());
+  }
+}
+
+/// Turns the scores of pair i in `s` into e^(s - m) and brings its sum and output to the new
+/// maximum; `visible` > 0 keys of the tile count.
+void soften(Work& w, std::int64_t i, float* s, std::int64_t visible) {
+  const Vec scale = lane::set(w.scale);
+  Vec greatest = lane::set(minus_infinity);
+  for (std::int64_t j = 0; j < visible; j += lanes) {
+    Vec v = lane::load(s + j) * scale;
+    if (visible - j < lanes) v = select(lane::first(visible - j), v, lane::set(minus_infinity));
+    lane::store(s + j, v);
+    greatest = max(greatest, v);
+  }
+  Softmax& state = w.state[i];
+  Vec total = lane::load(state.sum);
+  const float tile_m = maximum(greatest);
+  if (tile_m > state.m) {
+    if (state.m != minus_infinity) {
+      const Vec shrink = lane::set(lane::exp(state.m - tile_m));
+      total = total * shrink;
+      for (std::int64_t h = 0; h < w.padded; h += lanes) {
+        float* const to = w.output + i * w.padded + h;
+        lane::store(to, lane::load(to) * shrink);
+      }
+    }
+    state.m = tile_m;
+  }
+  const Vec m = lane::set(state.m);
+  for (std::int64_t j = 0; j < visible; j += lanes) {
+    const Vec p = lane::exp(lane::load(s + j) - m);
+    lane::store(s + j, p);
+    total = total + p;
+  }
+  lane::store(state.sum, total);
+}
+
+/// One tile of keys for the pairs [i, i + R), which see them in ascending number.
+template <int R>
+void tile_of_pairs(Work& w, std::int64_t i, std::int64_t tile_begin) {
+  std::int64_t visible[R];
+  for (int r = 0; r < R; ++r) {
+    const std::int64_t n = w.visible(i + r) - tile_begin;
+    visible[r] = n < 0 ? 0 : n < attention_tile ? n : attention_tile;
+  }
+  const std::int64_t most = visible[R - 1];
+  if (most == 0) return;
+  const std::int64_t blocks = (most + attention_block - 1) / attention_block;
+  lane::scores<R>(w.scores, w.packed + i * w.padded, w.keys, blocks, w.dim);
+  for (int r = 0; r < R; ++r) {
+    if (visible[r] == 0) continue;
+    if (tile_begin > 0 && tile_begin % attention_split == 0) {
+      join_split(w, i + r);
+      start_split(w, i + r);
+    }
+    soften(w, i + r, w.scores + r * attention_tile, visible[r]);
+  }
+  // The keys that all see together, the others row by row: a masked key must not be touched.
+  float* const output = w.output + i * w.padded;
+  lane::chains<R, attention_tile, 1>(output, w.padded, w.scores, w.values, w.dim, 0, visible[0],
+                                     w.dim);
+  for (int r = 1; r < R; ++r) {
+    lane::chains<1, attention_tile, 1>(output + r * w.padded, w.padded,
+                                       w.scores + r * attention_tile, w.values, w.dim, visible[0],
+                                       visible[r], w.dim);
+  }
+}
+
+void finish(Work& w, std::int64_t i, Rows out, float* lse) {
+  const float* from = w.output + i * w.padded;
+  float m = w.state[i].m, total = sum(lane::load(w.state[i].sum));
+  if (w.visible(i) > attention_split) {
+    join_split(w, i);
+    from = w.joined + i * w.padded;
+    m = w.joined_m[i];
+    total = w.joined_sum[i];
+  }
+  const std::int64_t row = w.first_row + w.row(i);
+  float* const to = out.data + row * out.stride + w.head(i) * w.dim;
+  const Vec normalise = lane::set(1.0f / total);
+  for (std::int64_t h = 0; h < w.dim; h += lanes) {
+    lane::store_upto(to + h, lane::load(from + h) * normalise, w.dim - h);
+  }
+  lse[row * w.batch.heads + w.head(i)] = m + lane::log(total);
+}
+
+FST_INLINE std::int64_t pad(std::int64_t dim) {
+  return (dim + lanes - 1) / lanes * lanes;
+}
+
+}  // namespace
+
+template <Isa isa>
+std::int64_t Attention<isa>::forward_scratch(std::int64_t dim) {
+  return 3 * attention_pairs * pad(dim) + lane::tile_rows * attention_tile;
+}
+
+template <Isa isa>
+void Attention<isa>::forward(Rows out, float* lse, ConstRows q, const float* cache,
+                             const PagedBatch& batch, float scale, const ForwardUnit& unit,
+                             float* scratch) {
+  const std::int64_t padded = pad(batch.dim);
+  Work w{unit,
+         batch,
+         scale,
+         batch.heads / batch.kv_heads,
+         batch.cu_seqlens[unit.sequence],
+         batch.dim,
+         padded,
+         scratch,
+         scratch + attention_pairs * padded,
+         scratch + 2 * attention_pairs * padded,
+         scratch + 3 * attention_pairs * padded,
+         {},
+         {},
+         {},
+         {},
+         {}};
+  const std::int64_t pairs = unit.end - unit.begin;
+  lane::in_groups(pairs, [&]<int R>(std::int64_t i) {
+    const float* rows[R];
+    for (int r = 0; r < R; ++r) {
+      rows[r] = q.data + (w.first_row + w.row(i + r)) * q.stride + w.head(i + r) * w.dim;
+    }
+    lane::pack_rows<R>(w.packed + i * padded, rows, w.dim);
+  });
+  const std::int64_t keys = w.visible(pairs - 1);
+  for (std::int64_t i = 0; i < pairs; ++i) {
+    start_split(w, i);
+    if (keys <= attention_split) continue;
+    w.joined_m[i] = minus_infinity;
+    w.joined_sum[i] = 0.0f;
+    for (std::int64_t h = 0; h < padded; ++h) w.joined[i * padded + h] = 0.0f;
+  }
+  const std::int32_t* const table = batch.block_table + unit.sequence * batch.max_blocks;
+  const std::int64_t block_size = attention_block * batch.dim;
+  for (std::int64_t begin = 0; begin < keys; begin += attention_tile) {
+    for (std::int64_t b = 0; b < tile_blocks && begin + b * attention_block < keys; ++b) {
+      const std::int64_t block = table[begin / attention_block + b];
+      w.keys[b] = cache + (block * batch.kv_heads + unit.kv_head) * 2 * block_size;
+      w.values[b] = w.keys[b] + block_size;
+    }
+    lane::in_groups(pairs, [&]<int R>(std::int64_t i) { tile_of_pairs<R>(w, i, begin); });
+  }
+  for (std::int64_t i = 0; i < pairs; ++i) finish(w, i, out, lse);
+}
+
+template std::int64_t Attention<Isa::FST_ISA_NS>::forward_scratch(std::int64_t);
+template void Attention<Isa::FST_ISA_NS>::forward(Rows, float*, ConstRows, const float*,
+                                                  const PagedBatch&, float, const ForwardUnit&,
+                                                  float*);
+
+}  // namespace fst::kernels

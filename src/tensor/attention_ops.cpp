@@ -1,0 +1,125 @@
+#include "fst/tensor/ops.h"
+
+#include "check.h"
+#include "kernels/attention.h"
+
+namespace fst::ops {
+
+static_assert(kv_block_tokens == kernels::attention_block);
+
+namespace {
+
+/// Blocks that hold keys of the batch must exist; everything is checked here once, not per kernel.
+void expect_blocks(const char* what, const kernels::PagedBatch& paged, std::int64_t blocks) {
+  for (std::int64_t s = 0; s < paged.sequences; ++s) {
+    const std::int64_t rows = paged.cu_seqlens[s + 1] - paged.cu_seqlens[s];
+    if (rows < 0 || paged.context[s] < 0) {
+      throw Error(std::string(what) + ": sequence " + std::to_string(s) + " has " +
+                  std::to_string(rows) + " rows after " + std::to_string(paged.context[s]) +
+                  " keys");
+    }
+    if (rows == 0) continue;
+    const std::int64_t needed = (paged.context[s] + rows + kv_block_tokens - 1) / kv_block_tokens;
+    if (needed > paged.max_blocks) {
+      throw Error(std::string(what) + ": sequence " + std::to_string(s) + " needs " +
+                  std::to_string(needed) + " blocks, its table has " +
+                  std::to_string(paged.max_blocks));
+    }
+    for (std::int64_t b = 0; b < needed; ++b) {
+      const std::int64_t block = paged.block_table[s * paged.max_blocks + b];
+      if (block < 0 || block >= blocks) {
+        throw Error(std::string(what) + ": block " + std::to_string(b) + " of sequence " +
+                    std::to_string(s) + " is " + std::to_string(block) + ", the cache has " +
+                    std::to_string(blocks));
+      }
+    }
+  }
+}
+
+/// The batch of `rows` rows with `width` = heads * dim columns over `cache`.
+kernels::PagedBatch paged_batch(const char* what, const Tensor& cache, const AttentionBatch& batch,
+                                std::int64_t rows, std::int64_t width) {
+  if (cache.rank() != 4 || cache.dim(2) != 2 || cache.dim(3) == 0 ||
+      cache.dim(3) % kv_block_tokens != 0) {
+    wrong_shape(what, "a cache [blocks, KV heads, 2, 16 * head size]", cache);
+  }
+  expect_contiguous(what, cache);
+  kernels::PagedBatch paged;
+  paged.kv_heads = cache.dim(1);
+  paged.dim = cache.dim(3) / kv_block_tokens;
+  paged.heads = width / paged.dim;
+  if (paged.heads * paged.dim != width || paged.kv_heads == 0 ||
+      paged.heads % paged.kv_heads != 0) {
+    throw Error(std::string(what) + ": " + std::to_string(width) +
+                " columns are no multiple of the KV heads in " + cache.shape());
+  }
+  paged.sequences = batch.context.size();
+  expect_elements(what, batch.cu_seqlens, paged.sequences + 1);
+  expect_matrix(what, batch.block_table);
+  expect_row_count(what, batch.block_table, paged.sequences);
+  expect_contiguous(what, batch.block_table);
+  paged.max_blocks = batch.block_table.dim(1);
+  paged.cu_seqlens = batch.cu_seqlens.data<std::int32_t>();
+  paged.context = batch.context.data<std::int32_t>();
+  paged.block_table = batch.block_table.data<std::int32_t>();
+  if (paged.cu_seqlens[0] != 0 || paged.cu_seqlens[paged.sequences] != rows) {
+    throw Error(std::string(what) + ": cu_seqlens goes from " +
+                std::to_string(paged.cu_seqlens[0]) + " to " +
+                std::to_string(paged.cu_seqlens[paged.sequences]) + ", the batch has " +
+                std::to_string(rows) + " rows");
+  }
+  expect_blocks(what, paged, cache.dim(0));
+  return paged;
+}
+
+kernels::ConstRows rows_of(const Tensor& x) {
+  return {x.data<float>(), x.row_stride()};
+}
+kernels::Rows rows_of(Tensor& x) {
+  return {x.data<float>(), x.row_stride()};
+}
+
+}  // namespace
+
+void kv_write(Tensor& cache, const Tensor& k, const Tensor& v, const AttentionBatch& batch) {
+  expect_matrix("kv_write: k", k);
+  expect_matrix("kv_write: v", v, k.dim(0), k.dim(1));
+  const auto paged = paged_batch("kv_write", cache, batch, k.dim(0), k.dim(1));
+  if (paged.heads != paged.kv_heads) wrong_shape("kv_write: k", "the cache's KV heads", k);
+  kernels::kv_write(cache.device().exec(), cache.data<float>(), rows_of(k), rows_of(v), paged);
+}
+
+void attention_forward(Tensor& out, Tensor& lse, const Tensor& q, const Tensor& cache,
+                       const AttentionBatch& batch, float scale) {
+  expect_matrix("attention_forward: q", q);
+  expect_matrix("attention_forward: out", out, q.dim(0), q.dim(1));
+  const auto paged = paged_batch("attention_forward", cache, batch, q.dim(0), q.dim(1));
+  expect_elements("attention_forward: lse", lse, q.dim(0) * paged.heads);
+  kernels::attention_forward(q.device().exec(), rows_of(out), lse.data<float>(), rows_of(q),
+                             cache.data<float>(), paged, scale);
+}
+
+void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv, const Tensor& dout, const Tensor& out,
+                        const Tensor& lse, const Tensor& q, const Tensor& cache,
+                        const AttentionBatch& batch, float scale) {
+  expect_matrix("attention_backward: q", q);
+  const std::int64_t rows = q.dim(0), width = q.dim(1);
+  const auto paged = paged_batch("attention_backward", cache, batch, rows, width);
+  expect_matrix("attention_backward: dq", dq, rows, width);
+  expect_matrix("attention_backward: dout", dout, rows, width);
+  expect_matrix("attention_backward: out", out, rows, width);
+  expect_matrix("attention_backward: dk", dk, rows, paged.kv_heads * paged.dim);
+  expect_matrix("attention_backward: dv", dv, rows, paged.kv_heads * paged.dim);
+  expect_elements("attention_backward: lse", lse, rows * paged.heads);
+  for (std::int64_t s = 0; s < paged.sequences; ++s) {
+    if (paged.context[s] != 0) {
+      throw Error("attention_backward: sequence " + std::to_string(s) + " has " +
+                  std::to_string(paged.context[s]) + " keys before its first row, expected none");
+    }
+  }
+  kernels::attention_backward(q.device().exec(), rows_of(dq), rows_of(dk), rows_of(dv),
+                              rows_of(dout), rows_of(out), lse.data<float>(), rows_of(q),
+                              cache.data<float>(), paged, scale);
+}
+
+}  // namespace fst::ops

@@ -1,0 +1,52 @@
+#include "kernels/embedding.h"
+
+#include <gtest/gtest.h>
+
+#include "isa.h"
+#include "kernels/thread_pool.h"
+#include "noise.h"
+
+namespace fst::kernels {
+namespace {
+
+using test::differing;
+using test::Noise;
+
+TEST(Embedding, ForwardCopiesTheRowOfEachToken) {
+  Noise noise(1);
+  const auto table = noise.normals(5 * 7);
+  const std::vector<std::int32_t> tokens{4, 0, 4};
+  std::vector<float> y(3 * 7);
+  embedding_forward(Cpu{}, y.data(), tokens.data(), table.data(), 3, 7);
+  for (std::size_t t = 0; t < 3; ++t) {
+    for (std::size_t i = 0; i < 7; ++i) {
+      EXPECT_EQ(y[t * 7 + i], table[static_cast<std::size_t>(tokens[t]) * 7 + i]);
+    }
+  }
+}
+
+TEST(Embedding, BackwardAddsInTheOrderOfTheRowsOnAnyNumberOfThreads) {
+  const std::int64_t rows = 300, dim = 131, vocab = 5;  // many repeats
+  Noise noise(2);
+  const auto dy = noise.normals(rows * dim), start = noise.normals(vocab * dim);
+  std::vector<std::int32_t> tokens;
+  for (std::int64_t t = 0; t < rows; ++t) {
+    tokens.push_back(static_cast<std::int32_t>(noise.below(vocab)));
+  }
+  std::vector<float> want = start;
+  for (std::int64_t t = 0; t < rows; ++t) {
+    for (std::int64_t i = 0; i < dim; ++i) {
+      want[static_cast<std::size_t>(tokens[static_cast<std::size_t>(t)] * dim + i)] +=
+          dy[static_cast<std::size_t>(t * dim + i)];
+    }
+  }
+  ThreadPool two(2), three(3);
+  for (ThreadPool* pool : {static_cast<ThreadPool*>(nullptr), &two, &three}) {
+    std::vector<float> got = start;
+    embedding_backward(Cpu{best_isa(), pool}, got.data(), dy.data(), tokens.data(), rows, dim);
+    EXPECT_EQ(differing(got, want), 0);
+  }
+}
+
+}  // namespace
+}  // namespace fst::kernels

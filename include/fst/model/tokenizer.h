@@ -14,6 +14,8 @@
 
 namespace fst {
 
+struct TokenizerRules;  // src/model/tokenizer_rules.h
+
 /// What decoding does with special tokens such as <|im_end|>. Tokens that are added but not special
 /// (<think>) are text in either case.
 enum class SpecialTokens { keep, skip };
@@ -52,8 +54,7 @@ class Tokenizer {
   bool is_special(TokenId id) const;
 
  private:
-  struct Rules;
-  std::unique_ptr<const Rules> rules_;
+  std::unique_ptr<const TokenizerRules> rules_;
 };
 
 /// Decodes a completion token by token. The chunks and the tail, joined, are Tokenizer::decode of

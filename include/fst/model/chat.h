@@ -22,10 +22,11 @@ enum class Thinking { unset, on, off };
 
 /// The chat templates that we render; each is one function in src/model/chat.cpp.
 enum class ChatStyle {
-  none,     // the folder has no template
-  unknown,  // a template that we do not know
-  chatml,   // <|im_start|>role NL content <|im_end|> NL; Qwen3-Instruct-2507 without tools
-  qwen3,    // ChatML, think blocks of earlier turns removed, thinking switch
+  none,            // the folder has no template
+  unknown,         // a template that we do not know
+  chatml,          // <|im_start|>role NL content <|im_end|> NL, for any role
+  qwen3_instruct,  // the same for system, user and assistant: Qwen3-Instruct-2507
+  qwen3,           // think blocks of earlier turns removed, thinking switch
 };
 
 /// A model's chat template. Loading accepts every template; only rendering refuses an unknown one.
@@ -53,10 +54,12 @@ class Chat {
 /// fields.
 std::vector<ChatMessage> parse_messages(std::string_view json, const std::string& where);
 
-/// A Jinja template with everything dropped that cannot change its output under transformers'
-/// settings (trim_blocks, lstrip_blocks): comments, spacing, quotes, a['b'] for a.b, where a
-/// constant is cut. Two templates with the same normal form render alike. Throws InputError if a
-/// tag or string is not closed.
+/// What a Jinja template does to a plain conversation, as one line of text by which templates are
+/// recognised. Dropped is what cannot change the output: comments, spacing and trimmed text
+/// (transformers' settings trim_blocks and lstrip_blocks), the kind of quotes, a['b'] for a.b,
+/// where constant text is cut into expressions, and branches that plain conversations never take
+/// (tools, tool calls, tool answers, content that is not a string). Throws InputError naming the
+/// offset if a tag or a string is not closed.
 std::string template_normal_form(std::string_view jinja);
 
 }  // namespace fst

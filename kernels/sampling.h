@@ -7,14 +7,14 @@
 namespace fst::kernels {
 
 /// How the law is cut before a token is drawn: temperature, then top-k, top-p and min-p, each on
-/// what the one before left, renormalised. s = logits * beta as in kernels/token_law.h.
+/// what the one before left, renormalised. s = (z - greatest z) * beta as in kernels/token_law.h.
 ///
 /// - Rank: greater logit first, equal logits by lower id.
 /// - top_k > 0: the first top_k ranks.
 /// - top_p < 1: rank r stays if the ranks before it hold less than top_p of the mass; rank 0 always
 ///   stays. The mass is that of what top_k left (without top_k: of the whole law), the sum runs in
-///   rank order in double over exp(s - greatest s).
-/// - min_p > 0: those with exp(s - greatest s) >= min_p.
+///   rank order in double over exp(s).
+/// - min_p > 0: those with exp(s) >= min_p.
 /// - temperature 0: the first rank alone.
 struct SamplingRule {
   float temperature = 1.0f;

@@ -45,10 +45,9 @@ class Truncation {
  private:
   /// All ids within `nats` of the greatest, in ascending order.
   void gather(float nats) {
-    const float least = total_.max - nats;
     ranked_.clear();
     for (std::int64_t v = 0; v < vocab_; ++v) {
-      if (logits_[v] * beta_ >= least) {
+      if ((logits_[v] - total_.max) * beta_ >= -nats) {
         ranked_.push_back({logits_[v], static_cast<std::int32_t>(v)});
       }
     }
@@ -63,12 +62,12 @@ class Truncation {
     }
   }
 
-  /// exp(s - greatest s) of ranked_, in its order.
+  /// exp((z - greatest z) beta) of ranked_, in its order.
   std::vector<float> weights() const {
     std::vector<float> w(ranked_.size());
     for (std::size_t i = 0; i < w.size(); ++i) w[i] = ranked_[i].logit;
-    TokenLaw<isa>::exp_shifted(w.data(), w.data(), static_cast<std::int64_t>(w.size()), beta_,
-                               total_.max);
+    TokenLaw<isa>::probabilities(w.data(), w.data(), static_cast<std::int64_t>(w.size()), beta_,
+                                 {total_.max, 0.0f});
     return w;
   }
 
@@ -134,13 +133,13 @@ std::int32_t greedy(const float* logits, std::int64_t vocab) {
 /// The kept ids of a row that is truncated, and the lse of their logits.
 struct Kept {
   std::vector<std::int32_t> ids;
-  float lse;
+  LogSumExp lse;
 };
 
 template <Isa isa>
 Kept keep(const float* logits, std::int64_t vocab, float beta, const LawSum& total,
           const SamplingRule& rule) {
-  Kept kept{Truncation<isa>(logits, vocab, beta, total).kept(rule), 0.0f};
+  Kept kept{Truncation<isa>(logits, vocab, beta, total).kept(rule), {}};
   std::vector<float> left(kept.ids.size());
   for (std::size_t i = 0; i < left.size(); ++i) left[i] = logits[kept.ids[i]];
   LawSum sum{};
@@ -157,21 +156,21 @@ bool draw(std::int32_t& token, float& logprob, const float* logits, std::int64_t
   const float beta = is_greedy ? 1.0f : 1.0f / rule.temperature;
   LawSum total{};
   if (!TokenLaw<isa>::sum(total, logits, vocab, beta)) return false;
-  float lse = TokenLaw<isa>::lse(total);
+  LogSumExp lse = TokenLaw<isa>::lse(total);
   const auto at = static_cast<std::uint32_t>(position);
   if (is_greedy) {
     token = greedy(logits, vocab);
   } else if (!truncates(rule, vocab)) {
-    token = Sampling<isa>::gumbel_max(logits, vocab, beta, key, at);
+    token = Sampling<isa>::gumbel_max(logits, vocab, total.max, beta, key, at);
   } else {
     const Kept kept = keep<isa>(logits, vocab, beta, total, rule);
     lse = kept.lse;
     std::vector<float> masked(static_cast<std::size_t>(vocab),
                               -std::numeric_limits<float>::infinity());
     for (const std::int32_t id : kept.ids) masked[static_cast<std::size_t>(id)] = logits[id];
-    token = Sampling<isa>::gumbel_max(masked.data(), vocab, beta, key, at);
+    token = Sampling<isa>::gumbel_max(masked.data(), vocab, total.max, beta, key, at);
   }
-  logprob = logits[token] * beta - lse;
+  logprob = (logits[token] - lse.max) * beta - lse.log_sum;
   return true;
 }
 
@@ -222,7 +221,7 @@ std::int64_t kept_tokens(const Cpu& cpu, std::int32_t* ids, float* probability, 
       ids[i] = kept.ids[static_cast<std::size_t>(i)];
       probability[i] = logits[ids[i]];
     }
-    TokenLaw<isa>::exp_shifted(probability, probability, count, beta, kept.lse);
+    TokenLaw<isa>::probabilities(probability, probability, count, beta, kept.lse);
     return count;
   });
 }

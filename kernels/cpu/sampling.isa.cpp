@@ -45,10 +45,10 @@ FST_INLINE void take_block(Best& best, const Vec* s, std::int64_t begin, std::ui
 }  // namespace FST_ISA_NS
 
 template <Isa isa>
-std::int32_t Sampling<isa>::gumbel_max(const float* logits, std::int64_t n, float beta,
+std::int32_t Sampling<isa>::gumbel_max(const float* logits, std::int64_t n, float max, float beta,
                                        std::uint64_t key, std::uint32_t position) {
   using namespace FST_ISA_NS;
-  const Vec nothing = set(-__builtin_inff()), b = set(beta);
+  const Vec nothing = set(-__builtin_inff()), shift = set(max), b = set(beta);
   Best best{nothing, zero()};
   float best_score = -__builtin_inff();
   for (std::int64_t begin = 0; begin < n; begin += block) {
@@ -56,14 +56,16 @@ std::int32_t Sampling<isa>::gumbel_max(const float* logits, std::int64_t n, floa
     for (std::int64_t part = 0; part < 4; ++part) {
       const std::int64_t at = begin + 16 * part, left = n - at;
       if (left >= lanes) {
-        s[part] = load(logits + at) * b;
+        s[part] = (load(logits + at) - shift) * b;
       } else {
-        s[part] =
-            left > 0 ? select(first(left), load_first(logits + at, left) * b, nothing) : nothing;
+        s[part] = left > 0
+                      ? select(first(left), (load_first(logits + at, left) - shift) * b, nothing)
+                      : nothing;
       }
     }
     // No noise can lift this block above the best so far (an equal score has a lower id).
-    const float top = maximum(max(max(s[0], s[1]), max(s[2], s[3])));
+    const float top =
+        maximum(FST_ISA_NS::max(FST_ISA_NS::max(s[0], s[1]), FST_ISA_NS::max(s[2], s[3])));
     if (top + greatest_gumbel <= best_score) continue;
     take_block(best, s, begin, key, position);
     best_score = maximum(best.score);

@@ -28,6 +28,10 @@ void for_rows(const Cpu& cpu, std::int64_t rows, std::int64_t vocab, const F& f)
   });
 }
 
+LogSumExp lse_of(const float* lse, std::int64_t t) {
+  return {lse[2 * t], lse[2 * t + 1]};
+}
+
 float value_or_zero(const float* values, std::int64_t t) {
   return values == nullptr ? 0.0f : values[t];
 }
@@ -40,10 +44,12 @@ std::int64_t token_lse(const Cpu& cpu, float* lse, const float* logits, std::int
   for_rows(cpu, rows, vocab, [&]<Isa isa>(std::int64_t t) {
     LawSum total{};
     if (TokenLaw<isa>::sum(total, logits + t * stride, vocab, beta)) {
-      lse[t] = TokenLaw<isa>::lse(total);
+      const LogSumExp found = TokenLaw<isa>::lse(total);
+      lse[2 * t] = found.max;
+      lse[2 * t + 1] = found.log_sum;
       return;
     }
-    lse[t] = std::numeric_limits<float>::quiet_NaN();
+    lse[2 * t] = lse[2 * t + 1] = std::numeric_limits<float>::quiet_NaN();
     std::int64_t seen = first_bad.load();
     while (t < seen && !first_bad.compare_exchange_weak(seen, t)) {
     }
@@ -57,7 +63,7 @@ void token_logprob(const Cpu& /*cpu*/, float* logprob, const float* logits, cons
   for (std::int64_t t = 0; t < rows; ++t) {
     const std::int64_t target = targets[t];
     const bool inside = target >= 0 && target < vocab;
-    logprob[t] = inside ? logits[t * stride + target] * beta - lse[t]
+    logprob[t] = inside ? (logits[t * stride + target] - lse[2 * t]) * beta - lse[2 * t + 1]
                         : -std::numeric_limits<float>::infinity();
   }
 }
@@ -65,7 +71,7 @@ void token_logprob(const Cpu& /*cpu*/, float* logprob, const float* logits, cons
 void token_entropy(const Cpu& cpu, float* entropy, const float* logits, const float* lse,
                    std::int64_t rows, std::int64_t stride, std::int64_t vocab, float beta) {
   for_rows(cpu, rows, vocab, [&]<Isa isa>(std::int64_t t) {
-    entropy[t] = TokenLaw<isa>::entropy(logits + t * stride, vocab, beta, lse[t]);
+    entropy[t] = TokenLaw<isa>::entropy(logits + t * stride, vocab, beta, lse_of(lse, t));
   });
 }
 
@@ -74,7 +80,7 @@ void token_kl(const Cpu& cpu, float* kl, const float* logits, const float* lse,
               std::int64_t stride, std::int64_t reference_stride, std::int64_t vocab, float beta) {
   for_rows(cpu, rows, vocab, [&]<Isa isa>(std::int64_t t) {
     kl[t] = TokenLaw<isa>::kl(logits + t * stride, reference_logits + t * reference_stride, vocab,
-                              beta, lse[t], reference_lse[t]);
+                              beta, lse_of(lse, t), lse_of(reference_lse, t));
   });
 }
 
@@ -93,10 +99,10 @@ void token_backward(const Cpu& cpu, float* dlogits, const float* logits, const f
       row.dkl = terms.dkl[t];
       row.kl = terms.kl[t];
       row.reference_logits = terms.reference_logits + t * terms.reference_stride;
-      row.reference_lse = terms.reference_lse[t];
+      row.reference_lse = lse_of(terms.reference_lse, t);
     }
     float* out = dlogits + t * dlogits_stride;
-    TokenLaw<isa>::backward(out, logits + t * stride, vocab, beta, lse[t], targets[t], row);
+    TokenLaw<isa>::backward(out, logits + t * stride, vocab, beta, lse_of(lse, t), targets[t], row);
     for (std::int64_t v = vocab; v < columns; ++v) out[v] = 0.0f;
   });
 }

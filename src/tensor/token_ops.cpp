@@ -28,6 +28,12 @@ void expect_logits(const char* what, const Tensor& logits, std::int64_t vocab) {
   }
 }
 
+/// The two parts per row that token_lse() leaves.
+void expect_lse(const char* what, const Tensor& lse, std::int64_t rows) {
+  expect_matrix(what, lse, rows, 2);
+  expect_contiguous(what, lse);
+}
+
 const float* data_of(const Tensor& x) {
   return x.empty() ? nullptr : x.data<float>();
 }
@@ -48,7 +54,7 @@ kernels::SamplingRule rule_of(const char* what, const SamplingLaw& law) {
 
 std::int64_t token_lse(Tensor& lse, const Tensor& logits, const TokenLaw& law) {
   expect_logits("token_lse: logits", logits, law.vocab);
-  expect_elements("token_lse: lse", lse, logits.dim(0));
+  expect_lse("token_lse: lse", lse, logits.dim(0));
   return kernels::token_lse(logits.device().exec(), lse.data<float>(), logits.data<float>(),
                             logits.dim(0), logits.row_stride(), law.vocab,
                             beta_of("token_lse", law));
@@ -59,7 +65,7 @@ void token_logprob(Tensor& logprob, const Tensor& logits, const Tensor& lse, con
   const std::int64_t rows = logits.dim(0);
   expect_logits("token_logprob: logits", logits, law.vocab);
   expect_elements("token_logprob: logprob", logprob, rows);
-  expect_elements("token_logprob: lse", lse, rows);
+  expect_lse("token_logprob: lse", lse, rows);
   expect_elements("token_logprob: targets", targets, rows);
   kernels::token_logprob(logits.device().exec(), logprob.data<float>(), logits.data<float>(),
                          lse.data<float>(), targets.data<std::int32_t>(), rows, logits.row_stride(),
@@ -70,7 +76,7 @@ void token_entropy(Tensor& entropy, const Tensor& logits, const Tensor& lse, con
   const std::int64_t rows = logits.dim(0);
   expect_logits("token_entropy: logits", logits, law.vocab);
   expect_elements("token_entropy: entropy", entropy, rows);
-  expect_elements("token_entropy: lse", lse, rows);
+  expect_lse("token_entropy: lse", lse, rows);
   kernels::token_entropy(logits.device().exec(), entropy.data<float>(), logits.data<float>(),
                          lse.data<float>(), rows, logits.row_stride(), law.vocab,
                          beta_of("token_entropy", law));
@@ -82,8 +88,8 @@ void token_kl(Tensor& kl, const Tensor& logits, const Tensor& lse, const Tensor&
   expect_logits("token_kl: logits", logits, law.vocab);
   expect_matrix("token_kl: reference_logits", reference_logits, rows, logits.dim(1));
   expect_elements("token_kl: kl", kl, rows);
-  expect_elements("token_kl: lse", lse, rows);
-  expect_elements("token_kl: reference_lse", reference_lse, rows);
+  expect_lse("token_kl: lse", lse, rows);
+  expect_lse("token_kl: reference_lse", reference_lse, rows);
   kernels::token_kl(logits.device().exec(), kl.data<float>(), logits.data<float>(),
                     lse.data<float>(), reference_logits.data<float>(), reference_lse.data<float>(),
                     rows, logits.row_stride(), reference_logits.row_stride(), law.vocab,
@@ -95,7 +101,7 @@ void token_backward(Tensor& dlogits, const Tensor& logits, const Tensor& lse, co
   const std::int64_t rows = logits.dim(0);
   expect_logits("token_backward: logits", logits, law.vocab);
   expect_matrix("token_backward: dlogits", dlogits, rows, logits.dim(1));
-  expect_elements("token_backward: lse", lse, rows);
+  expect_lse("token_backward: lse", lse, rows);
   expect_elements("token_backward: targets", targets, rows);
   if (dlogits.raw() == logits.raw() && dlogits.row_stride() != logits.row_stride()) {
     wrong_shape("token_backward: dlogits", "the stride of the logits that it overwrites", dlogits);
@@ -110,7 +116,7 @@ void token_backward(Tensor& dlogits, const Tensor& logits, const Tensor& lse, co
   if (!gradient.dkl.empty()) {
     expect_elements("token_backward: dkl", gradient.dkl, rows);
     expect_elements("token_backward: kl", gradient.kl, rows);
-    expect_elements("token_backward: reference_lse", gradient.reference_lse, rows);
+    expect_lse("token_backward: reference_lse", gradient.reference_lse, rows);
     expect_matrix("token_backward: reference_logits", gradient.reference_logits, rows,
                   logits.dim(1));
   }

@@ -122,11 +122,13 @@ struct TokenLaw {
   std::int64_t vocab = 0;
 };
 
-/// lse[t] = log sum_v exp(logits[t, v] / temperature). Vocabulary rows are cut in 8 leaves, each in
-/// a fixed order, joined by the tree. logits [T, V], lse [T]. All logits must be finite: the return
-/// value is the first row with one that is not, or -1.
+/// log sum_v exp(logits[t, v] / temperature) in two parts: lse[t] = {greatest, log of the sum
+/// relative to it}, so that log-probabilities keep their precision however large the logits are.
+/// Vocabulary rows are cut in 8 leaves, each in a fixed order, joined by the tree. logits [T, V],
+/// lse [T, 2]. All logits must be finite: the return value is the first row with one that is not, or
+/// -1.
 std::int64_t token_lse(Tensor& lse, const Tensor& logits, const TokenLaw& law);
-/// logprob[t] = logits[t, target[t]] / temperature - lse[t]. targets i32 [T]; a target outside the
+/// logprob[t] = log p(target[t]) from the row's lse. targets i32 [T]; a target outside the
 /// law gives -infinity.
 void token_logprob(Tensor& logprob, const Tensor& logits, const Tensor& lse, const Tensor& targets,
                    const TokenLaw& law);
@@ -141,7 +143,7 @@ struct TokenGradient {
   Tensor dlogprob;          // [T]
   Tensor dentropy, entropy; // [T], [T]
   Tensor dkl, kl;           // [T], [T]; gradient through p only
-  Tensor reference_logits, reference_lse;  // with dkl
+  Tensor reference_logits, reference_lse;  // [T, V], [T, 2], with dkl
 };
 /// dlogits[t, v] = (dlogprob ([v = target] - p) - dentropy p (log p + H) + dkl p ((log p - log q) -
 /// KL)) / temperature; 0 beyond the law's vocabulary. dlogits may alias logits. Source: spec 5.4.

@@ -12,6 +12,8 @@ void Trajectory::pack(Packer& packer) const {
   packer.put(verdict.reward);
   packer.put(verdict.status);
   packer.put(std::string_view(verdict.feedback));
+  packer.put(answer);
+  packer.put(base_log_ratio);
   packer.put(std::string_view(text));
 }
 
@@ -26,6 +28,8 @@ Trajectory Trajectory::unpack(Unpacker& unpacker) {
   t.verdict.reward = unpacker.get<float>();
   t.verdict.status = unpacker.get<VerdictStatus>();
   t.verdict.feedback = unpacker.get<std::string>();
+  t.answer = unpacker.get<std::int64_t>();
+  t.base_log_ratio = unpacker.get<double>();
   t.text = unpacker.get<std::string>();
   return t;
 }

@@ -87,7 +87,7 @@ Task make_world_task(const TaskOptions& options) {
   task.name = "world";
   task.variant = options.variant;
   task.seed_prompt = seed_prompt;
-  task.reflection_layout = ReflectionLayout::world;
+  task.reflection_style = ReflectionStyle::world;
   task.test = fixed_split({options.variant, "test", no_seed, options.lengths},
                           options.test_size > 0 ? options.test_size : default_test_size, taken);
   task.dev =

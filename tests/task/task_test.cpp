@@ -119,7 +119,7 @@ TEST(WorldTask, UsesAllLengthsOfTheDeckAndNoOthers) {
 
 TEST(WorldTask, StartsFromTheEmptyRulebook) {
   EXPECT_EQ(make_task(world_options("A")).seed_prompt, "rules");
-  EXPECT_EQ(make_task(world_options("A")).reflection_layout, ReflectionLayout::world);
+  EXPECT_EQ(make_task(world_options("A")).reflection_style, ReflectionStyle::world);
   TaskOptions options = world_options("A");
   options.seed_prompt = "rules\nredReverse";
   EXPECT_EQ(make_task(options).seed_prompt, options.seed_prompt);

@@ -20,13 +20,14 @@ struct Request {
   std::uint64_t key = 0;     // stream of random numbers, made from the draw's meaning
 };
 
-/// The draws of one call, grouped by problem, ascending.
+/// The draws of one call.
 struct RequestBatch {
   std::vector<Problem> problems;
   std::vector<std::string> prompts;
   std::vector<Request> requests;
   ops::SamplingLaw law;
   std::int32_t max_new_tokens = 0;
+  bool score_base = false;  // also measure log p(completion) - log p_base(completion)
 };
 
 /// What one request became. Tokens, not text, are what later floors learn from.
@@ -38,7 +39,9 @@ struct Trajectory {
   std::vector<float> logprobs;  // [T - prompt_length] as sampled
   Finish finish = Finish::length;
   Verdict verdict;
-  std::string text;  // the completion without stop and special tokens
+  std::int64_t answer = -1;     // the world: which rule the answer follows; else a hash of the text
+  double base_log_ratio = 0.0;  // with score_base
+  std::string text;             // the completion without stop and special tokens
 
   std::int32_t length() const { return static_cast<std::int32_t>(tokens.size()) - prompt_length; }
   void pack(Packer& packer) const;

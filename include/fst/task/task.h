@@ -29,7 +29,7 @@ struct TaskOptions {
 };
 
 /// How the reflector of this task is asked and answers.
-enum class ReflectionLayout : std::uint8_t {
+enum class ReflectionStyle : std::uint8_t {
   world,  ///< rulebook, blank line, records; the reply is the whole rulebook (no fences)
   qwen3,  ///< instruction-tuned model; the reply holds the prompt in a fenced block
 };
@@ -38,7 +38,7 @@ enum class ReflectionLayout : std::uint8_t {
 /// pure and may be called from several threads.
 struct Task {
   std::string name, variant, seed_prompt;
-  ReflectionLayout reflection_layout = ReflectionLayout::qwen3;
+  ReflectionStyle reflection_style = ReflectionStyle::qwen3;
   /// The problem at a position >= 0 of the training stream: a function of the run seed and the
   /// position alone, at the same cost everywhere. Generated tasks never repeat by design; files
   /// are shuffled anew each epoch, and each epoch holds every problem once. Throws InputError if

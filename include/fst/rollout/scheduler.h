@@ -1,0 +1,115 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "fst/rollout/block_pool.h"
+#include "fst/rollout/completion.h"
+
+namespace fst {
+
+/// A request in progress. Its tokens are the prompt and what was drawn so far; the keys and values
+/// of the first `computed` lie in `blocks`. When all are computed, the next token is drawn.
+struct Sequence {
+  std::int32_t request = 0;  // index in the call
+  std::int32_t group = 0;    // index of its prompt
+  std::int64_t prompt_length = 0, computed = 0;
+  std::int64_t known_blocks = 0;  // leading blocks that are nodes of the pool's tree
+  bool publishes = true;          // its next prompt blocks may become nodes
+  std::int32_t forks = 0;         // samples of the same prompt that start where its prompt ends
+  std::vector<TokenId> tokens;
+  std::vector<float> logprobs;
+  std::vector<BlockPool::Block> blocks;
+
+  std::int64_t pending() const { return static_cast<std::int64_t>(tokens.size()) - computed; }
+};
+
+struct SchedulerOptions {
+  std::int64_t max_batch = 256;      // sequences in progress
+  std::int64_t prefill_chunk = 512;  // rows per step of sequences with more than one row to compute
+  bool share = true;                 // share blocks between prompts and between samples
+};
+
+/// Decides what each step computes: continuous batching over a pool of blocks. Every sequence in
+/// progress that waits for its next token gets its one row; what is left of the chunk goes to
+/// prompts. Out of blocks, the youngest sequence gives its blocks back and is computed again later.
+/// None of this changes a bit of any completion, since a row depends on its own sequence alone.
+class Scheduler {
+ public:
+  struct Work {
+    Sequence* sequence;
+    std::int64_t rows;  // the tokens [computed, computed + rows)
+  };
+  struct Copy {
+    BlockPool::Block to, from;
+  };
+  /// Counts over the life of the scheduler. For reports only.
+  struct Counts {
+    std::int64_t steps = 0, rows = 0;
+    std::int64_t shared_tokens = 0;  // tokens whose keys were there already
+    std::int64_t preemptions = 0, copied_blocks = 0;
+  };
+
+  explicit Scheduler(const SchedulerOptions& options) : options_(options), pool_(0) {}
+
+  /// Begins a call. `requests` must outlive it; each fits alone into the pool. Ends what an earlier
+  /// call left behind.
+  void start(std::span<const GenerateRequest> requests);
+  bool done() const { return running_.empty() && preempted_.empty() && waiting_.empty(); }
+  /// What to compute now; never empty unless done(). Valid until the next call.
+  const std::vector<Work>& plan();
+  /// Block copies to make, in order, before the work of plan() is computed; empties the list.
+  std::vector<Copy> take_copies();
+  /// The rows of `work` are computed: its prompt blocks become known.
+  void computed(const Work& work);
+  /// Starts further samples of the prompt that `leader` has just computed, as far as there is room;
+  /// all its tokens are computed, and theirs with it. Valid until the next call of fork().
+  const std::vector<Sequence*>& fork(Sequence& leader);
+  /// Ends a sequence, whose blocks are given back; it is gone after the next plan().
+  void finish(Sequence& sequence);
+
+  BlockPool& pool() { return pool_; }
+  const Counts& counts() const { return counts_; }
+
+ private:
+  /// The requests with one prompt.
+  struct Group {
+    std::vector<std::int32_t> requests;
+    std::size_t next = 0;    // first one not started
+    bool in_flight = false;  // a leader computes the prompt and will fork
+    std::size_t left() const { return requests.size() - next; }
+  };
+
+  void make_groups();
+  Sequence* make(Group& group, std::int32_t index);
+  void make_room();
+  void preempt();
+  void give_back(Sequence& sequence);
+  std::int64_t add_rows();
+  void admit_preempted(std::int64_t& budget);
+  void admit_waiting(std::int64_t& budget);
+  bool admit(Sequence& sequence, std::int64_t& budget);
+  bool take_blocks(Sequence& sequence, const BlockPool::Beginning& found);
+  bool better_later(std::span<const TokenId> prompt) const;
+  std::int64_t reserved() const;
+
+  SchedulerOptions options_;
+  BlockPool pool_;
+  Counts counts_;
+  std::span<const GenerateRequest> requests_;
+  std::vector<Group> groups_;
+  std::vector<std::int32_t> waiting_;  // groups with requests not started
+  std::vector<Sequence*> running_;     // oldest first
+  std::deque<Sequence*> preempted_;    // oldest first
+  std::vector<std::unique_ptr<Sequence>> storage_;
+  std::vector<Sequence*> spare_;
+  std::vector<Work> work_;
+  std::vector<Copy> copies_;
+  std::vector<Sequence*> forked_;
+  BlockPool::Beginning found_;
+};
+
+}  // namespace fst

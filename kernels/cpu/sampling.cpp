@@ -104,7 +104,7 @@ class Truncation {
   }
 
   void keep_likely(float min_p) {
-    if (!narrowed_) gather(everything);
+    if (!narrowed_) gather(min_p > 1e-3f ? 8.0f : everything);  // exp(-8) = 3.4e-4
     const std::vector<float> w = weights();
     std::size_t count = 0;
     for (std::size_t i = 0; i < w.size(); ++i) {

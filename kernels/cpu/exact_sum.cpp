@@ -19,7 +19,8 @@ double ExactSum::value() const {
   // The leading 64 bits and one sticky bit decide the rounding.
   int lead = 31;
   const auto digit = [&](int i) {
-    return i < 0 ? std::uint64_t{0} : static_cast<std::uint64_t>(copy.digit_[static_cast<std::size_t>(i)]);
+    return i < 0 ? std::uint64_t{0}
+                 : static_cast<std::uint64_t>(copy.digit_[static_cast<std::size_t>(i)]);
   };
   while (((digit(top) >> lead) & 1) == 0) --lead;
   const int high_bit = top * 32 + lead;  // weight 2^(high_bit - 1074)

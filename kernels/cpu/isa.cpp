@@ -1,6 +1,6 @@
-#include "kernels/exec.h"
-
 #include <initializer_list>
+
+#include "kernels/exec.h"
 
 namespace fst::kernels {
 

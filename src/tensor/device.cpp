@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "fst/base/error.h"
+
 #include "kernels/thread_pool.h"
 
 namespace fst {
@@ -30,7 +31,9 @@ kernels::Isa chosen_isa() {
 
 }  // namespace
 
-Device Device::cpu(int threads) { return cpu(threads, chosen_isa()); }
+Device Device::cpu(int threads) {
+  return cpu(threads, chosen_isa());
+}
 
 Device Device::cpu(int threads, kernels::Isa isa) {
   if (!kernels::supports(isa)) {
@@ -46,7 +49,9 @@ Device Device::cpu(int threads, kernels::Isa isa) {
   return device;
 }
 
-int Device::threads() const { return pool_ ? pool_->threads() : 1; }
+int Device::threads() const {
+  return pool_ ? pool_->threads() : 1;
+}
 
 std::string Device::description() const {
   return std::string("cpu, ") + kernels::name_of(exec_.isa) + ", " + std::to_string(threads()) +

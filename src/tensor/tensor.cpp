@@ -86,8 +86,8 @@ Tensor Tensor::rows(std::int64_t begin, std::int64_t end) const {
 
 Tensor Tensor::columns(std::int64_t begin, std::int64_t end) const {
   if (rank_ != 2 || begin < 0 || end < begin || end > dim(1)) {
-    throw Error("tensor: columns " + std::to_string(begin) + " to " + std::to_string(end) +
-                " of " + shape());
+    throw Error("tensor: columns " + std::to_string(begin) + " to " + std::to_string(end) + " of " +
+                shape());
   }
   Tensor view = *this;
   view.data_ = static_cast<char*>(data_) + begin * size_of(dtype_);
@@ -107,7 +107,9 @@ void Tensor::wrong_type(DType wanted) const {
   throw Error(std::string("tensor: wanted ") + name_of(wanted) + ", found " + shape());
 }
 
-void Buffer::Free::operator()(void* p) const { std::free(p); }
+void Buffer::Free::operator()(void* p) const {
+  std::free(p);
+}
 
 Buffer::Buffer(const Device& device, DType dtype, std::initializer_list<std::int64_t> dims) {
   reserve(device, dtype, dims);
@@ -119,11 +121,10 @@ void Buffer::reserve(const Device& device, DType dtype, std::initializer_list<st
   if (!device_) device_ = std::make_shared<Device>(device);
   std::int64_t elements = 1;
   for (const std::int64_t d : dims) elements *= d;
-  const std::int64_t wanted =
-      (elements * size_of(dtype) + alignment - 1) / alignment * alignment;
+  const std::int64_t wanted = (elements * size_of(dtype) + alignment - 1) / alignment * alignment;
   if (wanted > bytes_) {
-    void* memory = std::aligned_alloc(static_cast<std::size_t>(alignment),
-                                      static_cast<std::size_t>(wanted));
+    void* memory =
+        std::aligned_alloc(static_cast<std::size_t>(alignment), static_cast<std::size_t>(wanted));
     if (memory == nullptr) {
       throw Error("out of memory: " + std::to_string(wanted) + " bytes wanted");
     }

@@ -4,6 +4,7 @@
 #include <span>
 
 #include "fst/tensor/tensor.h"
+
 #include "kernels/exact_sum.h"
 
 /// The vocabulary of tensor operations: each checks shapes and calls the kernel of its device, and
@@ -18,7 +19,8 @@
 /// kernels/README.md.
 namespace fst::ops {
 
-// ---- matrix products (kernels/matmul.h) ----------------------------------------------------------
+// ---- matrix products (kernels/matmul.h)
+// ----------------------------------------------------------
 
 /// How a product sums over its inner dimension of length n. `chain`: one FMA chain from +0,
 /// ascending. `leaves`: 8 chains over [floor(i n/8), floor((i+1) n/8)), joined
@@ -45,17 +47,19 @@ void linear_backward_weight(Tensor& dweight, const Tensor& dy, const Tensor& x);
 /// dbias[n] += dy[t, n], t ascending. dbias [N].
 void bias_backward(Tensor& dbias, const Tensor& dy);
 
-// ---- embedding, norms, rotary, MLP (kernels/embedding.h, rms_norm.h, rope.h, swiglu.h) ------------
+// ---- embedding, norms, rotary, MLP (kernels/embedding.h, rms_norm.h, rope.h, swiglu.h)
+// ------------
 
 /// y[t] = table[tokens[t]]; y [T, D], tokens i32 [T], table f32 [V, D].
 void embedding_forward(Tensor& y, const Tensor& tokens, const Tensor& table);
 /// dtable[tokens[t]] += dy[t], t ascending. dtable [V, D].
 void embedding_backward(Tensor& dtable, const Tensor& dy, const Tensor& tokens);
 
-/// y[t, i] = x[t, i] rstd[t] weight[i], rstd[t] = 1 / sqrt(mean_i x^2 + eps). y, x [T, D], rstd [T],
-/// weight [D]. Source: arXiv:1910.07467, eq. 4.
+/// y[t, i] = x[t, i] rstd[t] weight[i], rstd[t] = 1 / sqrt(mean_i x^2 + eps). y, x [T, D], rstd
+/// [T], weight [D]. Source: arXiv:1910.07467, eq. 4.
 void rms_norm_forward(Tensor& y, Tensor& rstd, const Tensor& x, const Tensor& weight, float eps);
-/// dx (overwritten or added to) and dweight[i] = chain over t of dy[t, i] x[t, i] rstd[t], continued.
+/// dx (overwritten or added to) and dweight[i] = chain over t of dy[t, i] x[t, i] rstd[t],
+/// continued.
 void rms_norm_backward(Tensor& dx, Tensor& dweight, const Tensor& dy, const Tensor& x,
                        const Tensor& rstd, const Tensor& weight, Write write);
 
@@ -63,9 +67,9 @@ void rms_norm_backward(Tensor& dx, Tensor& dweight, const Tensor& dy, const Tens
 /// 1 / theta^(2i/H) in f32 as transformers does; cosine and sine in double by our own routine,
 /// rounded to f32.
 void rope_table(Tensor& cosine, Tensor& sine, double theta);
-/// Optional RMSNorm over each head (weight [H] or nullptr: none; then rstd is not touched), then the
-/// rotary embedding in the half-split form of transformers. y, x [T, heads * H] (may be strided),
-/// rstd [T, heads], positions i32 [T], cosine, sine from rope_table.
+/// Optional RMSNorm over each head (weight [H] or nullptr: none; then rstd is not touched), then
+/// the rotary embedding in the half-split form of transformers. y, x [T, heads * H] (may be
+/// strided), rstd [T, heads], positions i32 [T], cosine, sine from rope_table.
 void head_norm_rope_forward(Tensor& y, Tensor& rstd, const Tensor& x, const Tensor* weight,
                             const Tensor& positions, const Tensor& cosine, const Tensor& sine,
                             float eps);
@@ -83,7 +87,8 @@ void swiglu_backward(Tensor& dgate_up, const Tensor& dh, const Tensor& gate_up);
 /// y = y + x, elementwise, same shape.
 void add(Tensor& y, const Tensor& x);
 
-// ---- attention over paged keys and values (kernels/attention.h) -----------------------------------
+// ---- attention over paged keys and values (kernels/attention.h)
+// -----------------------------------
 
 /// Tokens in one KV block (a page). Block b of a layer holds, per KV head, K transposed [H, 16] and
 /// V [16, H]: a cache layer is f32 [blocks, K, 2, 16 * H].
@@ -113,7 +118,8 @@ void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv, const Tensor& dout, 
                         const Tensor& lse, const Tensor& q, const Tensor& cache,
                         const AttentionBatch& batch, float scale);
 
-// ---- the law of a token: head, log-probability, gradient, sampling (kernels/token_law.h) ----------
+// ---- the law of a token: head, log-probability, gradient, sampling (kernels/token_law.h)
+// ----------
 
 /// The law that is sampled from and trained: softmax(logits / temperature) over the rows below
 /// `vocab`; rows from there on (padding beyond the tokenizer) have probability 0.
@@ -125,8 +131,8 @@ struct TokenLaw {
 /// log sum_v exp(logits[t, v] / temperature) in two parts: lse[t] = {greatest, log of the sum
 /// relative to it}, so that log-probabilities keep their precision however large the logits are.
 /// Vocabulary rows are cut in 8 leaves, each in a fixed order, joined by the tree. logits [T, V],
-/// lse [T, 2]. All logits must be finite: the return value is the first row with one that is not, or
-/// -1.
+/// lse [T, 2]. All logits must be finite: the return value is the first row with one that is not,
+/// or -1.
 std::int64_t token_lse(Tensor& lse, const Tensor& logits, const TokenLaw& law);
 /// logprob[t] = log p(target[t]) from the row's lse. targets i32 [T]; a target outside the
 /// law gives -infinity.
@@ -140,9 +146,9 @@ void token_kl(Tensor& kl, const Tensor& logits, const Tensor& lse, const Tensor&
 
 /// Upstream gradients of one chunk of rows; empty tensors mean "no such term".
 struct TokenGradient {
-  Tensor dlogprob;          // [T]
-  Tensor dentropy, entropy; // [T], [T]
-  Tensor dkl, kl;           // [T], [T]; gradient through p only
+  Tensor dlogprob;                         // [T]
+  Tensor dentropy, entropy;                // [T], [T]
+  Tensor dkl, kl;                          // [T], [T]; gradient through p only
   Tensor reference_logits, reference_lse;  // [T, V], [T, 2], with dkl
 };
 /// dlogits[t, v] = (dlogprob ([v = target] - p) - dentropy p (log p + H) + dkl p ((log p - log q) -
@@ -163,8 +169,8 @@ struct SamplingLaw {
 /// Draws one token per row with Gumbel-max: argmax over kept v of logits / temperature + g(key[t],
 /// position[t], v), Philox-keyed, so a draw depends on its own row, key and position alone.
 /// tokens i32 [T]; logprob f32 [T]: under the truncated law (temperature 0: of the untruncated law
-/// at temperature 1), bit-equal to token_logprob where nothing is truncated. keys: one 64-bit stream
-/// key per row (base/random.h); positions: index of the new token within its completion.
+/// at temperature 1), bit-equal to token_logprob where nothing is truncated. keys: one 64-bit
+/// stream key per row (base/random.h); positions: index of the new token within its completion.
 void sample_tokens(Tensor& tokens, Tensor& logprob, const Tensor& logits,
                    std::span<const std::uint64_t> keys, std::span<const std::int32_t> positions,
                    const SamplingLaw& law);
@@ -173,7 +179,8 @@ void sample_tokens(Tensor& tokens, Tensor& logprob, const Tensor& logits,
 std::int64_t kept_tokens(Tensor& ids, Tensor& probability, const Tensor& logits_row,
                          const SamplingLaw& law);
 
-// ---- optimiser (kernels/adamw.h, kernels/exact_sum.h) ----------------------------------------------
+// ---- optimiser (kernels/adamw.h, kernels/exact_sum.h)
+// ----------------------------------------------
 
 /// AdamW on one contiguous range, torch's convention: p = p (1 - lr wd); m, v updated; p -=
 /// lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps). All f32 [n]; the gradient is first
@@ -187,7 +194,8 @@ void adamw(Tensor& parameter, Tensor& m, Tensor& v, const Tensor& gradient, cons
 /// Adds the squares of all elements to `sum`, exactly: the result does not depend on any order.
 void sum_of_squares(kernels::ExactSum& sum, const Tensor& x);
 
-// ---- movement ---------------------------------------------------------------------------------------
+// ---- movement
+// ---------------------------------------------------------------------------------------
 
 /// y = x, same shape, between dtypes of which one is f32: widening is exact, narrowing rounds to
 /// nearest even.

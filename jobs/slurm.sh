@@ -1,0 +1,22 @@
+# shellcheck shell=bash
+# Sourced by the sbatch files, which run from a copy: the checkout is where sbatch was called, or FST_ROOT.
+root=${FST_ROOT:-$SLURM_SUBMIT_DIR}
+cd "$root" || exit 1
+# shellcheck source=jobs/cluster.env
+source "${FST_CLUSTER_ENV:-jobs/cluster.env}"
+# shellcheck source=jobs/env.sh
+source jobs/env.sh
+
+# run_and_requeue ARGUMENT ...: fst with these arguments on all tasks of the job. Its exit code 75 says that
+# it stopped with a checkpoint (SLURM sent SIGUSR1, see --signal): the job is put back into the queue.
+run_and_requeue() {
+  local status=0
+  # shellcheck disable=SC2086  # FST_LAUNCH is a command with its arguments
+  $FST_LAUNCH build/fst "$@" || status=$?
+  if [[ $status == 75 ]]; then
+    echo "stopped with a checkpoint; requeueing job $SLURM_JOB_ID"
+    scontrol requeue "$SLURM_JOB_ID"
+    exit 0
+  fi
+  return "$status"
+}

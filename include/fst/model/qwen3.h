@@ -71,7 +71,7 @@ class Qwen3 {
   struct Scratch {
     LayerActivations layer;  // what nobody saves
     Buffer residual, normed, k, mlp, hidden, last_rstd;
-    Buffer dresidual, dnormed, dqkv, dq, dk, dv, dattention, dgate_up, dmlp, rstd;
+    Buffer dresidual, dnormed, dqkv, dq, dk, dattention, dgate_up, dmlp, rstd;
   };
 
   void check_ready(const TokenBatch& batch, const KvCache& cache) const;

@@ -58,9 +58,8 @@ class TokenHead {
   const HeadScores& score(const Qwen3& model, const Tensor& hidden, const HeadRows& rows,
                           const HeadOptions& options, const HeadReference& reference = {});
   /// As score(); then `loss` is called for each chunk, in order, and its dL/dlogprob, dL/dentropy
-  /// and dL/dkl go through the head. dhidden [T, D] is overwritten (zero in rows not listed; no row
-  /// may be listed twice); the head's weight gradient continues its chain over the entries in
-  /// order.
+  /// and dL/dkl go through the head. dhidden [T, D] is overwritten, with zero in rows that are not
+  /// listed; the head's weight gradient continues its chain over the entries in order.
   const HeadScores& backward(Tensor& dhidden, Gradients& gradients, const Qwen3& model,
                              const Tensor& hidden, const HeadRows& rows, const HeadOptions& options,
                              const HeadReference& reference, const HeadLoss& loss);
@@ -71,6 +70,8 @@ class TokenHead {
   struct Pass;
   void forward_chunk(const Pass& pass, std::int64_t begin, std::int64_t end);
   void prepare(Pass& pass, const HeadRows& rows);
+  ops::TokenGradient upstream(const Pass& pass, std::int64_t begin, std::int64_t end,
+                              const HeadLoss& loss);
 
   Device device_;
   HeadScores scores_;

@@ -1,0 +1,204 @@
+#include "fst/model/qwen3.h"
+
+#include <cmath>
+#include <initializer_list>
+#include <string>
+
+#include "fst/base/error.h"
+
+namespace fst {
+
+namespace {
+
+using ops::Sum;
+using ops::Write;
+
+constexpr DType f32 = DType::f32;
+
+const Tensor* or_null(const Tensor& tensor) {
+  return tensor.empty() ? nullptr : &tensor;
+}
+
+void pack(Buffer& packed, const Device& device, const Tensor& weight) {
+  packed.reserve(device, f32, {ops::packed_size(weight.dim(0), weight.dim(1))});
+  ops::pack_weight(packed.tensor(), weight);
+}
+
+/// Copies small tensors one after another into one buffer.
+class VectorCopies {
+ public:
+  explicit VectorCopies(Buffer& buffer) : rest_(buffer.tensor()) {}
+  Tensor copy(const Tensor& from) {
+    if (from.empty()) return {};
+    Tensor to = rest_.rows(0, from.size());
+    rest_ = rest_.rows(from.size(), rest_.dim(0));
+    ops::convert(to, from);
+    return to;
+  }
+
+ private:
+  Tensor rest_;
+};
+
+std::int64_t elements_of_vectors(const Parameters& parameters) {
+  std::int64_t elements = 0;
+  for (const ParameterSpec& spec : parameters.specs()) {
+    if (spec.rank == 1) elements += spec.size();
+  }
+  return elements;
+}
+
+void expect_below(const char* what, const Tensor& values, std::int64_t limit) {
+  const auto* value = values.data<std::int32_t>();
+  for (std::int64_t i = 0; i < values.size(); ++i) {
+    if (value[i] < 0 || value[i] >= limit) {
+      throw Error(std::string("forward: ") + what + " " + std::to_string(value[i]) + " of row " +
+                  std::to_string(i) + " is not below " + std::to_string(limit));
+    }
+  }
+}
+
+}  // namespace
+
+Qwen3::Qwen3(const Qwen3Config& config, const Device& device, const Qwen3Options& options)
+    : config_(config), device_(device), options_(options) {
+  if (options.dtype != f32) {
+    throw InputError(std::string("arithmetic in ") + name_of(options.dtype) +
+                     " is not supported; expected f32");
+  }
+  if (options.max_positions < 1) throw Error("a model needs max_positions of at least 1");
+  scale_ = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim)));
+  layers_.resize(static_cast<std::size_t>(config.num_hidden_layers));
+  cosine_ = Buffer(device_, f32, {options.max_positions, config.head_dim / 2});
+  sine_ = Buffer(device_, f32, {options.max_positions, config.head_dim / 2});
+  ops::rope_table(cosine_.tensor(), sine_.tensor(), config.rope_theta);
+}
+
+void Qwen3::set_weights(const Parameters& parameters) {
+  if (parameters.config() != config_) throw Error("set_weights: parameters of another model");
+  const bool training = options_.use == Use::training;
+  vectors_.reserve(device_, f32, {elements_of_vectors(parameters)});
+  VectorCopies copies(vectors_);
+  for (std::int64_t l = 0; l < config_.num_hidden_layers; ++l) {
+    Layer& layer = layers_[static_cast<std::size_t>(l)];
+    const LayerTensors natural = parameters.layer(l);
+    layer.vectors.input_norm = copies.copy(natural.input_norm);
+    layer.vectors.qkv_bias = copies.copy(natural.qkv_bias);
+    layer.vectors.q_norm = copies.copy(natural.q_norm);
+    layer.vectors.k_norm = copies.copy(natural.k_norm);
+    layer.vectors.post_norm = copies.copy(natural.post_norm);
+    pack(layer.qkv, device_, natural.qkv);
+    pack(layer.o, device_, natural.o);
+    pack(layer.gate_up, device_, natural.gate_up);
+    pack(layer.down, device_, natural.down);
+    if (training) layer.natural = natural;
+  }
+  final_norm_ = copies.copy(parameters.final_norm());
+  pack(head_, device_, parameters.head());
+  embedding_ = parameters.embedding();
+  if (training) {
+    natural_head_ = parameters.head();
+  } else {
+    embedding_copy_.reserve(device_, f32, {config_.vocab_size, config_.hidden_size});
+    ops::convert(embedding_copy_.tensor(), embedding_);
+    embedding_ = embedding_copy_.tensor();
+  }
+  weights_set_ = true;
+}
+
+std::int64_t Qwen3::weight_bytes() const {
+  std::int64_t elements = vectors_.tensor().size() + embedding_copy_.tensor().size() +
+                          head_.tensor().size() + cosine_.tensor().size() + sine_.tensor().size();
+  for (const Layer& layer : layers_) {
+    elements += layer.qkv.tensor().size() + layer.o.tensor().size() +
+                layer.gate_up.tensor().size() + layer.down.tensor().size();
+  }
+  return elements * size_of(f32);
+}
+
+void Qwen3::check_ready(const TokenBatch& batch, const KvCache& cache) const {
+  if (!weights_set_) throw Error("forward: set_weights comes first");
+  if (cache.layers() != config_.num_hidden_layers) throw Error("forward: cache of another model");
+  expect_below("token", batch.tokens, config_.vocab_size);
+  expect_below("position", batch.positions, options_.max_positions);
+  expect_below("block", batch.attention.block_table, cache.blocks());
+}
+
+void Qwen3::reserve_forward(std::int64_t tokens, bool saving) {
+  Scratch& s = scratch_;
+  if (!saving) reserve_layer(s.layer, config_, device_, tokens);
+  s.residual.reserve(device_, f32, {tokens, config_.hidden_size});
+  s.normed.reserve(device_, f32, {tokens, config_.hidden_size});
+  s.k.reserve(device_, f32, {tokens, config_.kv_size()});
+  s.mlp.reserve(device_, f32, {tokens, config_.intermediate_size});
+  s.hidden.reserve(device_, f32, {tokens, config_.hidden_size});
+  s.last_rstd.reserve(device_, f32, {tokens});
+}
+
+/// residual += o(attention(qkv(norm(residual)))).
+void Qwen3::attention_block(const Layer& layer, const TokenBatch& batch, Tensor& cache,
+                            LayerActivations& kept) {
+  Scratch& s = scratch_;
+  const LayerTensors& w = layer.vectors;
+  const std::int64_t q = config_.q_size(), kv = config_.kv_size();
+  ops::rms_norm_forward(s.normed.tensor(), kept.input_rstd.tensor(), s.residual.tensor(),
+                        w.input_norm, config_.rms_norm_eps);
+  ops::linear_forward(kept.qkv.tensor(), s.normed.tensor(), layer.qkv.tensor(), or_null(w.qkv_bias),
+                      Sum::chain, Write::overwrite);
+  const Tensor& qkv = kept.qkv.tensor();
+  ops::head_norm_rope_forward(kept.q.tensor(), kept.q_rstd.tensor(), qkv.columns(0, q),
+                              or_null(w.q_norm), batch.positions, cosine_.tensor(), sine_.tensor(),
+                              config_.rms_norm_eps);
+  ops::head_norm_rope_forward(s.k.tensor(), kept.k_rstd.tensor(), qkv.columns(q, q + kv),
+                              or_null(w.k_norm), batch.positions, cosine_.tensor(), sine_.tensor(),
+                              config_.rms_norm_eps);
+  ops::kv_write(cache, s.k.tensor(), qkv.columns(q + kv, q + 2 * kv), batch.attention);
+  ops::attention_forward(kept.attention.tensor(), kept.lse.tensor(), kept.q.tensor(), cache,
+                         batch.attention, scale_);
+  ops::linear_forward(s.residual.tensor(), kept.attention.tensor(), layer.o.tensor(), nullptr,
+                      Sum::leaves, Write::add);
+}
+
+/// residual += down(swiglu(gate_up(norm(residual)))).
+void Qwen3::mlp_block(const Layer& layer, LayerActivations& kept) {
+  Scratch& s = scratch_;
+  ops::rms_norm_forward(s.normed.tensor(), kept.middle_rstd.tensor(), s.residual.tensor(),
+                        layer.vectors.post_norm, config_.rms_norm_eps);
+  ops::linear_forward(kept.gate_up.tensor(), s.normed.tensor(), layer.gate_up.tensor(), nullptr,
+                      Sum::chain, Write::overwrite);
+  ops::swiglu_forward(s.mlp.tensor(), kept.gate_up.tensor());
+  ops::linear_forward(s.residual.tensor(), s.mlp.tensor(), layer.down.tensor(), nullptr,
+                      Sum::leaves, Write::add);
+}
+
+const Tensor& Qwen3::forward(const TokenBatch& batch, KvCache& cache, Activations* saved) {
+  check_ready(batch, cache);
+  if (saved != nullptr && options_.use != Use::training) {
+    throw Error("forward: activations are saved by a training model only");
+  }
+  const std::int64_t tokens = batch.tokens.dim(0);
+  reserve_forward(tokens, saved != nullptr);
+  if (saved != nullptr) saved->reserve(config_, device_, tokens);
+  Tensor& residual = scratch_.residual.tensor();
+  ops::embedding_forward(residual, batch.tokens, embedding_);
+  for (std::int64_t l = 0; l < config_.num_hidden_layers; ++l) {
+    const auto i = static_cast<std::size_t>(l);
+    LayerActivations& kept = saved != nullptr ? saved->layers[i] : scratch_.layer;
+    if (saved != nullptr) ops::convert(kept.input.tensor(), residual);
+    attention_block(layers_[i], batch, cache.layer(l), kept);
+    if (saved != nullptr) ops::convert(kept.middle.tensor(), residual);
+    mlp_block(layers_[i], kept);
+  }
+  if (saved != nullptr) ops::convert(saved->last.tensor(), residual);
+  Tensor& rstd = saved != nullptr ? saved->last_rstd.tensor() : scratch_.last_rstd.tensor();
+  ops::rms_norm_forward(scratch_.hidden.tensor(), rstd, residual, final_norm_,
+                        config_.rms_norm_eps);
+  return scratch_.hidden.tensor();
+}
+
+void Qwen3::logits(Tensor& out, const Tensor& hidden) const {
+  if (!weights_set_) throw Error("logits: set_weights comes first");
+  ops::linear_forward(out, hidden, head_.tensor(), nullptr, Sum::chain, Write::overwrite);
+}
+
+}  // namespace fst

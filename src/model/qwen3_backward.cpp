@@ -1,0 +1,146 @@
+#include <string>
+
+#include "fst/base/error.h"
+#include "fst/model/qwen3.h"
+
+// The gradient of qwen3.cpp, block by block in reverse. The scratch tensor `dresidual` is the
+// gradient of the residual stream: each block adds its own to it, after the part that passes by.
+namespace fst {
+
+namespace {
+
+using ops::Sum;
+using ops::Write;
+
+constexpr DType f32 = DType::f32;
+
+const Tensor* or_null(const Tensor& tensor) {
+  return tensor.empty() ? nullptr : &tensor;
+}
+Tensor* or_null(Tensor& tensor) {
+  return tensor.empty() ? nullptr : &tensor;
+}
+
+/// dx of several matrices that share their input: eight leaves over each matrix's own output
+/// columns, the matrices' results added in order. `sizes`: rows of each matrix in `weight`, columns
+/// in `dy`.
+void fused_backward_input(Tensor& dx, const Tensor& dy, const Tensor& weight,
+                          std::initializer_list<std::int64_t> sizes) {
+  std::int64_t begin = 0;
+  for (const std::int64_t size : sizes) {
+    ops::linear_backward_input(dx, dy.columns(begin, begin + size),
+                               weight.rows(begin, begin + size), Sum::leaves,
+                               begin == 0 ? Write::overwrite : Write::add);
+    begin += size;
+  }
+}
+
+void expect_no_context(const TokenBatch& batch) {
+  const Tensor& context = batch.attention.context;
+  for (std::int64_t s = 0; s < context.size(); ++s) {
+    if (context.data<std::int32_t>()[s] != 0) {
+      throw Error("backward: sequence " + std::to_string(s) + " has context in the cache");
+    }
+  }
+}
+
+}  // namespace
+
+void Qwen3::reserve_backward(std::int64_t tokens) {
+  Scratch& s = scratch_;
+  s.dresidual.reserve(device_, f32, {tokens, config_.hidden_size});
+  s.dnormed.reserve(device_, f32, {tokens, config_.hidden_size});
+  s.normed.reserve(device_, f32, {tokens, config_.hidden_size});
+  s.dqkv.reserve(device_, f32, {tokens, config_.qkv_size()});
+  s.dq.reserve(device_, f32, {tokens, config_.q_size()});
+  s.dk.reserve(device_, f32, {tokens, config_.kv_size()});
+  s.dattention.reserve(device_, f32, {tokens, config_.q_size()});
+  s.dgate_up.reserve(device_, f32, {tokens, 2 * config_.intermediate_size});
+  s.mlp.reserve(device_, f32, {tokens, config_.intermediate_size});
+  s.dmlp.reserve(device_, f32, {tokens, config_.intermediate_size});
+  s.rstd.reserve(device_, f32, {tokens});
+}
+
+void Qwen3::mlp_block_backward(const Layer& layer, const LayerActivations& kept,
+                               LayerTensors& gradient) {
+  Scratch& s = scratch_;
+  const std::int64_t size = config_.intermediate_size;
+  ops::swiglu_forward(s.mlp.tensor(), kept.gate_up.tensor());
+  ops::linear_backward_weight(gradient.down, s.dresidual.tensor(), s.mlp.tensor());
+  ops::linear_backward_input(s.dmlp.tensor(), s.dresidual.tensor(), layer.natural.down, Sum::chain,
+                             Write::overwrite);
+  ops::swiglu_backward(s.dgate_up.tensor(), s.dmlp.tensor(), kept.gate_up.tensor());
+  ops::rms_norm_forward(s.normed.tensor(), s.rstd.tensor(), kept.middle.tensor(),
+                        layer.vectors.post_norm, config_.rms_norm_eps);
+  ops::linear_backward_weight(gradient.gate_up, s.dgate_up.tensor(), s.normed.tensor());
+  fused_backward_input(s.dnormed.tensor(), s.dgate_up.tensor(), layer.natural.gate_up,
+                       {size, size});
+  ops::rms_norm_backward(s.dresidual.tensor(), gradient.post_norm, s.dnormed.tensor(),
+                         kept.middle.tensor(), kept.middle_rstd.tensor(), layer.vectors.post_norm,
+                         Write::add);
+}
+
+void Qwen3::attention_block_backward(const Layer& layer, const TokenBatch& batch,
+                                     const Tensor& cache, const LayerActivations& kept,
+                                     LayerTensors& gradient) {
+  Scratch& s = scratch_;
+  const LayerTensors& w = layer.vectors;
+  const std::int64_t q = config_.q_size(), kv = config_.kv_size();
+  ops::linear_backward_weight(gradient.o, s.dresidual.tensor(), kept.attention.tensor());
+  ops::linear_backward_input(s.dattention.tensor(), s.dresidual.tensor(), layer.natural.o,
+                             Sum::chain, Write::overwrite);
+  Tensor dv = s.dqkv.tensor().columns(q + kv, q + 2 * kv);
+  ops::attention_backward(s.dq.tensor(), s.dk.tensor(), dv, s.dattention.tensor(),
+                          kept.attention.tensor(), kept.lse.tensor(), kept.q.tensor(), cache,
+                          batch.attention, scale_);
+  const Tensor& qkv = kept.qkv.tensor();
+  Tensor dq_raw = s.dqkv.tensor().columns(0, q), dk_raw = s.dqkv.tensor().columns(q, q + kv);
+  ops::head_norm_rope_backward(dq_raw, or_null(gradient.q_norm), s.dq.tensor(), qkv.columns(0, q),
+                               kept.q_rstd.tensor(), or_null(w.q_norm), batch.positions,
+                               cosine_.tensor(), sine_.tensor());
+  ops::head_norm_rope_backward(dk_raw, or_null(gradient.k_norm), s.dk.tensor(),
+                               qkv.columns(q, q + kv), kept.k_rstd.tensor(), or_null(w.k_norm),
+                               batch.positions, cosine_.tensor(), sine_.tensor());
+  if (config_.qkv_bias()) ops::bias_backward(gradient.qkv_bias, s.dqkv.tensor());
+  ops::rms_norm_forward(s.normed.tensor(), s.rstd.tensor(), kept.input.tensor(), w.input_norm,
+                        config_.rms_norm_eps);
+  ops::linear_backward_weight(gradient.qkv, s.dqkv.tensor(), s.normed.tensor());
+  fused_backward_input(s.dnormed.tensor(), s.dqkv.tensor(), layer.natural.qkv, {q, kv, kv});
+  ops::rms_norm_backward(s.dresidual.tensor(), gradient.input_norm, s.dnormed.tensor(),
+                         kept.input.tensor(), kept.input_rstd.tensor(), w.input_norm, Write::add);
+}
+
+void Qwen3::backward(const TokenBatch& batch, const KvCache& cache, const Activations& saved,
+                     const Tensor& dhidden, Gradients& gradients) {
+  if (options_.use != Use::training) throw Error("backward: the model was made for inference");
+  check_ready(batch, cache);
+  expect_no_context(batch);
+  const std::int64_t tokens = batch.tokens.dim(0);
+  if (saved.tokens() != tokens) {
+    throw Error("backward: activations of " + std::to_string(saved.tokens()) +
+                " tokens, batch of " + std::to_string(tokens));
+  }
+  reserve_backward(tokens);
+  Tensor& dresidual = scratch_.dresidual.tensor();
+  Tensor dfinal_norm = gradients.final_norm();
+  ops::rms_norm_backward(dresidual, dfinal_norm, dhidden, saved.last.tensor(),
+                         saved.last_rstd.tensor(), final_norm_, Write::overwrite);
+  for (std::int64_t l = config_.num_hidden_layers - 1; l >= 0; --l) {
+    const auto i = static_cast<std::size_t>(l);
+    LayerTensors gradient = gradients.layer(l);
+    mlp_block_backward(layers_[i], saved.layers[i], gradient);
+    attention_block_backward(layers_[i], batch, cache.layer(l), saved.layers[i], gradient);
+  }
+  Tensor dembedding = gradients.embedding();
+  ops::embedding_backward(dembedding, dresidual, batch.tokens);
+}
+
+void Qwen3::logits_backward(Tensor& dhidden, Gradients& gradients, const Tensor& dlogits,
+                            const Tensor& hidden) const {
+  if (options_.use != Use::training) throw Error("backward: the model was made for inference");
+  ops::linear_backward_input(dhidden, dlogits, natural_head_, Sum::leaves, Write::overwrite);
+  Tensor dhead = gradients.head();
+  ops::linear_backward_weight(dhead, dlogits, hidden);
+}
+
+}  // namespace fst

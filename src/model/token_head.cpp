@@ -1,0 +1,169 @@
+#include "fst/model/token_head.h"
+
+#include <algorithm>
+#include <string>
+
+#include "fst/base/error.h"
+
+namespace fst {
+
+namespace {
+
+constexpr DType f32 = DType::f32;
+
+std::span<float> part(std::vector<float>& values, std::int64_t begin, std::int64_t end) {
+  if (values.empty()) return {};
+  return {values.data() + begin, static_cast<std::size_t>(end - begin)};
+}
+
+void copy_out(std::span<float> to, const Buffer& from) {
+  std::copy_n(from.data<float>(), to.size(), to.begin());
+}
+
+void expect_finite(std::int64_t row, std::int64_t begin, const char* whose) {
+  if (row >= 0) {
+    throw Error(std::string("the ") + whose + "'s logits of entry " + std::to_string(begin + row) +
+                " are not all finite");
+  }
+}
+
+}  // namespace
+
+/// What one call works on; tensors of a chunk are prefixes of the buffers.
+struct TokenHead::Pass {
+  const Qwen3& model;
+  const Tensor& hidden;
+  const HeadOptions& options;
+  const HeadReference& reference;
+  ops::TokenLaw law;
+  std::int64_t entries = 0;
+  std::int64_t chunk = 0;
+
+  bool kl() const { return reference.model != nullptr; }
+};
+
+void TokenHead::prepare(Pass& pass, const HeadRows& rows) {
+  if (rows.rows.size() != rows.targets.size()) {
+    throw Error("head: " + std::to_string(rows.rows.size()) + " rows, " +
+                std::to_string(rows.targets.size()) + " targets");
+  }
+  const std::int64_t vocab = pass.model.config().vocab_size;
+  if (pass.law.vocab == 0) pass.law.vocab = vocab;
+  if (pass.kl() && pass.reference.model->config().vocab_size != vocab) {
+    throw Error("head: the reference has another vocabulary");
+  }
+  for (const TokenId target : rows.targets) {
+    if (target < 0 || target >= pass.law.vocab) {
+      throw Error("head: target " + std::to_string(target) + " is not below " +
+                  std::to_string(pass.law.vocab));
+    }
+  }
+  pass.entries = static_cast<std::int64_t>(rows.rows.size());
+  pass.chunk = std::max<std::int64_t>(1, pass.options.chunk_rows);
+  rows_.reserve(device_, DType::i32, {pass.entries});
+  targets_.reserve(device_, DType::i32, {pass.entries});
+  std::copy(rows.rows.begin(), rows.rows.end(), rows_.data<std::int32_t>());
+  std::copy(rows.targets.begin(), rows.targets.end(), targets_.data<std::int32_t>());
+  const auto n = static_cast<std::size_t>(pass.entries);
+  scores_.logprob.assign(n, 0.0f);
+  scores_.entropy.assign(pass.options.entropy ? n : 0, 0.0f);
+  scores_.kl.assign(pass.kl() ? n : 0, 0.0f);
+}
+
+void TokenHead::forward_chunk(const Pass& pass, std::int64_t begin, std::int64_t end) {
+  const std::int64_t n = end - begin;
+  const Tensor rows = rows_.tensor().rows(begin, end);
+  hidden_.reserve(device_, f32, {n, pass.model.config().hidden_size});
+  logits_.reserve(device_, f32, {n, pass.model.config().vocab_size});
+  lse_.reserve(device_, f32, {n});
+  logprob_.reserve(device_, f32, {n});
+  ops::gather_rows(hidden_.tensor(), pass.hidden, rows);
+  pass.model.logits(logits_.tensor(), hidden_.tensor());
+  expect_finite(ops::token_lse(lse_.tensor(), logits_.tensor(), pass.law), begin, "model");
+  ops::token_logprob(logprob_.tensor(), logits_.tensor(), lse_.tensor(),
+                     targets_.tensor().rows(begin, end), pass.law);
+  copy_out(part(scores_.logprob, begin, end), logprob_);
+  if (pass.options.entropy) {
+    entropy_.reserve(device_, f32, {n});
+    ops::token_entropy(entropy_.tensor(), logits_.tensor(), lse_.tensor(), pass.law);
+    copy_out(part(scores_.entropy, begin, end), entropy_);
+  }
+  if (!pass.kl()) return;
+  const Qwen3& reference = *pass.reference.model;
+  reference_hidden_.reserve(device_, f32, {n, reference.config().hidden_size});
+  reference_logits_.reserve(device_, f32, {n, reference.config().vocab_size});
+  reference_lse_.reserve(device_, f32, {n});
+  kl_.reserve(device_, f32, {n});
+  ops::gather_rows(reference_hidden_.tensor(), pass.reference.hidden, rows);
+  reference.logits(reference_logits_.tensor(), reference_hidden_.tensor());
+  expect_finite(ops::token_lse(reference_lse_.tensor(), reference_logits_.tensor(), pass.law),
+                begin, "reference");
+  ops::token_kl(kl_.tensor(), logits_.tensor(), lse_.tensor(), reference_logits_.tensor(),
+                reference_lse_.tensor(), pass.law);
+  copy_out(part(scores_.kl, begin, end), kl_);
+}
+
+const HeadScores& TokenHead::score(const Qwen3& model, const Tensor& hidden, const HeadRows& rows,
+                                   const HeadOptions& options, const HeadReference& reference) {
+  Pass pass{model, hidden, options, reference, options.law};
+  prepare(pass, rows);
+  for (std::int64_t begin = 0; begin < pass.entries; begin += pass.chunk) {
+    forward_chunk(pass, begin, std::min(begin + pass.chunk, pass.entries));
+  }
+  return scores_;
+}
+
+/// Asks `loss` for the upstream gradients of the chunk that forward_chunk() has left in the
+/// buffers.
+ops::TokenGradient TokenHead::upstream(const Pass& pass, std::int64_t begin, std::int64_t end,
+                                       const HeadLoss& loss) {
+  const std::int64_t n = end - begin;
+  HeadChunk chunk;
+  chunk.begin = begin;
+  chunk.end = end;
+  ops::TokenGradient gradient;
+  const auto open = [&](Buffer& buffer, Tensor& tensor, std::span<float>& values) {
+    buffer.reserve(device_, f32, {n});
+    ops::fill(buffer.tensor(), 0.0f);
+    tensor = buffer.tensor();
+    values = buffer.span<float>();
+  };
+  chunk.logprob = part(scores_.logprob, begin, end);
+  open(dlogprob_, gradient.dlogprob, chunk.dlogprob);
+  if (pass.options.entropy) {
+    chunk.entropy = part(scores_.entropy, begin, end);
+    open(dentropy_, gradient.dentropy, chunk.dentropy);
+    gradient.entropy = entropy_.tensor();
+  }
+  if (pass.kl()) {
+    chunk.kl = part(scores_.kl, begin, end);
+    open(dkl_, gradient.dkl, chunk.dkl);
+    gradient.kl = kl_.tensor();
+    gradient.reference_logits = reference_logits_.tensor();
+    gradient.reference_lse = reference_lse_.tensor();
+  }
+  loss(chunk);
+  return gradient;
+}
+
+const HeadScores& TokenHead::backward(Tensor& dhidden, Gradients& gradients, const Qwen3& model,
+                                      const Tensor& hidden, const HeadRows& rows,
+                                      const HeadOptions& options, const HeadReference& reference,
+                                      const HeadLoss& loss) {
+  Pass pass{model, hidden, options, reference, options.law};
+  prepare(pass, rows);
+  ops::fill(dhidden, 0.0f);
+  for (std::int64_t begin = 0; begin < pass.entries; begin += pass.chunk) {
+    const std::int64_t end = std::min(begin + pass.chunk, pass.entries);
+    forward_chunk(pass, begin, end);
+    const ops::TokenGradient gradient = upstream(pass, begin, end, loss);
+    ops::token_backward(logits_.tensor(), logits_.tensor(), lse_.tensor(),
+                        targets_.tensor().rows(begin, end), gradient, pass.law);
+    dhidden_.reserve(device_, f32, {end - begin, model.config().hidden_size});
+    model.logits_backward(dhidden_.tensor(), gradients, logits_.tensor(), hidden_.tensor());
+    ops::scatter_add_rows(dhidden, dhidden_.tensor(), rows_.tensor().rows(begin, end));
+  }
+  return scores_;
+}
+
+}  // namespace fst

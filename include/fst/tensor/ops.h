@@ -19,8 +19,7 @@
 /// kernels/README.md.
 namespace fst::ops {
 
-// ---- matrix products (kernels/matmul.h)
-// ----------------------------------------------------------
+// Matrix products (kernels/matmul.h)
 
 /// How a product sums over its inner dimension of length n. `chain`: one FMA chain from +0,
 /// ascending. `leaves`: 8 chains over [floor(i n/8), floor((i+1) n/8)), joined
@@ -47,8 +46,7 @@ void linear_backward_weight(Tensor& dweight, const Tensor& dy, const Tensor& x);
 /// dbias[n] += dy[t, n], t ascending. dbias [N].
 void bias_backward(Tensor& dbias, const Tensor& dy);
 
-// ---- embedding, norms, rotary, MLP (kernels/embedding.h, rms_norm.h, rope.h, swiglu.h)
-// ------------
+// Embedding, norms, rotary, MLP (kernels/embedding.h, rms_norm.h, rope.h, swiglu.h)
 
 /// y[t] = table[tokens[t]]; y [T, D], tokens i32 [T], table f32 [V, D].
 void embedding_forward(Tensor& y, const Tensor& tokens, const Tensor& table);
@@ -87,8 +85,7 @@ void swiglu_backward(Tensor& dgate_up, const Tensor& dh, const Tensor& gate_up);
 /// y = y + x, elementwise, same shape.
 void add(Tensor& y, const Tensor& x);
 
-// ---- attention over paged keys and values (kernels/attention.h)
-// -----------------------------------
+// Attention over paged keys and values (kernels/attention.h)
 
 /// Tokens in one KV block (a page). Block b of a layer holds, per KV head, K transposed [H, 16] and
 /// V [16, H]: a cache layer is f32 [blocks, K, 2, 16 * H].
@@ -118,8 +115,7 @@ void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv, const Tensor& dout, 
                         const Tensor& lse, const Tensor& q, const Tensor& cache,
                         const AttentionBatch& batch, float scale);
 
-// ---- the law of a token: head, log-probability, gradient, sampling (kernels/token_law.h)
-// ----------
+// The law of a token: head, log-probability, gradient, sampling (kernels/token_law.h)
 
 /// The law that is sampled from and trained: softmax(logits / temperature) over the rows below
 /// `vocab`; rows from there on (padding beyond the tokenizer) have probability 0.
@@ -179,8 +175,7 @@ void sample_tokens(Tensor& tokens, Tensor& logprob, const Tensor& logits,
 std::int64_t kept_tokens(Tensor& ids, Tensor& probability, const Tensor& logits_row,
                          const SamplingLaw& law);
 
-// ---- optimiser (kernels/adamw.h, kernels/exact_sum.h)
-// ----------------------------------------------
+// Optimiser (kernels/adamw.h, kernels/exact_sum.h)
 
 /// AdamW on one contiguous range, torch's convention: p = p (1 - lr wd); m, v updated; p -=
 /// lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps). All f32 [n]; the gradient is first
@@ -194,8 +189,7 @@ void adamw(Tensor& parameter, Tensor& m, Tensor& v, const Tensor& gradient, cons
 /// Adds the squares of all elements to `sum`, exactly: the result does not depend on any order.
 void sum_of_squares(kernels::ExactSum& sum, const Tensor& x);
 
-// ---- movement
-// ---------------------------------------------------------------------------------------
+// Movement
 
 /// y = x, same shape, between dtypes of which one is f32: widening is exact, narrowing rounds to
 /// nearest even.

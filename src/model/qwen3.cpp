@@ -121,7 +121,6 @@ void Qwen3::check_ready(const TokenBatch& batch, const KvCache& cache) const {
   if (cache.layers() != config_.num_hidden_layers) throw Error("forward: cache of another model");
   expect_below("token", batch.tokens, config_.vocab_size);
   expect_below("position", batch.positions, options_.max_positions);
-  expect_below("block", batch.attention.block_table, cache.blocks());
 }
 
 void Qwen3::reserve_forward(std::int64_t tokens, bool saving) {

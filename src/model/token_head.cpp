@@ -75,7 +75,7 @@ void TokenHead::forward_chunk(const Pass& pass, std::int64_t begin, std::int64_t
   const Tensor rows = rows_.tensor().rows(begin, end);
   hidden_.reserve(device_, f32, {n, pass.model.config().hidden_size});
   logits_.reserve(device_, f32, {n, pass.model.config().vocab_size});
-  lse_.reserve(device_, f32, {n});
+  lse_.reserve(device_, f32, {n, 2});
   logprob_.reserve(device_, f32, {n});
   ops::gather_rows(hidden_.tensor(), pass.hidden, rows);
   pass.model.logits(logits_.tensor(), hidden_.tensor());
@@ -92,7 +92,7 @@ void TokenHead::forward_chunk(const Pass& pass, std::int64_t begin, std::int64_t
   const Qwen3& reference = *pass.reference.model;
   reference_hidden_.reserve(device_, f32, {n, reference.config().hidden_size});
   reference_logits_.reserve(device_, f32, {n, reference.config().vocab_size});
-  reference_lse_.reserve(device_, f32, {n});
+  reference_lse_.reserve(device_, f32, {n, 2});
   kl_.reserve(device_, f32, {n});
   ops::gather_rows(reference_hidden_.tensor(), pass.reference.hidden, rows);
   reference.logits(reference_logits_.tensor(), reference_hidden_.tensor());

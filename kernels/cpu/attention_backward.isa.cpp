@@ -41,11 +41,18 @@ void load_tile(Work& w, const float* cache, const std::int32_t* table, std::int6
     const float* const values = w.keys[b] + block_size;
     float* const natural = w.key_rows + b * lanes * w.padded;
     float* const transposed = w.value_columns + b * block_size;
-    for (std::int64_t j = 0; j < lanes; ++j) {
-      const bool exists = begin + b * lanes + j < w.rows;
-      for (std::int64_t h = 0; h < w.dim; ++h) {
-        natural[j * w.padded + h] = exists ? w.keys[b][h * lanes + j] : 0.0f;
-        transposed[h * lanes + j] = exists ? values[j * w.dim + h] : 0.0f;
+    const std::int64_t existing = w.rows - begin - b * lanes;
+    for (std::int64_t h = 0; h < w.dim; h += lanes) {
+      Vec k[lanes], v[lanes];
+      for (int i = 0; i < lanes; ++i) {
+        k[i] = h + i < w.dim ? lane::load(w.keys[b] + (h + i) * lanes) : lane::zero();
+        v[i] = i < existing ? lane::load_upto(values + i * w.dim + h, w.dim - h) : lane::zero();
+      }
+      transpose(k);
+      transpose(v);
+      for (int i = 0; i < lanes; ++i) {
+        lane::store(natural + i * w.padded + h, i < existing ? k[i] : lane::zero());
+        if (h + i < w.dim) lane::store(transposed + (h + i) * lanes, v[i]);
       }
     }
     w.natural[b] = natural;
@@ -56,11 +63,13 @@ void load_tile(Work& w, const float* cache, const std::int32_t* table, std::int6
 /// s[r, :] = rows_r . columns for `count` rows beginning at `from`.
 void row_scores(Work& w, float* s, const float* from, std::int64_t stride, std::int64_t count,
                 const float* const* columns, std::int64_t blocks) {
+  const float* rows[row_block];
+  for (std::int64_t r = 0; r < row_block; ++r) {
+    rows[r] = from + (r < count ? r : count - 1) * stride;  // a stand-in where there is none
+  }
+  lane::pack_rows(w.packed, rows, w.dim);
   lane::in_groups(count, [&]<int R>(std::int64_t i) {
-    const float* rows[R];
-    for (int r = 0; r < R; ++r) rows[r] = from + (i + r) * stride;
-    lane::pack_rows<R>(w.packed, rows, w.dim);
-    lane::scores<R>(s + i * attention_tile, w.packed, columns, blocks, w.dim);
+    lane::scores<R>(s + i * attention_tile, w.packed + i, columns, blocks, w.dim);
   });
 }
 
@@ -92,6 +101,10 @@ void block_of_rows(Work& w, const Head& head, std::int64_t begin, std::int64_t r
   const float* const q = head.q + row * head.q_stride;
   const float* const dout = head.dout + row * head.dout_stride;
   float* const dq = head.dq + row * head.dq_stride;
+  for (std::int64_t r = 0; r < count; ++r) {  // read last, and in pieces no hardware foresees
+    const float* const out = head.out + (row + r) * head.out_stride;
+    for (std::int64_t h = 0; h < w.dim; h += lanes) __builtin_prefetch(out + h);
+  }
   row_scores(w, w.p, q, head.q_stride, count, w.keys, blocks);
   row_scores(w, w.ds, dout, head.dout_stride, count, w.transposed, blocks);
   for (std::int64_t r = 0; r < count; ++r) {
@@ -101,17 +114,16 @@ void block_of_rows(Work& w, const Head& head, std::int64_t begin, std::int64_t r
            head.lse[(row + r) * head.lse_stride], d, row + r + 1 - begin, blocks);
   }
   lane::in_groups(count, [&]<int R>(std::int64_t i) {
-    lane::chains<R, attention_tile, 1>(dq + i * head.dq_stride, head.dq_stride,
-                                       w.ds + i * attention_tile, w.natural, w.padded, 0,
-                                       blocks * lanes, w.dim);
+    lane::block_chains<R>(dq + i * head.dq_stride, head.dq_stride, w.ds + i * attention_tile,
+                          w.natural, w.padded, 0, blocks * lanes, w.dim);
   });
   const std::int64_t left = w.rows - begin;
   const std::int64_t existing = left < blocks * lanes ? left : blocks * lanes;
   lane::in_groups(existing, [&]<int R>(std::int64_t j) {
-    lane::chains<R, 1, attention_tile>(w.dk + j * w.padded, w.padded, w.ds + j, &q, head.q_stride,
-                                       0, count, w.dim);
-    lane::chains<R, 1, attention_tile>(w.dv + j * w.padded, w.padded, w.p + j, &dout,
-                                       head.dout_stride, 0, count, w.dim);
+    lane::chains<R, 1, attention_tile>(w.dk + j * w.padded, w.padded, w.ds + j, q, head.q_stride,
+                                       count, w.dim);
+    lane::chains<R, 1, attention_tile>(w.dv + j * w.padded, w.padded, w.p + j, dout,
+                                       head.dout_stride, count, w.dim);
   });
 }
 
@@ -158,7 +170,8 @@ void Attention<isa>::backward(Rows dq, Rows dk, Rows dv, ConstRows dout, ConstRo
   }
   for (std::int64_t begin = 0; begin < w.rows; begin += attention_tile) {
     load_tile(w, cache, table, kv_head, begin);
-    for (std::int64_t i = 0; i < 2 * tile; ++i) w.dk[i] = 0.0f;  // dk and dv
+    const std::int64_t existing = w.rows - begin < attention_tile ? w.rows - begin : attention_tile;
+    for (std::int64_t i = 0; i < existing * padded; ++i) w.dk[i] = w.dv[i] = 0.0f;
     for (std::int64_t g = 0; g < group; ++g) {
       const std::int64_t n = kv_head * group + g, column = n * w.dim;
       const Head head{q.data + first * q.stride + column,
@@ -176,7 +189,7 @@ void Attention<isa>::backward(Rows dq, Rows dk, Rows dv, ConstRows dout, ConstRo
         block_of_rows(w, head, begin, row, left < row_block ? left : row_block);
       }
     }
-    for (std::int64_t j = 0; j < attention_tile && begin + j < w.rows; ++j) {
+    for (std::int64_t j = 0; j < existing; ++j) {
       const std::int64_t row = first + begin + j, column = kv_head * w.dim;
       for (std::int64_t h = 0; h < w.dim; ++h) {
         dk.data[row * dk.stride + column + h] = w.dk[j * padded + h];

@@ -111,7 +111,8 @@ void tile_of_pairs(Work& w, std::int64_t i, std::int64_t tile_begin) {
   const std::int64_t most = visible[R - 1];
   if (most == 0) return;
   const std::int64_t blocks = (most + attention_block - 1) / attention_block;
-  lane::scores<R>(w.scores, w.packed + i * w.padded, w.keys, blocks, w.dim);
+  lane::scores<R>(w.scores, w.packed + i / lanes * lanes * w.dim + i % lanes, w.keys, blocks,
+                  w.dim);
   for (int r = 0; r < R; ++r) {
     if (visible[r] == 0) continue;
     if (tile_begin > 0 && tile_begin % attention_split == 0) {
@@ -122,12 +123,10 @@ void tile_of_pairs(Work& w, std::int64_t i, std::int64_t tile_begin) {
   }
   // The keys that all see together, the others row by row: a masked key must not be touched.
   float* const output = w.output + i * w.padded;
-  lane::chains<R, attention_tile, 1>(output, w.padded, w.scores, w.values, w.dim, 0, visible[0],
-                                     w.dim);
+  lane::block_chains<R>(output, w.padded, w.scores, w.values, w.dim, 0, visible[0], w.dim);
   for (int r = 1; r < R; ++r) {
-    lane::chains<1, attention_tile, 1>(output + r * w.padded, w.padded,
-                                       w.scores + r * attention_tile, w.values, w.dim, visible[0],
-                                       visible[r], w.dim);
+    lane::block_chains<1>(output + r * w.padded, w.padded, w.scores + r * attention_tile, w.values,
+                          w.dim, visible[0], visible[r], w.dim);
   }
 }
 
@@ -182,13 +181,15 @@ void Attention<isa>::forward(Rows out, float* lse, ConstRows q, const float* cac
          {},
          {}};
   const std::int64_t pairs = unit.end - unit.begin;
-  lane::in_groups(pairs, [&]<int R>(std::int64_t i) {
-    const float* rows[R];
-    for (int r = 0; r < R; ++r) {
-      rows[r] = q.data + (w.first_row + w.row(i + r)) * q.stride + w.head(i + r) * w.dim;
+  for (std::int64_t i = 0; i < pairs; i += lanes) {
+    const float* rows[lanes];
+    for (std::int64_t r = 0; r < lanes; ++r) {
+      const std::int64_t pair =
+          i + r < pairs ? i + r : pairs - 1;  // a stand-in where there is none
+      rows[r] = q.data + (w.first_row + w.row(pair)) * q.stride + w.head(pair) * w.dim;
     }
-    lane::pack_rows<R>(w.packed + i * padded, rows, w.dim);
-  });
+    lane::pack_rows(w.packed + i * w.dim, rows, w.dim);
+  }
   const std::int64_t keys = w.visible(pairs - 1);
   for (std::int64_t i = 0; i < pairs; ++i) {
     start_split(w, i);

@@ -20,6 +20,7 @@
 ///   add_int, sub_int, and_int, or_int, shift_left<k>, shift_right<k> (logical)
 ///   scale(v, n)                      v 2^n for integer-valued n; 2^-20 <= |v| < 2^20, |n| <= 200
 ///   lane0(v)                         the first lane
+///   transpose(v[16])                 lane j of v[i] and lane i of v[j] change places
 ///   sum(v)  maximum(v)               over the lanes: lane j with lane j+8, then +4, +2, +1
 ///
 /// and below, built from these: -v, abs(v), round(v), load_upto, store_upto, dot.

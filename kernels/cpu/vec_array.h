@@ -159,4 +159,15 @@ FST_INLINE float maximum(const Vec& a) {
   return greater(greater(t[0], t[2]), greater(t[1], t[3]));
 }
 
+/// Rows become columns.
+FST_INLINE void transpose(Vec (&rows)[16]) {
+  for (int i = 0; i < 16; ++i) {
+    for (int j = 0; j < i; ++j) {
+      const float kept = rows[i].v[j];
+      rows[i].v[j] = rows[j].v[i];
+      rows[j].v[i] = kept;
+    }
+  }
+}
+
 }  // namespace fst::kernels::FST_ISA_NS

@@ -149,4 +149,35 @@ FST_INLINE float maximum(Vec a) {
   return _mm_cvtss_f32(_mm_max_ss(by2, _mm_movehdup_ps(by2)));
 }
 
+/// Rows become columns, 8 by 8: four rows are interleaved within 128-bit parts, then the parts are
+/// exchanged.
+FST_INLINE void transpose_eight(__m256 (&r)[8]) {
+  __m256 b[8];
+  for (int i = 0; i < 8; i += 4) {
+    const __m256d low = _mm256_castps_pd(_mm256_unpacklo_ps(r[i], r[i + 1]));
+    const __m256d high = _mm256_castps_pd(_mm256_unpackhi_ps(r[i], r[i + 1]));
+    const __m256d low2 = _mm256_castps_pd(_mm256_unpacklo_ps(r[i + 2], r[i + 3]));
+    const __m256d high2 = _mm256_castps_pd(_mm256_unpackhi_ps(r[i + 2], r[i + 3]));
+    b[i] = _mm256_castpd_ps(_mm256_unpacklo_pd(low, low2));
+    b[i + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(low, low2));
+    b[i + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(high, high2));
+    b[i + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(high, high2));
+  }
+  for (int k = 0; k < 4; ++k) {
+    r[k] = _mm256_permute2f128_ps(b[k], b[4 + k], 0x20);
+    r[4 + k] = _mm256_permute2f128_ps(b[k], b[4 + k], 0x31);
+  }
+}
+FST_INLINE void transpose(Vec (&rows)[16]) {
+  __m256 part[2][2][8];  // [upper or lower rows][left or right columns]
+  for (int i = 0; i < 16; ++i) {
+    part[i / 8][0][i % 8] = rows[i].lo;
+    part[i / 8][1][i % 8] = rows[i].hi;
+  }
+  for (auto& upper_or_lower : part) {
+    for (auto& eight : upper_or_lower) transpose_eight(eight);
+  }
+  for (int i = 0; i < 16; ++i) rows[i] = {part[0][i / 8][i % 8], part[1][i / 8][i % 8]};
+}
+
 }  // namespace fst::kernels::FST_ISA_NS

@@ -132,4 +132,30 @@ FST_INLINE float maximum(Vec a) {
   return _mm_cvtss_f32(_mm_max_ss(by2, _mm_movehdup_ps(by2)));
 }
 
+/// Rows become columns. Four rows are interleaved within 128-bit parts, then the parts are
+/// exchanged.
+FST_INLINE void transpose(Vec (&rows)[16]) {
+  __m512 b[16];
+  for (int i = 0; i < 16; i += 4) {
+    const __m512d low = _mm512_castps_pd(_mm512_unpacklo_ps(rows[i].v, rows[i + 1].v));
+    const __m512d high = _mm512_castps_pd(_mm512_unpackhi_ps(rows[i].v, rows[i + 1].v));
+    const __m512d low2 = _mm512_castps_pd(_mm512_unpacklo_ps(rows[i + 2].v, rows[i + 3].v));
+    const __m512d high2 = _mm512_castps_pd(_mm512_unpackhi_ps(rows[i + 2].v, rows[i + 3].v));
+    b[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, low2));
+    b[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, low2));
+    b[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high, high2));
+    b[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high, high2));
+  }
+  for (int k = 0; k < 4; ++k) {  // part p of b[4 g + k]: column 4 p + k of rows 4 g ..
+    const __m512 even = _mm512_shuffle_f32x4(b[k], b[4 + k], 0x88);
+    const __m512 odd = _mm512_shuffle_f32x4(b[k], b[4 + k], 0xdd);
+    const __m512 even2 = _mm512_shuffle_f32x4(b[8 + k], b[12 + k], 0x88);
+    const __m512 odd2 = _mm512_shuffle_f32x4(b[8 + k], b[12 + k], 0xdd);
+    rows[k].v = _mm512_shuffle_f32x4(even, even2, 0x88);
+    rows[4 + k].v = _mm512_shuffle_f32x4(odd, odd2, 0x88);
+    rows[8 + k].v = _mm512_shuffle_f32x4(even, even2, 0xdd);
+    rows[12 + k].v = _mm512_shuffle_f32x4(odd, odd2, 0xdd);
+  }
+}
+
 }  // namespace fst::kernels::FST_ISA_NS

@@ -127,6 +127,22 @@ TEST(AttentionForward, BitsAreTheSameOnAllInstructionSetsAndThreads) {
   }
 }
 
+TEST(AttentionForward, BitsAreTheSameOnAllInstructionSetsAcrossSplits) {
+  const HeadShape shape{3, 1, 24};
+  const std::int64_t length = 1060, rows = 41;  // the rows begin before the second split
+  const Inputs in(shape, length, 12);
+  Batch batch(shape, {length}, {length});
+  write_keys(best(), batch, in.k, in.v);
+  batch.cu_seqlens = {0, static_cast<std::int32_t>(rows)};
+  batch.context = {static_cast<std::int32_t>(length - rows)};
+  const Result first = attend(best(), batch, in.q);
+  for (const Isa isa : isas()) {
+    const Result got = attend(Cpu{isa, nullptr}, batch, in.q);
+    EXPECT_EQ(differing(got.out, first.out), 0) << name_of(isa);
+    EXPECT_EQ(differing(got.lse, first.lse), 0) << name_of(isa);
+  }
+}
+
 // The cache holds NaN wherever no key has been written, so this also shows that keys beyond a row's
 // position are not touched.
 void expect_any_chunking(HeadShape shape, std::int64_t length,

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string_view>
 
 namespace fst {
@@ -10,8 +11,8 @@ namespace fst {
 class MetricsLog {
  public:
   /// Opens or creates; a last line without its newline (a kill while writing) is cut off.
-  explicit MetricsLog(std::filesystem::path file);
-  MetricsLog(MetricsLog&& other) noexcept;
+  explicit MetricsLog(const std::filesystem::path& file);
+  MetricsLog(MetricsLog&&) noexcept;
   MetricsLog& operator=(MetricsLog&&) = delete;
   MetricsLog(const MetricsLog&) = delete;
   MetricsLog& operator=(const MetricsLog&) = delete;
@@ -21,14 +22,13 @@ class MetricsLog {
   /// full.
   void append(std::string_view json);
   /// Lines so far.
-  std::int64_t lines() const { return lines_; }
+  std::int64_t lines() const;
   /// Drops the lines beyond `lines`. Throws Error if there are fewer.
   void cut_back(std::int64_t lines);
 
  private:
-  std::filesystem::path file_;
-  int descriptor_ = -1;
-  std::int64_t lines_ = 0;
+  struct State;
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace fst

@@ -52,13 +52,13 @@ class Generator {
   void check(std::span<const GenerateRequest> requests) const;
   void grow_cache(std::span<const GenerateRequest> requests);
   void number_laws(std::span<const GenerateRequest> requests);
-  const TokenBatch& make_batch(const std::vector<Scheduler::Work>& work);
+  void step();
+  void make_batch(const std::vector<Scheduler::Work>& work);
   void collect_draws(const std::vector<Scheduler::Work>& work);
-  void draw(const Tensor& hidden, std::span<const GenerateRequest> requests);
-  void draw_rows(const Tensor& hidden, std::span<const GenerateRequest> requests,
-                 std::span<const Draw> draws);
-  void accept(const Draw& draw, TokenId token, float logprob,
-              std::span<const GenerateRequest> requests, std::vector<Completion>& completions);
+  void draw(const Tensor& hidden);
+  void draw_rows(const Tensor& hidden, std::span<const Draw> draws);
+  void accept(const Draw& draw, TokenId token, float logprob);
+  void refuse_infinite_logits(std::span<const Draw> draws) const;
 
   Qwen3* model_;
   GeneratorOptions options_;
@@ -67,13 +67,18 @@ class Generator {
   Scheduler scheduler_;
   std::vector<bool> stops_;  // [vocab_size]
 
+  // The call in progress.
+  std::span<const GenerateRequest> requests_;
+  std::vector<Completion> completions_;
+  std::vector<ops::SamplingLaw> laws_;
+  std::vector<std::int32_t> law_of_;  // [requests]
+
   // Scratch, reused from step to step.
   Buffer tokens_, positions_, cu_seqlens_, context_, block_table_;
   Buffer rows_, hidden_rows_, logits_, drawn_, logprob_;
   TokenBatch batch_;
+  std::vector<Scheduler::Copy> copies_;
   std::vector<Draw> draws_;
-  std::vector<ops::SamplingLaw> laws_;
-  std::vector<std::int32_t> law_of_;  // [requests]
   std::vector<std::uint64_t> keys_;
   std::vector<std::int32_t> places_;
 };

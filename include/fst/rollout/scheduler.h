@@ -61,14 +61,14 @@ class Scheduler {
   bool done() const { return running_.empty() && preempted_.empty() && waiting_.empty(); }
   /// What to compute now; never empty unless done(). Valid until the next call.
   const std::vector<Work>& plan();
-  /// Block copies to make, in order, before the work of plan() is computed; empties the list.
-  std::vector<Copy> take_copies();
+  /// Block copies to make, in order, before the work of plan() is computed; hands them over once.
+  void take_copies(std::vector<Copy>& copies);
   /// The rows of `work` are computed: its prompt blocks become known.
   void computed(const Work& work);
   /// Starts further samples of the prompt that `leader` has just computed, as far as there is room;
   /// all its tokens are computed, and theirs with it. Valid until the next call of fork().
   const std::vector<Sequence*>& fork(Sequence& leader);
-  /// Ends a sequence, whose blocks are given back; it is gone after the next plan().
+  /// Ends a sequence: its blocks are given back, and the object may serve another.
   void finish(Sequence& sequence);
 
   BlockPool& pool() { return pool_; }
@@ -93,6 +93,7 @@ class Scheduler {
   void admit_waiting(std::int64_t& budget);
   bool admit(Sequence& sequence, std::int64_t& budget);
   bool take_blocks(Sequence& sequence, const BlockPool::Beginning& found);
+  void look_up(std::span<const TokenId> tokens);
   bool better_later(std::span<const TokenId> prompt) const;
   std::int64_t reserved() const;
 

@@ -1,0 +1,331 @@
+#include "fst/rollout/generator.h"
+
+#include <algorithm>
+#include <bit>
+#include <limits>
+
+#include <gtest/gtest.h>
+
+#include "fst/base/error.h"
+#include "fst/base/random.h"
+#include "fst/model/token_head.h"
+
+#include "tiny_model.h"
+
+namespace fst {
+namespace {
+
+constexpr std::int64_t positions = 96;
+
+/// A model with random weights; stop tokens are common enough to end some completions.
+class GeneratorTest : public ::testing::Test {
+ protected:
+  GeneratorTest() { model_.set_weights(parameters_); }
+
+  static GeneratorOptions options() {
+    GeneratorOptions options;
+    options.kv_blocks = 400;
+    options.stop_ids = {3, 17, 40, 41, 77, 97, 99};
+    return options;
+  }
+
+  /// Prompts of odd lengths that share beginnings within and across blocks, three samples each, and
+  /// the prompt of 32 tokens, whose last block is full.
+  std::vector<GenerateRequest> requests() const {
+    const auto beginning = testing::random_tokens(23, config_.vocab_size, 1);
+    std::vector<GenerateRequest> all;
+    for (std::uint64_t p = 0; p < 9; ++p) {
+      std::vector<TokenId> prompt(beginning.begin(), beginning.begin() + (p % 3 == 2 ? 7 : 23));
+      const auto rest =
+          testing::random_tokens(static_cast<std::int64_t>(1 + 3 * p), config_.vocab_size, 100 + p);
+      prompt.insert(prompt.end(), rest.begin(), rest.end());
+      if (p == 3) prompt.resize(32, 5);
+      for (std::uint64_t sample = 0; sample < 3; ++sample) {
+        GenerateRequest request;
+        request.prompt = prompt;
+        request.key = stream_key(7, Purpose::generate_draw, {p, sample});
+        request.max_new_tokens = static_cast<std::int32_t>(5 + 4 * p % 19);
+        request.law.temperature = 0.9f;
+        request.law.vocab = 100;
+        all.push_back(request);
+      }
+    }
+    return all;
+  }
+
+  /// A completion drawn the plain way: the whole text is computed anew for every token.
+  Completion plainly(const GenerateRequest& request, const GeneratorOptions& options) {
+    Completion completion;
+    std::vector<TokenId> text = request.prompt;
+    KvCache cache(config_, device_, blocks_for(positions));
+    PackedSequences packed(device_);
+    Buffer logits(device_, DType::f32, {1, config_.vocab_size});
+    Buffer token(device_, DType::i32, {1}), logprob(device_, DType::f32, {1});
+    for (std::int32_t i = 0; i < request.max_new_tokens; ++i) {
+      const Tensor& hidden = model_.forward(packed.pack({text}), cache);
+      model_.logits(logits.tensor(), hidden.rows(hidden.dim(0) - 1, hidden.dim(0)));
+      const std::uint64_t key = request.key;
+      ops::sample_tokens(token.tensor(), logprob.tensor(), logits.tensor(), {&key, 1}, {&i, 1},
+                         request.law);
+      const TokenId drawn = token.data<std::int32_t>()[0];
+      text.push_back(drawn);
+      completion.tokens.push_back(drawn);
+      completion.logprobs.push_back(logprob.data<float>()[0]);
+      if (std::count(options.stop_ids.begin(), options.stop_ids.end(), drawn) == 0) continue;
+      completion.finish = Finish::stop;
+      break;
+    }
+    return completion;
+  }
+
+  std::vector<Completion> expected(const std::vector<GenerateRequest>& all) {
+    std::vector<Completion> completions;
+    for (const auto& request : all) completions.push_back(plainly(request, options()));
+    return completions;
+  }
+
+  std::vector<Completion> generate(const GeneratorOptions& options,
+                                   const std::vector<GenerateRequest>& all) {
+    return Generator(model_, options).generate(all);
+  }
+
+  Qwen3Config config_ = testing::tiny_config();
+  Device device_ = Device::cpu();
+  Parameters parameters_ = testing::random_parameters(config_, device_, 11);
+  Qwen3 model_{config_, device_, {.use = Use::inference, .max_positions = positions}};
+};
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](float x, float y) {
+    return std::bit_cast<std::uint32_t>(x) == std::bit_cast<std::uint32_t>(y);
+  });
+}
+
+void expect_same(const std::vector<Completion>& a, const std::vector<Completion>& b,
+                 const std::string& what) {
+  ASSERT_EQ(a.size(), b.size());
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    EXPECT_EQ(a[i].tokens, b[i].tokens) << what << ", request " << i;
+    EXPECT_TRUE(same_bits(a[i].logprobs, b[i].logprobs)) << what << ", request " << i;
+    EXPECT_EQ(a[i].finish, b[i].finish) << what << ", request " << i;
+  }
+}
+
+TEST_F(GeneratorTest, DrawsWhatTheWholeTextComputedAnewDraws) {
+  const auto all = requests();
+  const auto drawn = generate(options(), all);
+  expect_same(drawn, expected(all), "plain");
+  std::int64_t stopped = 0;
+  for (const Completion& completion : drawn) stopped += completion.finish == Finish::stop ? 1 : 0;
+  EXPECT_GT(stopped, 0);
+  EXPECT_LT(stopped, static_cast<std::int64_t>(drawn.size()));
+}
+
+TEST_F(GeneratorTest, NoOptionChangesABit) {
+  const auto all = requests();
+  const auto reference = generate(options(), all);
+  for (const std::int64_t batch : {1, 2, 5, 27}) {
+    for (const std::int64_t chunk : {1, 7, 64}) {
+      for (const bool share : {true, false}) {
+        GeneratorOptions other = options();
+        other.max_batch = batch;
+        other.prefill_chunk = chunk;
+        other.share_prefixes = share;
+        expect_same(generate(other, all), reference,
+                    "batch " + std::to_string(batch) + " chunk " + std::to_string(chunk) +
+                        (share ? " shared" : ""));
+      }
+    }
+  }
+}
+
+TEST_F(GeneratorTest, PreemptionChangesNoBit) {
+  const auto all = requests();
+  const auto reference = generate(options(), all);
+  std::int64_t preemptions = 0;
+  for (const std::int64_t blocks : {5, 6, 9, 14}) {  // the longest request needs four
+    for (const bool share : {true, false}) {
+      GeneratorOptions other = options();
+      other.kv_blocks = blocks;
+      other.share_prefixes = share;
+      Generator generator(model_, other);
+      expect_same(generator.generate(all), reference, std::to_string(blocks) + " blocks");
+      expect_same(generator.generate(all), reference, "again");
+      preemptions += generator.counts().preemptions;
+    }
+  }
+  EXPECT_GT(preemptions, 0);
+}
+
+TEST_F(GeneratorTest, ACompletionDoesNotDependOnTheOtherRequests) {
+  const auto all = requests();
+  const auto reference = generate(options(), all);
+  auto reversed = all;
+  std::reverse(reversed.begin(), reversed.end());
+  auto backwards = generate(options(), reversed);
+  std::reverse(backwards.begin(), backwards.end());
+  expect_same(backwards, reference, "reversed");
+  Generator one_by_one(model_, options());
+  std::vector<Completion> single;
+  for (const auto& request : all) single.push_back(one_by_one.generate({&request, 1}).front());
+  expect_same(single, reference, "one by one, with what the cache knew");
+}
+
+TEST_F(GeneratorTest, ThreadsChangeNoBit) {
+  const auto all = requests();
+  const auto reference = generate(options(), all);
+  const Device two = Device::cpu(2);
+  const Parameters parameters = testing::random_parameters(config_, two, 11);
+  Qwen3 model(config_, two, {.use = Use::inference, .max_positions = positions});
+  model.set_weights(parameters);
+  expect_same(Generator(model, options()).generate(all), reference, "two threads");
+}
+
+TEST_F(GeneratorTest, LogProbabilitiesAreThoseOfTheLearner) {
+  const auto all = requests();
+  const auto drawn = generate(options(), all);
+  std::vector<std::vector<TokenId>> texts;
+  std::vector<std::int32_t> rows;
+  std::vector<TokenId> targets;
+  std::vector<float> recorded;
+  std::int32_t row = 0;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    texts.push_back(all[i].prompt);
+    texts.back().insert(texts.back().end(), drawn[i].tokens.begin(), drawn[i].tokens.end());
+    const auto prompt = static_cast<std::int32_t>(all[i].prompt.size());
+    for (std::size_t t = 0; t < drawn[i].tokens.size(); ++t) {
+      rows.push_back(row + prompt - 1 + static_cast<std::int32_t>(t));
+      targets.push_back(drawn[i].tokens[t]);
+      recorded.push_back(drawn[i].logprobs[t]);
+    }
+    row += static_cast<std::int32_t>(texts.back().size());
+  }
+  PackedSequences packed(device_);
+  const TokenBatch& batch = packed.pack(texts);
+  KvCache cache(config_, device_, packed.blocks());
+  TokenHead head(device_);
+  HeadOptions options;
+  options.law = {all.front().law.temperature, all.front().law.vocab};
+  const Tensor& hidden = model_.forward(batch, cache);
+  EXPECT_TRUE(same_bits(head.score(model_, hidden, {rows, targets}, options).logprob, recorded));
+}
+
+TEST_F(GeneratorTest, RequestsOfSeveralLawsMayBeMixed) {
+  auto all = requests();
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (i % 3 == 0) all[i].law.temperature = 0.0f;
+    if (i % 3 == 1) all[i].law.top_k = 5;
+    if (i % 4 == 1) all[i].law.top_p = 0.7f;
+  }
+  expect_same(generate(options(), all), expected(all), "mixed laws");
+}
+
+TEST_F(GeneratorTest, SamplesOfAPromptComputeItOnce) {
+  GenerateRequest request;
+  request.prompt = testing::random_tokens(21, config_.vocab_size, 4);
+  request.max_new_tokens = 1;
+  std::vector<GenerateRequest> all(8, request);
+  for (std::size_t i = 0; i < all.size(); ++i) all[i].key = i;
+  Generator generator(model_, options());
+  generator.generate(all);
+  EXPECT_EQ(generator.counts().rows, 21);
+  EXPECT_EQ(generator.counts().steps, 1);
+  EXPECT_EQ(generator.counts().shared_tokens, 7 * 21);
+  generator.generate(all);
+  EXPECT_EQ(generator.counts().rows, 21 + 1) << "the second call only needs the last row";
+}
+
+TEST_F(GeneratorTest, PromptsShareTheirBeginningToTheToken) {
+  const auto beginning = testing::random_tokens(21, config_.vocab_size, 4);
+  std::vector<GenerateRequest> all(5);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    all[i].prompt = beginning;
+    all[i].prompt.push_back(static_cast<TokenId>(50 + i));
+    all[i].prompt.push_back(60);
+    all[i].max_new_tokens = 1;
+  }
+  Generator generator(model_, options());
+  generator.generate(all);
+  EXPECT_EQ(generator.counts().rows, 23 + 4 * 2);
+  EXPECT_EQ(generator.counts().steps, 2);
+}
+
+TEST_F(GeneratorTest, NewWeightsMakeTheCacheForget) {
+  const auto all = requests();
+  Generator generator(model_, options());
+  generator.generate(all);
+  const Parameters others = testing::random_parameters(config_, device_, 12);
+  model_.set_weights(others);
+  generator.weights_changed();
+  expect_same(generator.generate(all), expected(all), "other weights");
+}
+
+TEST_F(GeneratorTest, AFailedCallLeavesAUsableGenerator) {
+  const auto all = requests();
+  const auto reference = generate(options(), all);
+  Generator generator(model_, options());
+  Parameters broken = testing::random_parameters(config_, device_, 11);
+  broken.flat().data<float>()[all[4].prompt.back() * config_.hidden_size] =
+      std::numeric_limits<float>::quiet_NaN();  // the embedding of a token
+  model_.set_weights(broken);
+  try {
+    generator.generate(all);
+    FAIL() << "drawn from NaN";
+  } catch (const Error& error) {
+    EXPECT_EQ(std::string(error.what()).rfind("generate: request ", 0), 0u) << error.what();
+    EXPECT_NE(std::string(error.what()).find("not finite"), std::string::npos);
+  }
+  model_.set_weights(parameters_);
+  generator.weights_changed();
+  expect_same(generator.generate(all), reference, "after the failure");
+}
+
+TEST_F(GeneratorTest, RefusesRequestsThatCannotRunNamingThem) {
+  auto all = requests();
+  const auto refusal = [&](auto&& spoil) {
+    auto changed = all;
+    spoil(changed[2]);
+    try {
+      generate(options(), changed);
+    } catch (const InputError& error) {
+      return std::string(error.what());
+    }
+    return std::string("accepted");
+  };
+  const std::string name = "generate: request 2: ";
+  EXPECT_EQ(refusal([](auto& r) { r.prompt.clear(); }), name + "the prompt is empty");
+  EXPECT_EQ(refusal([](auto& r) { r.max_new_tokens = 0; }),
+            name + "max_new_tokens is 0, at least 1 is needed");
+  EXPECT_NE(refusal([](auto& r) { r.max_new_tokens = 90; }).find("96 positions"),
+            std::string::npos);
+  EXPECT_NE(refusal([](auto& r) { r.law.vocab = 102; }).find("102 tokens"), std::string::npos);
+  EXPECT_NE(refusal([](auto& r) { r.prompt[0] = 101; }).find("token 101"), std::string::npos);
+  GeneratorOptions small = options();
+  small.kv_blocks = 1;
+  EXPECT_THROW(generate(small, all), InputError);
+  small = options();
+  small.kv_blocks = 0;
+  small.kv_bytes = 100;
+  EXPECT_THROW(Generator(model_, small), InputError);
+  small = options();
+  small.stop_ids = {101};
+  EXPECT_THROW(Generator(model_, small), InputError);
+  EXPECT_TRUE(generate(options(), {}).empty());
+}
+
+TEST_F(GeneratorTest, FillsTheLastPositionAndTheLastBlock) {
+  GenerateRequest request;
+  request.prompt = testing::random_tokens(31, config_.vocab_size, 4);
+  request.max_new_tokens = positions - 31 + 1;  // the last token needs no position
+  request.law.vocab = 2;                        // no stop token among these
+  GeneratorOptions exact = options();
+  exact.kv_blocks = positions / ops::kv_block_tokens;
+  std::vector<GenerateRequest> two(2, request);
+  two[1].key = 1;
+  const auto drawn = generate(exact, two);
+  expect_same(drawn, expected(two), "to the end");
+  EXPECT_EQ(drawn[1].tokens.size(), static_cast<std::size_t>(request.max_new_tokens));
+}
+
+}  // namespace
+}  // namespace fst

@@ -36,6 +36,13 @@ struct Rows {
   std::int64_t stride = 0;
 };
 
+/// What the backward pass writes and what it reads of the forward pass.
+struct AttentionGradients {
+  Rows dq, dk, dv;             // [rows, heads], [rows, kv_heads] twice
+  ConstRows dout, out;         // [rows, heads]
+  const float* lse = nullptr;  // [rows, heads]
+};
+
 /// Copies the batch's k and v rows (kv_heads each) into the cache.
 void kv_write(const Cpu&, float* cache, ConstRows k, ConstRows v, const PagedBatch& batch);
 
@@ -54,9 +61,8 @@ void attention_forward(const Cpu&, Rows out, float* lse, ConstRows q, const floa
 /// dout_i, all overwritten. dq_i is one chain over the keys from 0 to the end of its block; dk_j
 /// and dv_j are one chain over the query heads of the group and, within each, the rows from the
 /// beginning of the key's block, both ascending; masked pairs count as exact zeros. Needs context =
-/// 0 everywhere. dq [rows, heads], dk, dv [rows, kv_heads].
-void attention_backward(const Cpu&, Rows dq, Rows dk, Rows dv, ConstRows dout, ConstRows out,
-                        const float* lse, ConstRows q, const float* cache, const PagedBatch& batch,
-                        float scale);
+/// 0 everywhere.
+void attention_backward(const Cpu&, const AttentionGradients& gradients, ConstRows q,
+                        const float* cache, const PagedBatch& batch, float scale);
 
 }  // namespace fst::kernels

@@ -14,26 +14,26 @@ void rope_table(const Cpu&, float* cosine, float* sine, double theta, std::int64
                 std::int64_t half);
 
 /// The heads of one projection: rows of `heads` heads of `dim` elements, `stride` elements from one
-/// row to the next; and where the rows stand.
+/// row to the next; where the rows stand, and the norm.
 struct HeadRows {
   std::int64_t rows = 0, heads = 0, dim = 0;
   const std::int32_t* positions = nullptr;  // [rows]
   const float* cosine = nullptr;            // [positions, dim / 2], from rope_table
   const float* sine = nullptr;
+  const float* weight = nullptr;  // [dim] of the norm; nullptr: none
 };
 
 /// n = x rstd weight per head as in rms_norm.h (n = x where weight is nullptr: rstd is not
 /// touched), then with n1, n2 the halves of the head: y1 = n1 cos - n2 sin, y2 = n2 cos + n1 sin.
-/// y, x [rows, heads * dim] with row strides; rstd [rows, heads]; weight [dim]. y may be x.
+/// y, x [rows, heads * dim] with row strides; rstd [rows, heads]. y may be x.
 void head_norm_rope_forward(const Cpu&, float* y, std::int64_t y_stride, float* rstd,
-                            const float* x, std::int64_t x_stride, const float* weight, float eps,
+                            const float* x, std::int64_t x_stride, float eps,
                             const HeadRows& shape);
 
 /// dx is overwritten and may be dy; dweight [heads, dim]: one chain over rows ascending per head,
 /// continued (nullptr without norm).
 void head_norm_rope_backward(const Cpu&, float* dx, std::int64_t dx_stride, float* dweight,
                              const float* dy, std::int64_t dy_stride, const float* x,
-                             std::int64_t x_stride, const float* rstd, const float* weight,
-                             const HeadRows& shape);
+                             std::int64_t x_stride, const float* rstd, const HeadRows& shape);
 
 }  // namespace fst::kernels

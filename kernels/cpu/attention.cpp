@@ -51,27 +51,29 @@ std::int64_t pair_work(const PagedBatch& batch) {
   return pairs * batch.heads * batch.dim;
 }
 
+/// The keys and values of one row, all heads, to token `slot` of a block.
+void write_token(float* cache, std::int64_t block, std::int64_t slot, const float* k,
+                 const float* v, const PagedBatch& batch) {
+  const std::int64_t dim = batch.dim, block_size = attention_block * dim;
+  for (std::int64_t head = 0; head < batch.kv_heads; ++head, k += dim, v += dim) {
+    float* const keys = cache + (block * batch.kv_heads + head) * 2 * block_size;
+    float* const values = keys + block_size + slot * dim;
+    for (std::int64_t h = 0; h < dim; ++h) keys[h * attention_block + slot] = k[h];
+    for (std::int64_t h = 0; h < dim; ++h) values[h] = v[h];
+  }
+}
+
 }  // namespace
 
 void kv_write(const Cpu& cpu, float* cache, ConstRows k, ConstRows v, const PagedBatch& batch) {
-  const std::int64_t dim = batch.dim, block_size = attention_block * dim;
   const std::int64_t grain = std::max<std::int64_t>(1, batch.sequences / 16);
   parallel_for(cpu, batch.sequences, grain, [&](std::int64_t s, std::int64_t last) {
     for (; s < last; ++s) {
-      const std::int64_t first = batch.cu_seqlens[s], rows = batch.cu_seqlens[s + 1] - first;
-      for (std::int64_t r = 0; r < rows; ++r) {
-        const std::int64_t position = batch.context[s] + r;
-        const std::int64_t block =
-            batch.block_table[s * batch.max_blocks + position / attention_block];
-        const std::int64_t slot = position % attention_block;
-        for (std::int64_t head = 0; head < batch.kv_heads; ++head) {
-          float* const keys = cache + (block * batch.kv_heads + head) * 2 * block_size;
-          float* const values = keys + block_size + slot * dim;
-          const float* const from_k = k.data + (first + r) * k.stride + head * dim;
-          const float* const from_v = v.data + (first + r) * v.stride + head * dim;
-          for (std::int64_t h = 0; h < dim; ++h) keys[h * attention_block + slot] = from_k[h];
-          for (std::int64_t h = 0; h < dim; ++h) values[h] = from_v[h];
-        }
+      for (std::int64_t row = batch.cu_seqlens[s]; row < batch.cu_seqlens[s + 1]; ++row) {
+        const std::int64_t position = batch.context[s] + row - batch.cu_seqlens[s];
+        const std::int64_t in_table = s * batch.max_blocks + position / attention_block;
+        write_token(cache, batch.block_table[in_table], position % attention_block,
+                    k.data + row * k.stride, v.data + row * v.stride, batch);
       }
     }
   });
@@ -98,14 +100,13 @@ void attention_forward(const Cpu& cpu, Rows out, float* lse, ConstRows q, const 
   });
 }
 
-void attention_backward(const Cpu& cpu, Rows dq, Rows dk, Rows dv, ConstRows dout, ConstRows out,
-                        const float* lse, ConstRows q, const float* cache, const PagedBatch& batch,
-                        float scale) {
+void attention_backward(const Cpu& cpu, const AttentionGradients& gradients, ConstRows q,
+                        const float* cache, const PagedBatch& batch, float scale) {
   for_isa(cpu, [&]<Isa isa>() {
     for_units(cpu, batch.sequences * batch.kv_heads, 5 * pair_work(batch),
               Attention<isa>::backward_scratch(batch.dim), [&](std::int64_t u, float* scratch) {
-                Attention<isa>::backward(dq, dk, dv, dout, out, lse, q, cache, batch, scale,
-                                         u / batch.kv_heads, u % batch.kv_heads, scratch);
+                Attention<isa>::backward(gradients, q, cache, batch, scale, u / batch.kv_heads,
+                                         u % batch.kv_heads, scratch);
               });
   });
 }

@@ -17,18 +17,18 @@ constexpr std::int64_t row_block = attention_block;  // rows i of one head, alig
 struct Work {
   const PagedBatch& batch;
   float scale;
-  std::int64_t first_row, rows;  // of the sequence in the batch
+  std::int64_t rows;  // of the sequence
   std::int64_t dim, padded;
   float* key_rows;       // [128, padded] K, natural; zeros beyond the sequence
   float* value_columns;  // [8, dim, 16] V transposed; zeros beyond the sequence
   float* dk;             // [128, padded]
   float* dv;
-  float* packed;                         // [16, padded] rows packed for `scores`
-  float* p;                              // [16, 128]
-  float* ds;                             // [16, 128]
-  const float* keys[tile_blocks];        // K transposed, in the cache
-  const float* natural[tile_blocks];     // into key_rows
-  const float* transposed[tile_blocks];  // into value_columns
+  float* packed;                              // [16, padded] rows packed for `scores`
+  float* p;                                   // [16, 128]
+  float* ds;                                  // [16, 128]
+  const float* keys[tile_blocks] = {};        // K transposed, in the cache
+  const float* natural[tile_blocks] = {};     // into key_rows
+  const float* transposed[tile_blocks] = {};  // into value_columns
 };
 
 /// Fills the key and value layouts of the tile that begins at `begin`.
@@ -139,29 +139,25 @@ std::int64_t Attention<isa>::backward_scratch(std::int64_t dim) {
 }
 
 template <Isa isa>
-void Attention<isa>::backward(Rows dq, Rows dk, Rows dv, ConstRows dout, ConstRows out,
-                              const float* lse, ConstRows q, const float* cache,
+void Attention<isa>::backward(const AttentionGradients& gradients, ConstRows q, const float* cache,
                               const PagedBatch& batch, float scale, std::int64_t sequence,
                               std::int64_t kv_head, float* scratch) {
+  const auto& [dq, dk, dv, dout, out, lse] = gradients;
   const std::int64_t first = batch.cu_seqlens[sequence];
   const std::int64_t padded = pad(batch.dim), tile = attention_tile * padded;
   float* const rest = scratch + 4 * tile;
-  Work w{batch,
-         scale,
-         first,
-         batch.cu_seqlens[sequence + 1] - first,
-         batch.dim,
-         padded,
-         scratch,
-         scratch + tile,
-         scratch + 2 * tile,
-         scratch + 3 * tile,
-         rest,
-         rest + row_block * padded,
-         rest + row_block * padded + row_block * attention_tile,
-         {},
-         {},
-         {}};
+  Work w{.batch = batch,
+         .scale = scale,
+         .rows = batch.cu_seqlens[sequence + 1] - first,
+         .dim = batch.dim,
+         .padded = padded,
+         .key_rows = scratch,
+         .value_columns = scratch + tile,
+         .dk = scratch + 2 * tile,
+         .dv = scratch + 3 * tile,
+         .packed = rest,
+         .p = rest + row_block * padded,
+         .ds = rest + row_block * padded + row_block * attention_tile};
   const std::int64_t group = batch.heads / batch.kv_heads;
   const std::int32_t* const table = batch.block_table + sequence * batch.max_blocks;
   for (std::int64_t r = 0; r < w.rows; ++r) {
@@ -174,16 +170,16 @@ void Attention<isa>::backward(Rows dq, Rows dk, Rows dv, ConstRows dout, ConstRo
     for (std::int64_t i = 0; i < existing * padded; ++i) w.dk[i] = w.dv[i] = 0.0f;
     for (std::int64_t g = 0; g < group; ++g) {
       const std::int64_t n = kv_head * group + g, column = n * w.dim;
-      const Head head{q.data + first * q.stride + column,
-                      dout.data + first * dout.stride + column,
-                      out.data + first * out.stride + column,
-                      lse + first * batch.heads + n,
-                      dq.data + first * dq.stride + column,
-                      q.stride,
-                      dout.stride,
-                      out.stride,
-                      dq.stride,
-                      batch.heads};
+      const Head head{.q = q.data + first * q.stride + column,
+                      .dout = dout.data + first * dout.stride + column,
+                      .out = out.data + first * out.stride + column,
+                      .lse = lse + first * batch.heads + n,
+                      .dq = dq.data + first * dq.stride + column,
+                      .q_stride = q.stride,
+                      .dout_stride = dout.stride,
+                      .out_stride = out.stride,
+                      .dq_stride = dq.stride,
+                      .lse_stride = batch.heads};
       for (std::int64_t row = begin; row < w.rows; row += row_block) {
         const std::int64_t left = w.rows - row;
         block_of_rows(w, head, begin, row, left < row_block ? left : row_block);
@@ -200,9 +196,8 @@ void Attention<isa>::backward(Rows dq, Rows dk, Rows dv, ConstRows dout, ConstRo
 }
 
 template std::int64_t Attention<Isa::FST_ISA_NS>::backward_scratch(std::int64_t);
-template void Attention<Isa::FST_ISA_NS>::backward(Rows, Rows, Rows, ConstRows, ConstRows,
-                                                   const float*, ConstRows, const float*,
-                                                   const PagedBatch&, float, std::int64_t,
-                                                   std::int64_t, float*);
+template void Attention<Isa::FST_ISA_NS>::backward(const AttentionGradients&, ConstRows,
+                                                   const float*, const PagedBatch&, float,
+                                                   std::int64_t, std::int64_t, float*);
 
 }  // namespace fst::kernels

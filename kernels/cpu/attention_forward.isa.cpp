@@ -28,14 +28,14 @@ struct Work {
   std::int64_t group;        // query heads per KV head
   std::int64_t first_row;    // of the sequence
   std::int64_t dim, padded;  // head size; rounded up to full vectors
-  float* packed;             // [pairs * padded] queries, packed per group of pairs
+  float* packed;             // [pairs / 16][dim, 16] queries as `scores` takes them
   float* output;             // [pairs, padded] of the current split
   float* joined;             // [pairs, padded] of the splits before
   float* scores;             // [tile_rows, 128]
-  Softmax state[attention_pairs];
-  float joined_m[attention_pairs], joined_sum[attention_pairs];
-  const float* keys[tile_blocks];
-  const float* values[tile_blocks];
+  Softmax state[attention_pairs] = {};
+  float joined_m[attention_pairs] = {}, joined_sum[attention_pairs] = {};
+  const float* keys[tile_blocks] = {};
+  const float* values[tile_blocks] = {};
 
   std::int64_t row(std::int64_t i) const { return (unit.begin + i) / group; }
   std::int64_t head(std::int64_t i) const {
@@ -164,22 +164,17 @@ void Attention<isa>::forward(Rows out, float* lse, ConstRows q, const float* cac
                              const PagedBatch& batch, float scale, const ForwardUnit& unit,
                              float* scratch) {
   const std::int64_t padded = pad(batch.dim);
-  Work w{unit,
-         batch,
-         scale,
-         batch.heads / batch.kv_heads,
-         batch.cu_seqlens[unit.sequence],
-         batch.dim,
-         padded,
-         scratch,
-         scratch + attention_pairs * padded,
-         scratch + 2 * attention_pairs * padded,
-         scratch + 3 * attention_pairs * padded,
-         {},
-         {},
-         {},
-         {},
-         {}};
+  Work w{.unit = unit,
+         .batch = batch,
+         .scale = scale,
+         .group = batch.heads / batch.kv_heads,
+         .first_row = batch.cu_seqlens[unit.sequence],
+         .dim = batch.dim,
+         .padded = padded,
+         .packed = scratch,
+         .output = scratch + attention_pairs * padded,
+         .joined = scratch + 2 * attention_pairs * padded,
+         .scores = scratch + 3 * attention_pairs * padded};
   const std::int64_t pairs = unit.end - unit.begin;
   for (std::int64_t i = 0; i < pairs; i += lanes) {
     const float* rows[lanes];

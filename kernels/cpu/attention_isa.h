@@ -22,9 +22,9 @@ struct Attention {
                       float* scratch);
   static std::int64_t backward_scratch(std::int64_t dim);
   /// One sequence and KV head.
-  static void backward(Rows dq, Rows dk, Rows dv, ConstRows dout, ConstRows out, const float* lse,
-                       ConstRows q, const float* cache, const PagedBatch& batch, float scale,
-                       std::int64_t sequence, std::int64_t kv_head, float* scratch);
+  static void backward(const AttentionGradients& gradients, ConstRows q, const float* cache,
+                       const PagedBatch& batch, float scale, std::int64_t sequence,
+                       std::int64_t kv_head, float* scratch);
 };
 
 }  // namespace fst::kernels

@@ -50,8 +50,8 @@ void Rope<isa>::table(float* cosine, float* sine, double theta, std::int64_t beg
 
 template <Isa isa>
 void Rope<isa>::forward(float* y, std::int64_t y_stride, float* rstd, const float* x,
-                        std::int64_t x_stride, const float* weight, float eps,
-                        const HeadRows& shape, std::int64_t begin, std::int64_t end) {
+                        std::int64_t x_stride, float eps, const HeadRows& shape, std::int64_t begin,
+                        std::int64_t end) {
   const std::int64_t half = shape.dim / 2;
   for (std::int64_t t = begin; t < end; ++t) {
     const float* const cosine = shape.cosine + shape.positions[t] * half;
@@ -60,15 +60,15 @@ void Rope<isa>::forward(float* y, std::int64_t y_stride, float* rstd, const floa
       const float* const in = x + t * x_stride + head * shape.dim;
       float* const out = y + t * y_stride + head * shape.dim;
       float r = 1.0f;
-      if (weight != nullptr) {
+      if (shape.weight != nullptr) {
         const float mean = lane::dot(in, in, shape.dim) / static_cast<float>(shape.dim);
         r = 1.0f / __builtin_sqrtf(mean + eps);
         rstd[t * shape.heads + head] = r;
       }
       for (std::int64_t i = 0; i < half; i += lanes) {
         Pair p = load_pair(in, i, half);
-        if (weight != nullptr) {
-          const Pair w = load_pair(weight, i, half);
+        if (shape.weight != nullptr) {
+          const Pair w = load_pair(shape.weight, i, half);
           p = {(p.one * lane::set(r)) * w.one, (p.two * lane::set(r)) * w.two};
         }
         const Vec c = lane::load_upto(cosine + i, half - i);
@@ -82,8 +82,8 @@ void Rope<isa>::forward(float* y, std::int64_t y_stride, float* rstd, const floa
 template <Isa isa>
 void Rope<isa>::backward_input(float* dx, std::int64_t dx_stride, const float* dy,
                                std::int64_t dy_stride, const float* x, std::int64_t x_stride,
-                               const float* rstd, const float* weight, const HeadRows& shape,
-                               std::int64_t begin, std::int64_t end) {
+                               const float* rstd, const HeadRows& shape, std::int64_t begin,
+                               std::int64_t end) {
   const std::int64_t half = shape.dim / 2;
   for (std::int64_t t = begin; t < end; ++t) {
     const float* const cosine = shape.cosine + shape.positions[t] * half;
@@ -94,13 +94,13 @@ void Rope<isa>::backward_input(float* dx, std::int64_t dx_stride, const float* d
       float* const out = dx + t * dx_stride + head * shape.dim;
       for (std::int64_t i = 0; i < half; i += lanes) {
         Pair g = rotate_back(load_pair(upstream, i, half), cosine, sine, i, half);
-        if (weight != nullptr) {
-          const Pair w = load_pair(weight, i, half);
+        if (shape.weight != nullptr) {
+          const Pair w = load_pair(shape.weight, i, half);
           g = {g.one * w.one, g.two * w.two};
         }
         store_pair(out, g, i, half);
       }
-      if (weight == nullptr) continue;
+      if (shape.weight == nullptr) continue;
       const float r = rstd[t * shape.heads + head];
       const float mean = lane::dot(out, in, shape.dim) / static_cast<float>(shape.dim);
       const Vec pull = lane::set(-(r * r) * mean);

@@ -74,11 +74,12 @@ std::uint64_t word_sum(std::uint64_t index, std::uint64_t word) {
 
 std::uint64_t float_sum(std::int64_t begin, std::span<const float> values) {
   std::uint64_t sum = 0;
-  auto index = static_cast<std::uint64_t>(begin);
+  std::uint64_t place = static_cast<std::uint64_t>(begin) * odd_c;
   for (const float value : values) {
-    // The bits of a float leave the upper half of the word free; the index goes there and below.
-    sum += mix(std::uint64_t{std::bit_cast<std::uint32_t>(value)} * odd_a + index * odd_c);
-    ++index;
+    // One-to-one in the value's bits for a given place; cheaper than mix(), gigabytes pass here.
+    const std::uint64_t x = std::uint64_t{std::bit_cast<std::uint32_t>(value)} * odd_a + place;
+    sum += (x ^ (x >> 32)) * odd_b;
+    place += odd_c;
   }
   return sum;
 }

@@ -9,6 +9,7 @@
 
 #include "fst/base/error.h"
 #include "fst/store/checksum.h"
+#include "fst/store/files.h"
 
 #include "posix.h"
 
@@ -111,6 +112,12 @@ void seal_envelope(const Communicator& comm, const std::filesystem::path& file) 
     descriptor.write_at(0, std::as_bytes(std::span(block)));
     descriptor.sync();
   });
+}
+
+void publish_sealed(const std::filesystem::path& target) {
+  const std::filesystem::path temporary = temporary_name(target);
+  seal_envelope(Communicator::self(), temporary);
+  publish(temporary, target);
 }
 
 void check_envelope(const Communicator& comm, const std::filesystem::path& file) {

@@ -38,7 +38,8 @@ std::string info(const std::filesystem::path& path) {
   check_envelope(Communicator::self(), path);
   std::ostringstream text;
   const h5::File file = h5::File::open(path);
-  const std::string type = file.text_attribute("/", "filetype");
+  const std::string type =
+      file.has_attribute("/", "filetype") ? file.text_attribute("/", "filetype") : "HDF5 file";
   text << path.string() << ": " << type << ", " << std::filesystem::file_size(path) << " bytes\n";
   for (const std::string& line : file.attributes("/")) {
     if (!line.starts_with("config = ")) text << "  " << line << "\n";

@@ -117,9 +117,10 @@ void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv, const Tensor& dout, 
                   std::to_string(paged.context[s]) + " keys before its first row, expected none");
     }
   }
-  kernels::attention_backward(q.device().exec(), rows_of(dq), rows_of(dk), rows_of(dv),
-                              rows_of(dout), rows_of(out), lse.data<float>(), rows_of(q),
-                              cache.data<float>(), paged, scale);
+  const kernels::AttentionGradients gradients{rows_of(dq),   rows_of(dk),  rows_of(dv),
+                                              rows_of(dout), rows_of(out), lse.data<float>()};
+  kernels::attention_backward(q.device().exec(), gradients, rows_of(q), cache.data<float>(), paged,
+                              scale);
 }
 
 }  // namespace fst::ops

@@ -74,8 +74,8 @@ void rope_table(Tensor& cosine, Tensor& sine, double theta) {
 namespace {
 
 /// What the head kernels need beside the rows themselves; `x` says how many heads there are.
-kernels::HeadRows head_rows(const char* what, const Tensor& x, const Tensor& positions,
-                            const Tensor& cosine, const Tensor& sine) {
+kernels::HeadRows head_rows(const char* what, const Tensor& x, const Tensor* weight,
+                            const Tensor& positions, const Tensor& cosine, const Tensor& sine) {
   expect_matrix(what, x);
   expect_matrix(what, cosine);
   expect_contiguous(what, cosine);
@@ -92,6 +92,10 @@ kernels::HeadRows head_rows(const char* what, const Tensor& x, const Tensor& pos
   shape.positions = positions.data<std::int32_t>();
   shape.cosine = cosine.data<float>();
   shape.sine = sine.data<float>();
+  if (weight != nullptr) {
+    expect_elements(what, *weight, shape.dim);
+    shape.weight = weight->data<float>();
+  }
   return shape;
 }
 
@@ -101,40 +105,36 @@ void head_norm_rope_forward(Tensor& y, Tensor& rstd, const Tensor& x, const Tens
                             const Tensor& positions, const Tensor& cosine, const Tensor& sine,
                             float eps) {
   const char* const what = "head_norm_rope_forward";
-  const kernels::HeadRows shape = head_rows(what, x, positions, cosine, sine);
+  const kernels::HeadRows shape = head_rows(what, x, weight, positions, cosine, sine);
   expect_matrix("head_norm_rope_forward: y", y, x.dim(0), x.dim(1));
   if (weight != nullptr) {
-    expect_elements("head_norm_rope_forward: weight", *weight, shape.dim);
     expect_elements("head_norm_rope_forward: rstd", rstd, shape.rows * shape.heads);
   }
   if (x.empty()) return;
   kernels::head_norm_rope_forward(y.device().exec(), y.data<float>(), y.row_stride(),
                                   weight == nullptr ? nullptr : rstd.data<float>(), x.data<float>(),
-                                  x.row_stride(),
-                                  weight == nullptr ? nullptr : weight->data<float>(), eps, shape);
+                                  x.row_stride(), eps, shape);
 }
 
 void head_norm_rope_backward(Tensor& dx, Tensor* dweight, const Tensor& dy, const Tensor& x,
                              const Tensor& rstd, const Tensor* weight, const Tensor& positions,
                              const Tensor& cosine, const Tensor& sine) {
   const char* const what = "head_norm_rope_backward";
-  const kernels::HeadRows shape = head_rows(what, x, positions, cosine, sine);
+  const kernels::HeadRows shape = head_rows(what, x, weight, positions, cosine, sine);
   expect_matrix("head_norm_rope_backward: dx", dx, x.dim(0), x.dim(1));
   expect_matrix("head_norm_rope_backward: dy", dy, x.dim(0), x.dim(1));
   if ((weight == nullptr) != (dweight == nullptr)) {
     throw Error("head_norm_rope_backward: weight and dweight go together");
   }
   if (weight != nullptr) {
-    expect_elements("head_norm_rope_backward: weight", *weight, shape.dim);
     expect_elements("head_norm_rope_backward: dweight", *dweight, shape.heads * shape.dim);
     expect_elements("head_norm_rope_backward: rstd", rstd, shape.rows * shape.heads);
   }
   if (x.empty()) return;
-  kernels::head_norm_rope_backward(dx.device().exec(), dx.data<float>(), dx.row_stride(),
-                                   weight == nullptr ? nullptr : dweight->data<float>(),
-                                   dy.data<float>(), dy.row_stride(), x.data<float>(),
-                                   x.row_stride(), weight == nullptr ? nullptr : rstd.data<float>(),
-                                   weight == nullptr ? nullptr : weight->data<float>(), shape);
+  kernels::head_norm_rope_backward(
+      dx.device().exec(), dx.data<float>(), dx.row_stride(),
+      weight == nullptr ? nullptr : dweight->data<float>(), dy.data<float>(), dy.row_stride(),
+      x.data<float>(), x.row_stride(), weight == nullptr ? nullptr : rstd.data<float>(), shape);
 }
 
 void swiglu_forward(Tensor& h, const Tensor& gate_up) {

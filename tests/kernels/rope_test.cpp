@@ -38,8 +38,14 @@ struct Case {
     sine.resize(cosine.size());
     rope_table(Cpu{best_isa(), nullptr}, cosine.data(), sine.data(), 10000.0, 50, dim / 2);
   }
-  HeadRows shape() const {
-    return {rows, heads, dim, positions.data(), cosine.data(), sine.data()};
+  HeadRows shape(bool norm) const {
+    return {rows,
+            heads,
+            dim,
+            positions.data(),
+            cosine.data(),
+            sine.data(),
+            norm ? weight.data() : nullptr};
   }
 };
 
@@ -53,12 +59,11 @@ Results run(const Cpu& cpu, const Case& c, bool norm) {
   r.dx.assign(c.x.size(), 9.0f);
   r.rstd.assign(static_cast<std::size_t>(c.rows * c.heads), 9.0f);
   r.dweight.assign(static_cast<std::size_t>(c.heads * c.dim), 0.5f);
-  const float* const weight = norm ? c.weight.data() : nullptr;
-  head_norm_rope_forward(cpu, r.y.data(), c.stride, r.rstd.data(), c.x.data(), c.stride, weight,
-                         eps, c.shape());
+  head_norm_rope_forward(cpu, r.y.data(), c.stride, r.rstd.data(), c.x.data(), c.stride, eps,
+                         c.shape(norm));
   head_norm_rope_backward(cpu, r.dx.data(), c.stride, norm ? r.dweight.data() : nullptr,
-                          c.dy.data(), c.stride, c.x.data(), c.stride, r.rstd.data(), weight,
-                          c.shape());
+                          c.dy.data(), c.stride, c.x.data(), c.stride, r.rstd.data(),
+                          c.shape(norm));
   return r;
 }
 
@@ -214,10 +219,10 @@ TEST(HeadNormRope, WorksInPlace) {
   const Results apart = run(best(), c, true);
   std::vector<float> y = c.x, dx = c.dy, rstd(static_cast<std::size_t>(c.rows * c.heads));
   std::vector<float> dweight(static_cast<std::size_t>(c.heads * c.dim), 0.5f);
-  head_norm_rope_forward(best(), y.data(), c.stride, rstd.data(), y.data(), c.stride,
-                         c.weight.data(), eps, c.shape());
+  head_norm_rope_forward(best(), y.data(), c.stride, rstd.data(), y.data(), c.stride, eps,
+                         c.shape(true));
   head_norm_rope_backward(best(), dx.data(), c.stride, dweight.data(), dx.data(), c.stride,
-                          c.x.data(), c.stride, rstd.data(), c.weight.data(), c.shape());
+                          c.x.data(), c.stride, rstd.data(), c.shape(true));
   for (std::int64_t t = 0; t < c.rows; ++t) {
     const auto n = static_cast<std::size_t>(c.heads * c.dim);
     EXPECT_EQ(differing(y.data() + t * c.stride, apart.y.data() + t * c.stride, n), 0);

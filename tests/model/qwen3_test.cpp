@@ -182,6 +182,15 @@ TEST(Qwen3, ForInferenceOutlivesItsParameters) {
   EXPECT_NE(testing::differing_bits(before, runner.logits(sequences)), 0);
 }
 
+TEST(Qwen3, ForTrainingReadsTheEmbeddingInPlace) {
+  const Qwen3Config config = testing::tiny_config();
+  const Parameters parameters = testing::random_parameters(config, cpu, 17);
+  const Runner training(parameters, cpu), inference(parameters, cpu, Use::inference);
+  const std::int64_t table = config.vocab_size * config.hidden_size * size_of(DType::f32);
+  EXPECT_EQ(inference.model.weight_bytes() - training.model.weight_bytes(), table);
+  EXPECT_GE(training.model.weight_bytes(), parameters.size() * size_of(DType::f32));
+}
+
 /// A sequence fed through a cache in pieces; blocks are given out in a scrambled order.
 class Pieces {
  public:

@@ -33,11 +33,12 @@ struct RewardGroup {
 
 struct GroupAdvantages {
   std::vector<double> advantage;
-  double mean = 0, deviation = 0;  // of the group (per_prompt: of the last slot)
+  double mean = 0, deviation = 0;  // of the group; batch: of all surviving centred rewards
   bool kept = true;
 };
 
-/// One result per group. Sums run in the order given, in double.
+/// One result per group. Sums run in the order given, in double; a single reward deviates by 0.
+/// Throws Error where slots (per_prompt) or kl_in_reward do not match the rewards.
 std::vector<GroupAdvantages> group_advantages(std::span<const RewardGroup> groups,
                                               const AdvantageOptions& options);
 

@@ -27,8 +27,8 @@ struct PolicyLossOptions {
 
 /// One token of the policy term, without its weight.
 struct PolicyToken {
-  double ratio = 1;     // exp(logprob - behaviour), exponent limited to +-20
-  double weight = 1;    // what multiplies the gradient of -A logprob
+  double ratio = 1;     // exp(logprob - behaviour), exponent limited to +-20, no gradient outside
+  double weight = 1;    // cispo: the ratio within its bounds; ppo: the ratio; reinforce: 1
   double term = 0;      // to be minimised
   double dlogprob = 0;  // d term / d logprob
   bool capped = false;  // the cap or the clip was active
@@ -42,5 +42,22 @@ struct KlToken {
   double dlogprob = 0;
 };
 KlToken kl_token(KlEstimator estimator, double logprob, double base_logprob);
+
+/// What a sequence's group decided about each of its completion tokens.
+struct TokenWeights {
+  double advantage = 0;
+  double policy = 0;          // weight in the policy term (learn/advantage.h)
+  double kl = 0;              // weight in the KL term
+  double kl_coefficient = 0;  // 0: no KL term, base_logprob is not read
+};
+/// One token of policy + kl_coefficient * kl, weights included where said.
+struct TokenLoss {
+  PolicyToken policy;   // without its weight
+  KlToken kl;           // without weight, factor and coefficient
+  double kl_share = 0;  // weight * factor * kl.value; factor: 1, or min(ratio, tau) if kl_weighted
+  double dlogprob = 0;  // of the whole loss
+};
+TokenLoss token_loss(const PolicyLossOptions& options, const TokenWeights& weights, double logprob,
+                     double behaviour, double base_logprob);
 
 }  // namespace fst

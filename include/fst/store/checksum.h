@@ -17,7 +17,8 @@ std::uint64_t hash64(std::span<const std::byte> bytes);
 /// A checksum of a set of numbered words, as a sum over words that can be taken in parts and in any
 /// order: sum of mix(index, word) modulo 2^64. Changing, losing or repeating one word changes it.
 std::uint64_t word_sum(std::uint64_t index, std::uint64_t word);
-/// Sum of word_sum over the elements of a global array, the first of which has number `begin`.
+/// The same idea for the elements of a global array of floats, the first of which has number
+/// `begin`.
 std::uint64_t float_sum(std::int64_t begin, std::span<const float> values);
 
 }  // namespace fst

@@ -17,6 +17,9 @@ inline constexpr std::int64_t envelope_bytes = 512;
 /// Computes and writes the envelope of a closed file. Collective over `comm`, whose members share
 /// the reading; all of them see the file. Throws Error on every member alike.
 void seal_envelope(const Communicator& comm, const std::filesystem::path& file);
+/// Seals a closed file that was written under temporary_name(target) and publishes it: how a verb
+/// that writes an HDF5 file of its own ends (h5::File::create, put, close, then this). One rank.
+void publish_sealed(const std::filesystem::path& target);
 /// Throws Error, on every member alike, if the file is not exactly what was sealed.
 void check_envelope(const Communicator& comm, const std::filesystem::path& file);
 /// True if the file begins like one of ours.

@@ -22,6 +22,12 @@ constexpr std::int64_t padded(std::int64_t columns) {
   return parts_of(columns, panel_columns) * panel_columns;
 }
 
+/// n in the fewest equal parts of at most `most` (but one `step`), a part rounded up to `step`.
+constexpr std::int64_t even_part(std::int64_t n, std::int64_t most, std::int64_t step) {
+  const std::int64_t parts = parts_of(n, most < step ? step : most);
+  return least(n, parts_of(parts_of(n, parts), step) * step);
+}
+
 // ---- the tiles of every shape -------------------------------------------------------------------
 
 using TileFunction = void (*)(const Tile&);
@@ -59,34 +65,34 @@ struct Plan {
   std::int64_t levels;                     // unfinished sums kept per output element
 };
 
-constexpr std::int64_t longest_piece = 512;
-constexpr std::int64_t strip_floats = 1 << 17;   // 512 KB
-constexpr std::int64_t panels_floats = 1 << 18;  // 1 MB of packed right operand
+// Sizes measured on Zen 5 (48 KB L1, 1 MB L2): longer pieces save passes over the output.
+constexpr std::int64_t longest_piece = 1024;
+constexpr std::int64_t strip_floats = 1 << 17;   // 512 KB of packed left operand: half of the L2
+constexpr std::int64_t panels_floats = 1 << 20;  // 4 MB of packed right operand
+constexpr std::int64_t sums_floats = 1 << 18;    // 1 MB per level of unfinished sums
+constexpr std::int64_t sums_columns = 512;
 
 Plan plan_for(const Product& p) {
   Plan plan{};
   const bool right_packed = p.ldb == 0;
   const bool leaves = p.order == SumOrder::leaves;
   const bool few_rows = right_packed && p.rows <= 16;
-  plan.whole =
-      p.inner <= (leaves ? 2 * longest_piece : longest_piece) || (few_rows && p.inner <= 8192);
+  plan.whole = p.inner <= longest_piece || (few_rows && p.inner <= 8192);
   plan.leaves = leaves && !plan.whole ? 8 : 1;
   plan.piece = plan.whole ? p.inner : least(longest_piece, parts_of(p.inner, plan.leaves));
   // Rows a multiple of 4 KB apart share one set of the L1 cache: those are packed.
   const bool crowded = p.a_row % 1024 == 0 && p.rows > 4;
   plan.direct = p.a_inner == 1 ? p.columns <= 512 && !crowded : p.columns <= 256;
   if (p.rows <= 2) plan.direct = true;
-  const std::int64_t tiles = strip_floats / (left_width * (plan.piece + 1)) + 1;
-  plan.strip_rows = tiles * narrow_tile.rows;
   const bool unfinished = !plan.whole && (leaves || p.update == Update::add);
   plan.levels = !unfinished ? 0 : leaves ? 4 : 1;
-  plan.block_rows = unfinished ? 504 : p.rows;
-  const std::int64_t wide_enough = panels_floats / (plan.piece + 1) / panel_columns * panel_columns;
+  const std::int64_t widest = right_packed ? p.columns : panels_floats / (plan.piece + 1);
   plan.block_columns =
-      right_packed ? (unfinished ? 1024 : p.columns) : (wide_enough < 64 ? 64 : wide_enough);
-  plan.block_rows = least(plan.block_rows, p.rows);
-  plan.block_columns = least(plan.block_columns, p.columns);
-  plan.strip_rows = least(plan.strip_rows, plan.block_rows);
+      even_part(p.columns, unfinished ? least(widest, sums_columns) : widest, panel_columns);
+  plan.block_rows =
+      even_part(p.rows, unfinished ? sums_floats / plan.block_columns : p.rows, narrow_tile.rows);
+  const std::int64_t tiles = strip_floats / (left_width * (plan.piece + 1)) + 1;
+  plan.strip_rows = least(tiles * narrow_tile.rows, plan.block_rows);
   return plan;
 }
 
@@ -99,7 +105,7 @@ struct Scratch {
 
   Scratch(const Product& p, const Plan& plan, float* memory) {
     const std::int64_t tiles = parts_of(plan.strip_rows, narrow_tile.rows) + 1;
-    const std::int64_t left_size = plan.direct ? 0 : tiles * left_width * plan.piece + lanes;
+    const std::int64_t left_size = plan.direct ? 0 : tiles * left_width * plan.piece;
     sums_step = padded(plan.block_columns);
     const std::int64_t right_size = p.ldb == 0 ? 0 : sums_step * plan.piece;
     level_size = plan.block_rows * sums_step;
@@ -154,19 +160,18 @@ Flow flow_of(const Product& p, const Plan& plan, const Scratch& s, const Block& 
   return flow;
 }
 
-/// Packs the left operand of `rows` rows, tile after tile.
-void pack_left(const Product& p, const Piece& piece, std::int64_t row, std::int64_t rows,
-               std::int64_t tiles, float* to) {
+/// Packs the left operand of the tiles from `row` on, one after the other.
+void pack_left(const Product& p, const Piece& piece, std::int64_t row, const Tiles& tiles,
+               float* to) {
   const std::int64_t count = piece.end - piece.begin;
   const float* a = p.a + row * p.a_row + piece.begin * p.a_inner;
-  for (std::int64_t i = 0; i < tiles; ++i) {
-    const std::int64_t first = i * rows / tiles, tile_rows = (i + 1) * rows / tiles - first;
-    if (p.a_inner == 1) {
-      transpose(to, left_width, a + first * p.a_row, p.a_row, tile_rows, count, left_width);
-    } else {
-      copy_left(to, left_width, a + first, p.a_inner, tile_rows, count);
-    }
-    to += left_width * count;
+  if (p.a_inner != 1) {
+    copy_left(to, left_width, a, p.a_inner, tiles, count);
+    return;
+  }
+  for (std::int64_t i = 0; i < tiles.count; ++i) {
+    transpose(to + i * left_width * count, left_width, a + tiles.first(i) * p.a_row, p.a_row,
+              tiles.rows(i), count, left_width);
   }
 }
 
@@ -174,12 +179,12 @@ void pack_left(const Product& p, const Piece& piece, std::int64_t row, std::int6
 /// that a panel of the right operand stays in the L1 cache.
 void strip(const Product& p, const Plan& plan, const Scratch& s, const Block& block,
            const Piece& piece, const Flow& flow, std::int64_t row, std::int64_t rows) {
-  const std::int64_t tiles = parts_of(rows, narrow_tile.rows);
-  const bool wide_rows = parts_of(rows, tiles) <= wide_tile.rows;
+  const Tiles tiles(rows, narrow_tile.rows);
+  const bool wide_rows = tiles.rows(0) <= wide_tile.rows;
   const std::int64_t count = piece.end - piece.begin;
   const Left left = plan.direct && p.a_inner == 1 ? Left::rows : Left::inner;
   const SumOrder order = plan.whole ? p.order : SumOrder::chain;
-  if (!plan.direct) pack_left(p, piece, block.row + row, rows, tiles, s.left);
+  if (!plan.direct) pack_left(p, piece, block.row + row, tiles, s.left);
   Tile t{};
   t.a_step = !plan.direct ? left_width : p.a_inner == 1 ? p.a_row : p.a_inner;
   t.b_panel = panel_columns * (p.ldb == 0 ? p.inner : count);
@@ -198,12 +203,16 @@ void strip(const Product& p, const Plan& plan, const Scratch& s, const Block& bl
     t.b = b + j / panel_columns * t.b_panel + j % panel_columns;
     t.columns = least(block.columns - j, vectors * lanes);
     t.bias = flow.final && p.bias != nullptr ? p.bias + block.column + j : nullptr;
-    for (std::int64_t i = 0; i < tiles; ++i) {
-      const std::int64_t first = i * rows / tiles, tile_rows = (i + 1) * rows / tiles - first;
-      const std::int64_t at = row + first;
+    for (std::int64_t i = 0; i < tiles.count; ++i) {
+      const std::int64_t at = row + tiles.first(i), tile_rows = tiles.rows(i);
       t.a = plan.direct ? p.a + (block.row + at) * p.a_row + piece.begin * p.a_inner
                         : s.left + i * left_width * count;
       t.start = flow.start == nullptr ? nullptr : flow.start + at * flow.start_step + j;
+      const bool last_row = i == tiles.count - 1;
+      const std::int64_t next = last_row ? row : at + tile_rows;
+      t.next_start = flow.start == nullptr ? nullptr
+                                           : flow.start + next * flow.start_step + j +
+                                                 (last_row ? vectors * lanes : 0);
       t.out = flow.out + at * flow.out_step + j;
       for (std::int64_t l = 0; l < flow.joins; ++l) {
         t.join[l] = s.sums + l * s.level_size + at * s.sums_step + j;

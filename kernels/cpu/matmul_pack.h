@@ -111,29 +111,56 @@ FST_INLINE void transpose(float* to, std::int64_t to_step, const float* from,
   transpose_any(to + k * to_step, to_step, from + k, from_step, rows, count - k, width);
 }
 
-/// to[k * to_step + r] = from[k * from_step + r] for r < rows <= to_step; k ascending, each k also
-/// writes zeros up to 16 elements from its start.
+/// Rows cut in the fewest tiles of at most `most` rows, as equal as can be.
+struct Tiles {
+  std::int64_t count, least_rows, longer;  // the first `longer` tiles have one row more
+
+  Tiles(std::int64_t rows, std::int64_t most)
+      : count((rows + most - 1) / most), least_rows(rows / count), longer(rows % count) {}
+  std::int64_t first(std::int64_t i) const { return i * least_rows + (i < longer ? i : longer); }
+  std::int64_t rows(std::int64_t i) const { return least_rows + (i < longer ? 1 : 0); }
+};
+
+/// The rows of a matrix that is read by columns, tile after tile, each [count][to_step];
+/// to_step <= 16. Inner index outside, so that memory is read in order.
 FST_INLINE void copy_left(float* to, std::int64_t to_step, const float* from,
-                          std::int64_t from_step, std::int64_t rows, std::int64_t count) {
+                          std::int64_t from_step, const Tiles& tiles, std::int64_t count) {
   for (std::int64_t k = 0; k < count; ++k) {
-    store(to + k * to_step, load_first(from + k * from_step, rows));
+    const float* row = from + k * from_step;
+    __builtin_prefetch(row + 4 * from_step);
+    for (std::int64_t i = 0; i < tiles.count; ++i) {
+      const Vec values = load_first(row + tiles.first(i), tiles.rows(i));
+      float* out = to + (i * count + k) * to_step;
+      if (to_step == lanes) {
+        store(out, values);
+      } else {
+        store_first(out, values, to_step);
+      }
+    }
   }
 }
 
 /// Panels [count][32] of `columns` columns of a matrix with rows `from_step` apart; the missing
-/// columns of the last panel are zero.
+/// columns of the last panel are zero. Eight panels at a time: a kilobyte of each row.
 FST_INLINE void copy_panels(float* to, const float* from, std::int64_t from_step,
                             std::int64_t columns, std::int64_t count) {
-  for (std::int64_t first = 0; first < columns; first += panel_columns) {
-    const std::int64_t room = columns - first;
-    const float* row = from + first;
-    for (std::int64_t k = 0; k < count; ++k, row += from_step, to += panel_columns) {
-      if (room >= panel_columns) {
-        store(to, load(row));
-        store(to + lanes, load(row + lanes));
-      } else {
-        store(to, load_first(row, room < lanes ? room : lanes));
-        store(to + lanes, room <= lanes ? zero() : load_first(row + lanes, room - lanes));
+  constexpr std::int64_t group = 8 * panel_columns;
+  for (std::int64_t start = 0; start < columns; start += group) {
+    const std::int64_t end = start + group < columns ? start + group : columns;
+    for (std::int64_t k = 0; k < count; ++k) {
+      const float* row = from + k * from_step;
+      float* out = to + start * count + k * panel_columns;
+      for (std::int64_t j = start; j < end; j += panel_columns, out += count * panel_columns) {
+        const std::int64_t room = columns - j;
+        __builtin_prefetch(row + j + 4 * from_step);
+        __builtin_prefetch(row + j + 4 * from_step + lanes);
+        if (room >= panel_columns) {
+          store(out, load(row + j));
+          store(out + lanes, load(row + j + lanes));
+        } else {
+          store(out, load_first(row + j, room < lanes ? room : lanes));
+          store(out + lanes, room <= lanes ? zero() : load_first(row + j + lanes, room - lanes));
+        }
       }
     }
   }

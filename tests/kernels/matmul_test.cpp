@@ -41,6 +41,19 @@ float product(SumOrder order, const float* a, std::int64_t a_step, const float* 
   return ((leaf[0] + leaf[1]) + (leaf[2] + leaf[3])) + ((leaf[4] + leaf[5]) + (leaf[6] + leaf[7]));
 }
 
+/// All sums of a product a b^T by the definition: a [rows, n], b(j, i) = b[j * b_row + i * b_step].
+Floats products(SumOrder order, const Floats& a, std::int64_t rows, std::int64_t a_row,
+                const Floats& b, std::int64_t columns, std::int64_t b_row, std::int64_t b_step,
+                std::int64_t n) {
+  Floats sums;
+  for (std::int64_t t = 0; t < rows; ++t) {
+    for (std::int64_t j = 0; j < columns; ++j) {
+      sums.push_back(product(order, a.data() + t * a_row, 1, b.data() + j * b_row, b_step, n));
+    }
+  }
+  return sums;
+}
+
 std::int64_t differing_bits(const Floats& x, const Floats& y) {
   std::int64_t count = x.size() == y.size() ? 0 : 1;
   for (std::size_t i = 0; i < x.size() && i < y.size(); ++i) {
@@ -54,8 +67,9 @@ struct Shape {
 };
 // Odd on purpose, then the shapes around which the blocking changes: one row, one column, an inner
 // length below 8 (empty leaves), several blocks of rows, columns and inner indices.
-const Shape shapes[] = {{1, 1, 1},    {3, 5, 7},      {1, 33, 129},   {17, 31, 5},    {29, 70, 130},
-                        {64, 64, 16}, {15, 97, 2051}, {131, 259, 67}, {300, 40, 1100}};
+const Shape shapes[] = {{1, 1, 1},      {3, 5, 7},    {1, 33, 129},   {17, 31, 5},
+                        {29, 70, 130},  {64, 64, 16}, {15, 97, 2051}, {131, 259, 67},
+                        {20, 70, 8200}, {520, 33, 67}};
 
 std::vector<Isa> instruction_sets() {
   std::vector<Isa> all;
@@ -70,10 +84,10 @@ class Matmul : public testing::TestWithParam<Isa> {
   /// Runs `check` with one thread and with three.
   template <class F>
   void for_threads(F&& check) {
-    ThreadPool pool(3);
     check(Cpu{GetParam(), nullptr});
-    check(Cpu{GetParam(), &pool});
+    check(Cpu{GetParam(), &pool_});
   }
+  ThreadPool pool_{3};
 };
 
 Floats packed(const Cpu& cpu, const Floats& weight, std::int64_t n, std::int64_t k) {
@@ -83,85 +97,79 @@ Floats packed(const Cpu& cpu, const Floats& weight, std::int64_t n, std::int64_t
 }
 
 TEST_P(Matmul, ForwardHasTheBitsOfItsDefinition) {
-  for_threads([](const Cpu& cpu) {
-    for (const auto& [rows, n, k] : shapes) {
-      const std::int64_t ldx = k + 3, ldy = n + 2;
-      const Floats x = random_floats(rows * ldx, 1), weight = random_floats(n * k, 2);
-      const Floats bias = random_floats(n, 3), old = random_floats(rows * ldy, 4);
-      const Floats panels = packed(cpu, weight, n, k);
-      for (const SumOrder order : {SumOrder::chain, SumOrder::leaves}) {
-        for (const Update update : {Update::overwrite, Update::add}) {
-          for (const bool with_bias : {false, true}) {
-            Floats y = old, expected = old;
-            linear_forward(cpu, y.data(), ldy, x.data(), ldx, panels.data(),
-                           with_bias ? bias.data() : nullptr, rows, n, k, order, update);
-            for (std::int64_t t = 0; t < rows; ++t) {
-              for (std::int64_t j = 0; j < n; ++j) {
-                float r = product(order, &x[static_cast<std::size_t>(t * ldx)], 1,
-                                  &weight[static_cast<std::size_t>(j * k)], 1, k);
-                if (with_bias) r = r + bias[static_cast<std::size_t>(j)];
-                float& e = expected[static_cast<std::size_t>(t * ldy + j)];
-                e = update == Update::add ? e + r : r;
-              }
-            }
-            EXPECT_EQ(differing_bits(y, expected), 0) << rows << "x" << n << "x" << k;
+  for (const auto& [rows, n, k] : shapes) {
+    const std::int64_t ldx = k + 3, ldy = n + 2;
+    const Floats x = random_floats(rows * ldx, 1), weight = random_floats(n * k, 2);
+    const Floats bias = random_floats(n, 3), old = random_floats(rows * ldy, 4);
+    for (const SumOrder order : {SumOrder::chain, SumOrder::leaves}) {
+      const Floats sums = products(order, x, rows, ldx, weight, n, k, 1, k);
+      for (const Update update : {Update::overwrite, Update::add}) {
+        for (const float* b : {static_cast<const float*>(nullptr), bias.data()}) {
+          Floats expected = old;
+          for (std::int64_t i = 0; i < rows * n; ++i) {
+            float r = sums[static_cast<std::size_t>(i)];
+            if (b != nullptr) r = r + b[i % n];
+            float& e = expected[static_cast<std::size_t>(i / n * ldy + i % n)];
+            e = update == Update::add ? e + r : r;
           }
+          for_threads([&](const Cpu& cpu) {
+            Floats y = old;
+            linear_forward(cpu, y.data(), ldy, x.data(), ldx, packed(cpu, weight, n, k).data(), b,
+                           rows, n, k, order, update);
+            EXPECT_EQ(differing_bits(y, expected), 0) << rows << "x" << n << "x" << k;
+          });
         }
       }
     }
-  });
+  }
 }
 
 TEST_P(Matmul, BackwardInputHasTheBitsOfItsDefinition) {
-  for_threads([](const Cpu& cpu) {
-    for (const auto& [rows, k, n] : shapes) {
-      const std::int64_t lddx = k + 1, lddy = n + 5;
-      const Floats dy = random_floats(rows * lddy, 5), weight = random_floats(n * k, 6);
-      const Floats old = random_floats(rows * lddx, 7);
-      for (const SumOrder order : {SumOrder::chain, SumOrder::leaves}) {
-        for (const Update update : {Update::overwrite, Update::add}) {
-          Floats dx = old, expected = old;
+  for (const auto& [rows, k, n] : shapes) {
+    const std::int64_t lddx = k + 1, lddy = n + 5;
+    const Floats dy = random_floats(rows * lddy, 5), weight = random_floats(n * k, 6);
+    const Floats old = random_floats(rows * lddx, 7);
+    for (const SumOrder order : {SumOrder::chain, SumOrder::leaves}) {
+      const Floats sums = products(order, dy, rows, lddy, weight, k, 1, k, n);
+      for (const Update update : {Update::overwrite, Update::add}) {
+        Floats expected = old;
+        for (std::int64_t i = 0; i < rows * k; ++i) {
+          float& e = expected[static_cast<std::size_t>(i / k * lddx + i % k)];
+          const float r = sums[static_cast<std::size_t>(i)];
+          e = update == Update::add ? e + r : r;
+        }
+        for_threads([&](const Cpu& cpu) {
+          Floats dx = old;
           linear_backward_input(cpu, dx.data(), lddx, dy.data(), lddy, weight.data(), k, rows, n, k,
                                 order, update);
-          for (std::int64_t t = 0; t < rows; ++t) {
-            for (std::int64_t j = 0; j < k; ++j) {
-              const float r = product(order, &dy[static_cast<std::size_t>(t * lddy)], 1,
-                                      &weight[static_cast<std::size_t>(j)], k, n);
-              float& e = expected[static_cast<std::size_t>(t * lddx + j)];
-              e = update == Update::add ? e + r : r;
-            }
-          }
           EXPECT_EQ(differing_bits(dx, expected), 0) << rows << "x" << k << "x" << n;
-        }
+        });
       }
     }
-  });
+  }
 }
 
 TEST_P(Matmul, BackwardWeightContinuesTheChainOfTheOldContents) {
-  for_threads([](const Cpu& cpu) {
-    for (const auto& [n, k, rows] : shapes) {
-      const std::int64_t lddy = n + 3, ldx = k + 1;
-      const Floats dy = random_floats(rows * lddy, 8), x = random_floats(rows * ldx, 9);
-      const Floats old = random_floats(n * k, 10);
-      Floats expected = old;
-      for (std::int64_t i = 0; i < n; ++i) {
-        for (std::int64_t j = 0; j < k; ++j) {
-          float& e = expected[static_cast<std::size_t>(i * k + j)];
-          e = chain(e, &dy[static_cast<std::size_t>(i)], lddy, &x[static_cast<std::size_t>(j)], ldx,
-                    0, rows);
-        }
-      }
-      Floats whole = old, halves = old;
+  for (const auto& [n, k, rows] : shapes) {
+    const std::int64_t lddy = n + 3, ldx = k + 1;
+    const Floats dy = random_floats(rows * lddy, 8), x = random_floats(rows * ldx, 9);
+    const Floats old = random_floats(n * k, 10);
+    Floats expected = old;
+    for (std::int64_t i = 0; i < n * k; ++i) {
+      float& e = expected[static_cast<std::size_t>(i)];
+      e = chain(e, dy.data() + i / k, lddy, x.data() + i % k, ldx, 0, rows);
+    }
+    for_threads([&](const Cpu& cpu) {
+      Floats whole = old, parts = old;
       linear_backward_weight(cpu, whole.data(), k, dy.data(), lddy, x.data(), ldx, rows, n, k);
       EXPECT_EQ(differing_bits(whole, expected), 0) << n << "x" << k << "x" << rows;
       const std::int64_t cut = rows / 3;
-      linear_backward_weight(cpu, halves.data(), k, dy.data(), lddy, x.data(), ldx, cut, n, k);
-      linear_backward_weight(cpu, halves.data(), k, dy.data() + cut * lddy, lddy,
+      linear_backward_weight(cpu, parts.data(), k, dy.data(), lddy, x.data(), ldx, cut, n, k);
+      linear_backward_weight(cpu, parts.data(), k, dy.data() + cut * lddy, lddy,
                              x.data() + cut * ldx, ldx, rows - cut, n, k);
-      EXPECT_EQ(differing_bits(halves, expected), 0) << n << "x" << k << "x" << rows;
-    }
-  });
+      EXPECT_EQ(differing_bits(parts, expected), 0) << n << "x" << k << "x" << rows;
+    });
+  }
 }
 
 TEST_P(Matmul, RowDoesNotDependOnItsBatch) {

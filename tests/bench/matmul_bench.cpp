@@ -101,11 +101,13 @@ struct Setup {
   Cpu cpu;
   std::vector<Floats> memory;
   std::vector<Case> cases;
+  std::string only;  // cases whose name lacks this are left out
 
   float* take(std::int64_t count) {
     memory.push_back(numbers(count));
     return memory.back().get();
   }
+  bool wants(const std::string& name) const { return name.find(only) != std::string::npos; }
 };
 
 std::string label(const char* kind, std::int64_t t, std::int64_t n, std::int64_t k) {
@@ -114,29 +116,36 @@ std::string label(const char* kind, std::int64_t t, std::int64_t n, std::int64_t
 }
 
 void add_forward(Setup& s, std::int64_t t, std::int64_t n, std::int64_t k, SumOrder order) {
-  float *x = s.take(t * k), *w = s.take(n * k), *y = s.take(t * n);
-  float* packed = s.take(packed_weight_size(n, k));
+  const std::string name = label(order == SumOrder::chain ? "y  chain " : "y  leaves", t, n, k);
+  if (!s.wants(name)) return;
+  float *x = s.take(t * k), *y = s.take(t * n), *packed = s.take(packed_weight_size(n, k));
   const Cpu cpu = s.cpu;
-  pack_weight(cpu, packed, w, Storage::f32, n, k);
-  const double products = static_cast<double>(t) * static_cast<double>(n * k);
-  s.cases.push_back({label(order == SumOrder::chain ? "y  chain " : "y  leaves", t, n, k),
-                     2 * products, 4.0 * static_cast<double>(n * k), [=] {
+  const double weights = static_cast<double>(n * k);
+  s.cases.push_back({name, 2 * static_cast<double>(t) * weights, 4 * weights, [=] {
                        linear_forward(cpu, y, n, x, k, packed, nullptr, t, n, k, order,
                                       Update::overwrite);
                      }});
 }
 
 void add_backward(Setup& s, std::int64_t t, std::int64_t n, std::int64_t k, SumOrder order) {
+  const std::string dx_name = label(order == SumOrder::chain ? "dX chain " : "dX leaves", t, n, k);
+  const std::string dw_name = label("dW       ", t, n, k);
+  if (!s.wants(dx_name) && !s.wants(dw_name)) return;
   float *x = s.take(t * k), *w = s.take(n * k), *dy = s.take(t * n), *dx = s.take(t * k),
         *dw = s.take(n * k);
   const Cpu cpu = s.cpu;
-  const double products = static_cast<double>(t) * static_cast<double>(n * k);
-  const double bytes = 4.0 * static_cast<double>(n * k);
-  s.cases.push_back(
-      {label(order == SumOrder::chain ? "dX chain " : "dX leaves", t, n, k), 2 * products, bytes,
-       [=] { linear_backward_input(cpu, dx, k, dy, n, w, k, t, n, k, order, Update::overwrite); }});
-  s.cases.push_back({label("dW       ", t, n, k), 2 * products, bytes,
-                     [=] { linear_backward_weight(cpu, dw, k, dy, n, x, k, t, n, k); }});
+  const double weights = static_cast<double>(n * k);
+  const double flop = 2 * static_cast<double>(t) * weights;
+  if (s.wants(dx_name)) {
+    s.cases.push_back({dx_name, flop, 4 * weights, [=] {
+                         linear_backward_input(cpu, dx, k, dy, n, w, k, t, n, k, order,
+                                               Update::overwrite);
+                       }});
+  }
+  if (s.wants(dw_name)) {
+    s.cases.push_back({dw_name, flop, 4 * weights,
+                       [=] { linear_backward_weight(cpu, dw, k, dy, n, x, k, t, n, k); }});
+  }
 }
 
 void add_tiny_model(Setup& s) {
@@ -170,6 +179,7 @@ void add_large(Setup& s) {
 
 void add_pack(Setup& s) {
   const std::int64_t n = 4096, k = 1024;
+  if (!s.wants("pack")) return;
   float *w = s.take(n * k), *packed = s.take(n * k);
   const Cpu cpu = s.cpu;
   s.cases.push_back({label("pack     ", 0, n, k), 0, 8.0 * static_cast<double>(n * k),
@@ -201,9 +211,9 @@ int main(int argc, char** argv) {
   const int threads = argc > 1 ? std::atoi(argv[1]) : 1;
   const std::string isa = argc > 2 ? argv[2] : "";
   const int rounds = argc > 3 ? std::atoi(argv[3]) : 7;
-  const std::string only = argc > 4 ? argv[4] : "";
   ThreadPool pool(threads);
   Setup setup;
+  setup.only = argc > 4 ? argv[4] : "";
   setup.cpu = {isa == "avx2" ? Isa::avx2 : isa == "scalar" ? Isa::scalar_fma : best_isa(), &pool};
   const std::int64_t stream = std::int64_t{1} << 26;
   const float* memory = setup.take(stream);
@@ -212,9 +222,6 @@ int main(int argc, char** argv) {
   add_tiny_model(setup);
   add_large(setup);
   add_pack(setup);
-  const auto unwanted = [&](const Case& c) { return c.name.find(only) == std::string::npos; };
-  setup.cases.erase(std::remove_if(setup.cases.begin() + 2, setup.cases.end(), unwanted),
-                    setup.cases.end());
   for (Case& c : setup.cases) {
     const double once =
         std::min(seconds_of(c.run, 1, threads == 1), seconds_of(c.run, 1, threads == 1));

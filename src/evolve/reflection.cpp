@@ -18,7 +18,7 @@ constexpr int deepest_heading = 6;
 
 void render_value(std::string& out, const RecordValue& value, int level) {
   if (value.kind == RecordValue::Kind::text) {
-    out += trim(value.text);
+    out += strip(value.text);
     out += "\n\n";
     return;
   }
@@ -168,7 +168,7 @@ ReflectionLayout parse_layout(std::string_view text, const std::string& name) {
       if (current != nullptr) current->append(line).push_back('\n');
       continue;
     }
-    const std::string_view title = trim(line.substr(3));
+    const std::string_view title = strip(line.substr(3));
     if (!seen.emplace(title).second) refuse(name, "section '" + std::string(title) + "' twice");
     current = &section(layout, title, name);
   }

@@ -45,14 +45,14 @@ bool newline_at(std::string_view text, std::size_t place) {
 
 }  // namespace
 
-std::string_view trim(std::string_view text) {
+std::string_view strip(std::string_view text) {
   while (const std::size_t bytes = leading_space(text)) text.remove_prefix(bytes);
   while (const std::size_t bytes = trailing_space(text)) text.remove_suffix(bytes);
   return text;
 }
 
 std::string parse_reply(std::string_view reply) {
-  std::string_view text = trim(reply);
+  std::string_view text = strip(reply);
   const std::size_t first = text.find(fence);
   if (first == std::string_view::npos) return std::string(text);
   const std::size_t begin = first + fence.size();
@@ -68,7 +68,7 @@ std::string parse_reply(std::string_view reply) {
   } else if (text.ends_with(fence)) {
     text.remove_suffix(fence.size());
   }
-  return std::string(trim(text));
+  return std::string(strip(text));
 }
 
 }  // namespace fst

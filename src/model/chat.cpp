@@ -180,12 +180,19 @@ Chat::Chat(std::string_view jinja, std::string source)
     : style_(recognise(jinja)), source_(std::move(source)) {}
 
 Chat Chat::load(const std::filesystem::path& folder) {
-  const std::filesystem::path file = folder / "chat_template.jinja";
-  if (std::filesystem::exists(file)) return {text_of(file), file.string()};
-  const std::filesystem::path config = folder / "tokenizer_config.json";
-  if (!std::filesystem::exists(config)) return {"", config.string()};
-  const std::string source = config.string();
-  return {template_of(json_of(text_of(config), source), source), source};
+  const auto text = [&](const char* name) {
+    const std::filesystem::path file = folder / name;
+    return std::filesystem::exists(file) ? text_of(file) : std::string();
+  };
+  return from_texts(text("chat_template.jinja"), text("tokenizer_config.json"), folder.string());
+}
+
+Chat Chat::from_texts(std::string_view jinja, std::string_view tokenizer_config,
+                      const std::string& folder) {
+  if (!jinja.empty()) return {jinja, folder + "/chat_template.jinja"};
+  const std::string source = folder + "/tokenizer_config.json";
+  if (tokenizer_config.empty()) return {"", source};
+  return {template_of(json_of(tokenizer_config, source), source), source};
 }
 
 std::string Chat::render(std::span<const ChatMessage> messages, GenerationPrompt generation,

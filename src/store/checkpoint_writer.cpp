@@ -59,7 +59,7 @@ struct CheckpointWriter::State {
     }
   }
   void small(const std::string& name, const char* kind, h5::Element element,
-             std::span<const std::byte> bytes, Use use);
+             std::span<const std::byte> bytes, DigestUse use);
   void verify() const;
   void remove_temporary() const;
 };
@@ -136,25 +136,25 @@ void CheckpointWriter::array(const std::string& name, std::int64_t size,
 }
 
 void CheckpointWriter::State::small(const std::string& name, const char* kind, h5::Element element,
-                                    std::span<const std::byte> bytes, Use use) {
+                                    std::span<const std::byte> bytes, DigestUse use) {
   std::array<std::uint64_t, 2> header{bytes.size(), hash64(bytes)};
   comm.broadcast(std::span<std::uint64_t>(header), 0, name);
   attempt([&] {
     const auto count = static_cast<std::int64_t>(header[0] / h5::bytes_of(element));
     file->make(name, element, {count});
     file->set_attribute(name, "kind", kind);
-    file->set_attribute(name, "use", use == Use::digest ? "digest" : "report");
+    file->set_attribute(name, "use", use == DigestUse::digest ? "digest" : "report");
     file->set_attribute(name, "checksum", static_cast<std::int64_t>(header[1]));
     if (comm.rank() == 0) file->write_bytes(name, element, 0, bytes);
   });
 }
 
-void CheckpointWriter::blob(const std::string& name, std::string_view bytes, Use use) {
+void CheckpointWriter::blob(const std::string& name, std::string_view bytes, DigestUse use) {
   state_->small(name, "blob", h5::Element::u8, std::as_bytes(std::span(bytes)), use);
 }
 
 void CheckpointWriter::integers(const std::string& name, std::span<const std::int64_t> values,
-                                Use use) {
+                                DigestUse use) {
   state_->small(name, "integers", h5::Element::i64, std::as_bytes(values), use);
 }
 

@@ -68,7 +68,7 @@ void add_dataset(Sha256& sha, const h5::File& file, const std::string& path) {
 std::vector<NamedDigest> history_digests(const HistoryFile& history) {
   std::vector<NamedDigest> found;
   for (const Column& column : columns) {
-    if (column.use != Use::digest) continue;
+    if (column.use != DigestUse::digest) continue;
     Sha256 sha;
     add_dataset(sha, history.h5(), values_path(column));
     if (ragged(column.type)) add_dataset(sha, history.h5(), offsets_path(column));

@@ -52,7 +52,7 @@ struct Entry {
 /// Rows that are only reported survive a cut: they tell of attempts, not of the trajectory.
 bool survives_cut(const Table& table) {
   for (std::size_t i = table.begin; i < table.end; ++i) {
-    if (columns[i].use == Use::digest) return false;
+    if (columns[i].use == DigestUse::digest) return false;
   }
   return true;
 }

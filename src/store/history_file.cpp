@@ -98,7 +98,7 @@ void HistoryFile::make_tables() {
     file_.set_attribute(path, "dims", column.dims);
     file_.set_attribute(path, "unit", column.unit);
     file_.set_attribute(path, "meaning", column.meaning);
-    file_.set_attribute(path, "use", column.use == Use::digest ? "digest" : "report");
+    file_.set_attribute(path, "use", column.use == DigestUse::digest ? "digest" : "report");
   }
 }
 

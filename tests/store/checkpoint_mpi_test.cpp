@@ -77,9 +77,9 @@ void write(const std::filesystem::path& file, Deal deal) {
   Pieces mine = dealt(deal);
   writer.array("/policy/weights", size, mine.list());
   const bool first = all().rank() == 0;
-  writer.blob("/state/text", first ? "only rank 0 knows this" : "", Use::digest);
+  writer.blob("/state/text", first ? "only rank 0 knows this" : "", DigestUse::digest);
   const std::vector<std::int64_t> numbers{7, 8, 9};
-  writer.integers("/state/numbers", first ? numbers : std::vector<std::int64_t>{}, Use::digest);
+  writer.integers("/state/numbers", first ? numbers : std::vector<std::int64_t>{}, DigestUse::digest);
   writer.commit();
 }
 
@@ -112,9 +112,9 @@ TEST_F(CheckpointMpi, DigestDoesNotDependOnRanksOrPieces) {
     const ArrayPiece whole{0, x};
     CheckpointWriter writer(self, path_ / "alone.h5", test::identity(), size * 4);
     writer.array("/policy/weights", size, {&whole, 1});
-    writer.blob("/state/text", "only rank 0 knows this", Use::digest);
+    writer.blob("/state/text", "only rank 0 knows this", DigestUse::digest);
     const std::vector<std::int64_t> numbers{7, 8, 9};
-    writer.integers("/state/numbers", numbers, Use::digest);
+    writer.integers("/state/numbers", numbers, DigestUse::digest);
     writer.commit();
     alone = digest(path_ / "alone.h5");
   }

@@ -31,9 +31,9 @@ void write_checkpoint(const std::filesystem::path& target, std::int64_t size = s
   writer.array("/policy/weights", size, {&all, 1});
   writer.array("/policy/empty", 0, {});
   const std::vector<std::int64_t> counters{3, -1, 1LL << 40};
-  writer.integers("/state/counters", counters, Use::digest);
-  writer.blob("/state/population", std::string("a\0b\n", 4), Use::digest);
-  writer.blob("/state/attempt", "number 1", Use::report);
+  writer.integers("/state/counters", counters, DigestUse::digest);
+  writer.blob("/state/population", std::string("a\0b\n", 4), DigestUse::digest);
+  writer.blob("/state/attempt", "number 1", DigestUse::report);
   writer.commit();
 }
 
@@ -208,7 +208,7 @@ TEST(Checkpoint, DigestSeesContentsAndNotReports) {
     const ArrayPiece all{0, values};
     CheckpointWriter writer(self, folder.path() / name, test::identity(), 100);
     writer.array("/x", 9, {&all, 1});
-    writer.blob("/report", report, Use::report);
+    writer.blob("/report", report, DigestUse::report);
     writer.commit();
     return digest(folder.path() / name);
   };

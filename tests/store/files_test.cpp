@@ -107,7 +107,7 @@ TEST(DiskFull, CheckpointThatOutgrowsTheDiskLeavesNoFile) {
     const std::vector<float> x(2 << 20, 1.5f);
     const ArrayPiece all{0, x};
     writer.array("/x", static_cast<std::int64_t>(x.size()), {&all, 1});
-    writer.blob("/y", "y", Use::digest);
+    writer.blob("/y", "y", DigestUse::digest);
     writer.commit();
   }));
   EXPECT_TRUE(std::filesystem::is_empty(folder.path()));

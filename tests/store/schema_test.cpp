@@ -30,7 +30,7 @@ TEST(Schema, OneRegularExpressionReadsEveryLine) {
     EXPECT_EQ(match[1].str(), columns[next].path);
     EXPECT_EQ(match[2].str(), name_of(columns[next].type));
     EXPECT_EQ(match[5].str(), columns[next].meaning);
-    EXPECT_EQ(match[6].str() == "digest", columns[next].use == Use::digest);
+    EXPECT_EQ(match[6].str() == "digest", columns[next].use == DigestUse::digest);
     ++next;
   }
   EXPECT_EQ(next, columns.size());
@@ -48,7 +48,7 @@ TEST(Schema, PathsAreDistinctAndEveryColumnSaysWhatItMeans) {
 TEST(Schema, TimesStayOutOfTheDigest) {
   for (const Column& column : columns) {
     const bool reported = column.unit == "s" || column.table() == "attempt";
-    EXPECT_EQ(column.use == Use::report, reported) << column.path;
+    EXPECT_EQ(column.use == DigestUse::report, reported) << column.path;
   }
 }
 

@@ -5,8 +5,9 @@
 
 namespace fst {
 
-/// Without leading and trailing white space, Unicode's included.
-std::string_view trim(std::string_view text);
+/// Without leading and trailing white space, as Python's str.strip: Unicode's, and U+001C to
+/// U+001F.
+std::string_view strip(std::string_view text);
 
 /// The prompt in a reflection model's reply: what stands between the first and the last fence of
 /// three backticks, without a language tag, trimmed; without two fences the whole reply, trimmed,

@@ -37,6 +37,9 @@ class Chat {
   /// chat_template.jinja, else the entry chat_template of tokenizer_config.json (where it is a list
   /// of named templates, "default"), else none. Throws InputError if a file is broken.
   static Chat load(const std::filesystem::path& folder);
+  /// The same from the files' texts, empty where a file is absent; `folder` names them in messages.
+  static Chat from_texts(std::string_view jinja, std::string_view tokenizer_config,
+                         const std::string& folder);
 
   ChatStyle style() const { return style_; }
   /// The conversation as the template renders it. Throws InputError if the template is unknown or

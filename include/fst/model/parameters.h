@@ -6,6 +6,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "fst/model/model_files.h"
 #include "fst/model/qwen3_config.h"
 #include "fst/tensor/tensor.h"
 
@@ -81,9 +82,14 @@ Parameters load_parameters(const std::filesystem::path& folder, const Qwen3Confi
 void initialise(Parameters& parameters, std::uint64_t seed);
 
 /// Writes a folder that transformers loads: config.json, model.safetensors stored as `storage` (f32
-/// or bf16), and from `source` (a model folder, or empty) generation_config.json and the
-/// tokenizer's files. Without a source, generation_config.json names the stop set. The weights come
-/// last, so a folder with model.safetensors is complete.
+/// or bf16), and `files`, whose config.json keeps its fields but the storage type. Without any file
+/// a generation_config.json is written that names the stop set. The weights come last, so a folder
+/// with model.safetensors is complete. Throws Error if the config.json among `files` describes
+/// another model, or the disk fails.
+void write_model_folder(const std::filesystem::path& folder, const Parameters& parameters,
+                        DType storage, const ModelFiles& files);
+/// write_model_folder() with the files of `source`, a model folder, or none if it is empty. Throws
+/// InputError if the two folders are the same.
 void export_folder(const std::filesystem::path& folder, const Parameters& parameters, DType storage,
                    const std::filesystem::path& source);
 

@@ -53,8 +53,8 @@ class CheckpointWriter {
   /// cover every element exactly once; anything else is an Error in commit().
   void array(const std::string& name, std::int64_t size, std::span<const ArrayPiece> mine);
   /// Bytes, and 64-bit integers, of rank 0; what the others pass is not looked at.
-  void blob(const std::string& name, std::string_view bytes, Use use);
-  void integers(const std::string& name, std::span<const std::int64_t> values, Use use);
+  void blob(const std::string& name, std::string_view bytes, DigestUse use);
+  void integers(const std::string& name, std::span<const std::int64_t> values, DigestUse use);
   /// Throws Error on every member, and removes the temporary file, if anything failed.
   void commit();
 

@@ -15,7 +15,7 @@ struct NamedDigest {
 /// SHA-256 of the bytes.
 std::string sha256(std::string_view bytes);
 
-/// One SHA-256 per dataset of a history or checkpoint that is a function of the deck (Use::digest),
+/// One SHA-256 per dataset of a history or checkpoint that is a function of the deck (DigestUse::digest),
 /// sorted by name: over name, type, number of elements and the elements in logical order, so that
 /// chunking, compression and ranks do not matter. Throws Error if the file is damaged or not ours.
 std::vector<NamedDigest> digests(const std::filesystem::path& file);

@@ -28,7 +28,7 @@ using RowCounts = std::map<std::string, std::int64_t>;
 /// new copy of history.h5 that replaces the old one by renaming, and empties the journal. A kill at
 /// any instant loses at most the row being appended: opening again finds the sealed rows in
 /// history.h5 and the others in the journal. Readers may open history.h5 at any time; it is always
-/// complete. Tables without a column of Use::digest (attempt) survive cut_back().
+/// complete. Tables without a column of DigestUse::digest (attempt) survive cut_back().
 class History {
  public:
   /// Opens what `folder` holds or starts afresh; rows left in the journal are taken over (a torn

@@ -30,14 +30,14 @@ constexpr bool ragged(ColumnType type) {
 }
 
 /// Whether something is a function of the deck and enters the digest, or is only reported.
-enum class Use : std::uint8_t { digest, report };
+enum class DigestUse : std::uint8_t { digest, report };
 
 /// One line of schema.def.
 struct Column {
   std::string_view path;
   ColumnType type;
   std::string_view dims, unit, meaning;
-  Use use;
+  DigestUse use;
 
   constexpr std::string_view table() const { return path.substr(1, path.find('/', 1) - 1); }
   constexpr std::string_view name() const { return path.substr(path.find('/', 1) + 1); }
@@ -45,7 +45,7 @@ struct Column {
 
 inline constexpr auto columns = std::to_array<Column>({
 #define FST_DATASET(path, type, dims, unit, meaning, use) \
-  {path, ColumnType::type, dims, unit, meaning, Use::use},
+  {path, ColumnType::type, dims, unit, meaning, DigestUse::use},
 #include "fst/store/schema.def"
 #undef FST_DATASET
 });

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "fst/comm/communicator.h"
+#include "fst/model/chat.h"
+#include "fst/model/model_files.h"
+#include "fst/model/parameters.h"
+#include "fst/model/qwen3.h"
+#include "fst/model/tokenizer.h"
+
+namespace fst {
+
+/// The small files of a Hugging Face folder or of one of our checkpoints, by name; whatever is
+/// there. Throws InputError if `path` is neither, or damaged.
+ModelFiles read_model_files(const std::string& path);
+/// The tokenizer among `files`. Throws InputError naming `path` if there is none.
+Tokenizer tokenizer_of(const ModelFiles& files, const std::string& path);
+/// The chat template among `files`; loads whatever it is, see Chat.
+Chat chat_of(const ModelFiles& files, const std::string& path);
+
+/// A model as it was found: a Hugging Face folder or one of our checkpoints.
+struct ModelSource {
+  std::string path;
+  ModelFiles files;
+  Qwen3Config config;
+
+  /// Reads the small files and the configuration, not the weights. Throws InputError naming what is
+  /// missing or wrong.
+  static ModelSource open(const std::string& path);
+  /// The weights. Collective over `comm` for a checkpoint.
+  Parameters load(const Communicator& comm, const Device& device) const;
+  Tokenizer tokenizer() const { return tokenizer_of(files, path); }
+  Chat chat() const { return chat_of(files, path); }
+};
+
+/// True if `path` is a file, hence a checkpoint of ours.
+bool is_checkpoint(const std::string& path);
+
+/// Rows of the vocabulary that a token exists for: the law's vocabulary. Throws InputError if the
+/// tokenizer has more tokens than the model has rows.
+std::int64_t law_vocabulary(const ModelSource& source, const Tokenizer& tokenizer);
+
+/// A model that does not change: base or reflection model. Weights are kept only packed.
+struct FrozenModel {
+  ModelSource source;
+  std::uint64_t identity = 0;  // of the weights, equal on every machine
+  std::unique_ptr<Qwen3> model;
+};
+
+/// The frozen models of this rank, each loaded once however many roles use it.
+class FrozenModels {
+ public:
+  FrozenModels(const Communicator& self, const Device& device, std::int64_t max_positions)
+      : comm_(&self), device_(device), max_positions_(max_positions) {}
+  FrozenModel& at(const std::string& path);
+  /// 0 where this rank does not hold the model.
+  std::uint64_t identity_of(const std::string& path) const {
+    const auto found = models_.find(path);
+    return found == models_.end() ? 0 : found->second.identity;
+  }
+
+ private:
+  const Communicator* comm_;
+  Device device_;
+  std::int64_t max_positions_;
+  std::map<std::string, FrozenModel> models_;
+};
+
+}  // namespace fst

@@ -1,0 +1,185 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fst/base/clock.h"
+#include "fst/comm/world.h"
+#include "fst/evolve/evolution.h"
+#include "fst/evolve/reflection.h"
+#include "fst/learn/gradient_pass.h"
+#include "fst/learn/learner.h"
+#include "fst/rollout/generator.h"
+#include "fst/rollout/trajectory.h"
+#include "fst/run/config.h"
+#include "fst/run/model_source.h"
+#include "fst/task/task.h"
+
+// The roles are objects that every rank holds and whose methods every rank calls in the same order.
+// A rank without the role returns at once, or joins only the exchange that ends the call. Unless a
+// comment says otherwise each method is collective over all ranks and gives the same on each.
+
+namespace fst {
+
+/// What all roles of a rank share; made once, read by all.
+struct RunContext {
+  RunContext(World& world, const RunConfig& config);
+
+  World& world;
+  const RunConfig& config;
+  Device device;
+  ModelSource policy_source;
+  Tokenizer tokenizer;
+  Chat chat;
+  std::int64_t vocab;          // of the sampling law
+  std::int64_t max_positions;  // longest sequence any model here will see
+  Thinking thinking;
+  Communicator self;
+  FrozenModels frozen;
+
+  const std::string& base_path() const;
+  const std::string& reflection_path() const;
+  /// Prompt tokens of a problem under a system prompt; the data set's own system text follows the
+  /// prompt after a blank line.
+  std::vector<TokenId> prompt_tokens(const std::string& prompt, const Problem& problem) const;
+};
+
+/// The slow weights of this rank: the learner's and the sampler's are the same object.
+class Policy {
+ public:
+  explicit Policy(RunContext& context);
+  Qwen3* model() { return model_.get(); }  // null on ranks that neither sample nor learn
+  Parameters* parameters() { return parameters_.get(); }
+  /// Of the weights the run began with; a resumed run takes it from its checkpoint.
+  std::uint64_t start_identity() const { return start_identity_; }
+  void restore_identity(std::int64_t identity) {
+    start_identity_ = static_cast<std::uint64_t>(identity) << 1;
+  }
+  PolicyVersion version = 0;
+
+ private:
+  std::unique_ptr<Parameters> parameters_;
+  std::unique_ptr<Qwen3> model_;
+  std::uint64_t start_identity_ = 0;
+};
+
+/// What every rank knows of every request once it is done.
+struct Outcome {
+  float reward = 0;
+  std::int32_t prompt_length = 0, length = 0;
+  Finish finish = Finish::length;
+  VerdictStatus status = VerdictStatus::ok;
+  std::int64_t answer = -1;     // as in Trajectory
+  double base_log_ratio = 0.0;  // as in Trajectory
+
+  void pack(Packer& packer) const;
+  static Outcome unpack(Unpacker& unpacker);
+};
+
+/// Mean KL(policy || base) per token and mean entropy over the trajectories of the last start().
+struct Divergence {
+  double kl = 0, entropy = 0;
+  std::int64_t tokens = 0;
+};
+
+/// Samples, verifies, and measures what it sampled.
+class RolloutRole {
+ public:
+  RolloutRole(RunContext& context, Policy& policy);
+
+  /// Samples the batch with the present policy. A group (problem) is sampled by one unit.
+  void start(const RequestBatch& batch, const Task& task);
+  /// Exchange 1: outcomes by request.
+  const std::vector<Outcome>& outcomes();
+  /// Exchange 2: trajectories go to the world rank `owner(request)`; returned there, by request.
+  std::vector<Trajectory> for_learners(const std::function<int(std::int32_t request)>& owner);
+  /// Exchange 3: the trajectories `wanted` (request, world rank) go to reflection ranks.
+  std::vector<Trajectory> for_reflection(const std::vector<std::pair<std::int32_t, int>>& wanted);
+  /// Trajectories of the last start() on rank 0, by request; elsewhere none.
+  std::vector<Trajectory> for_history();
+  /// Exact KL to the base and entropy of what was sampled, at temperature 1.
+  Divergence divergence();
+  /// Mean probability of the reference answers under `prompt`, teacher forced.
+  double gold_probability(const std::vector<Problem>& problems, const std::string& prompt);
+  /// Seconds the last start() took on this rank, verifying included.
+  double seconds() const { return seconds_; }
+  /// Exchange 5: the learner's weights become the policy everywhere.
+  void adopt(PolicyVersion version);
+
+ private:
+  bool serves(std::int32_t problem) const;
+  PassOptions pass_options() const;
+  void score_base();
+
+  RunContext* context_;
+  Policy* policy_;
+  std::unique_ptr<Generator> generator_;
+  std::unique_ptr<GradientPass> scorer_;
+  std::int32_t requests_ = 0;
+  std::vector<Trajectory> mine_;
+  std::vector<Outcome> outcomes_;
+  double seconds_ = 0;
+};
+
+/// A reflection to make: the parent's prompt and the rollouts that show what is wrong with it.
+struct ReflectionTask {
+  std::string prompt;
+  std::vector<std::int32_t> requests;  // of the last start(), in the order they are shown
+  std::uint64_t key = 0;
+};
+struct ReflectionReply {
+  Reply reply;
+  std::string evidence;  // what the model was shown
+
+  void pack(Packer& packer) const;
+  static ReflectionReply unpack(Unpacker& unpacker);
+};
+
+/// Rewrites prompts with the frozen reflection model.
+class ReflectionRole {
+ public:
+  ReflectionRole(RunContext& context, const Task& task);
+  /// Exchanges 3 and 4: evidence to the reflection units, replies to all, by task.
+  std::vector<ReflectionReply> rewrite(RolloutRole& rollouts, const RequestBatch& batch,
+                                       const std::vector<ReflectionTask>& tasks);
+  std::int64_t prompt_length(std::string_view prompt) const;
+
+ private:
+  RunContext* context_;
+  ReflectionLayout layout_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::unique_ptr<Chat> chat_;
+  std::unique_ptr<Generator> generator_;
+  std::int64_t vocab_ = 0;
+};
+
+struct LearnedStep {
+  StepStats stats;
+  std::vector<double> advantages;  // by request
+  double seconds_rollout = 0, seconds_exchange = 0;
+};
+
+/// Moves the slow weights.
+class LearnerRole {
+ public:
+  LearnerRole(RunContext& context, Policy& policy);
+  /// One optimiser step on the trajectories of the last start(). `batch` and `outcomes` are the
+  /// same on every rank; `seed_prompt` is what the KL anchor puts in place of the evolved prompt.
+  LearnedStep step(RolloutRole& rollouts, const RequestBatch& batch,
+                   const std::vector<Outcome>& outcomes, const std::string& seed_prompt);
+  Learner* learner() { return learner_.get(); }  // null on ranks that do not learn
+  PolicyVersion version() const { return version_; }
+  void set_version(PolicyVersion version) { version_ = version; }
+
+ private:
+  RunContext* context_;
+  Policy* policy_;
+  std::unique_ptr<Learner> learner_;
+  PolicyVersion version_ = 0;
+};
+
+}  // namespace fst

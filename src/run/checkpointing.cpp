@@ -1,0 +1,296 @@
+// All that a restart needs, in one place: what is saved, and how a run takes it up again.
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "fst/base/error.h"
+#include "fst/base/log.h"
+#include "fst/run/run.h"
+#include "fst/run/version.h"
+#include "fst/store/checkpoint_file.h"
+#include "fst/store/files.h"
+
+namespace fst {
+
+namespace {
+
+constexpr const char* weights_name = "/policy/weights";
+constexpr const char* m_name = "/optimizer/m";
+constexpr const char* v_name = "/optimizer/v";
+
+/// Keys a resumed run may change: run.steps upwards and everything about layout, devices, threads,
+/// limits and paths.
+bool may_change(const std::string& key) {
+  static const std::set<std::string> free{"run.save_every",
+                                          "run.keep_every",
+                                          "run.time_limit",
+                                          "run.deadline",
+                                          "run.output",
+                                          "run.steps",
+                                          "model.policy",
+                                          "model.reflection",
+                                          "model.base",
+                                          "task.train",
+                                          "task.dev",
+                                          "task.test",
+                                          "task.seed_prompt",
+                                          "evolve.population",
+                                          "reflection.layout",
+                                          "learner.micro_batch",
+                                          "learner.head_chunk",
+                                          "rollout.max_batch",
+                                          "rollout.prefill_chunk",
+                                          "rollout.kv_mib",
+                                          "rollout.tp",
+                                          "reflection.tp",
+                                          "learner.tp",
+                                          "eval.lead"};
+  return free.count(key) != 0 || key.rfind("ranks.", 0) == 0 || key.rfind("engine.", 0) == 0 ||
+         key.rfind("pretrain.", 0) == 0;
+}
+
+void expect_same_deck(const RunConfig& config, const RunConfig& saved, const std::string& file) {
+  std::vector<std::string> mistakes;
+  const auto now = keys_of(config), then = keys_of(saved);
+  for (std::size_t i = 0; i < now.size(); ++i) {
+    if (now[i].text == then[i].text || may_change(now[i].name)) continue;
+    mistakes.push_back(now[i].name + " = " + now[i].text + ", but the run has " + then[i].text);
+  }
+  if (mistakes.empty()) return;
+  std::string message = file + ": this checkpoint belongs to another deck:";
+  for (const auto& m : mistakes) message += "\n  " + m;
+  throw InputError(message + "\nonly run.steps, layout, devices, limits and paths may change");
+}
+
+nlohmann::json to_json(const Candidate& c) {
+  return {{"id", c.id},
+          {"text", nlohmann::json::binary({c.text.begin(), c.text.end()})},
+          {"parents", c.parents},
+          {"origin", static_cast<int>(c.origin)},
+          {"cycle", c.cycle},
+          {"round", c.round},
+          {"anchor_scores", c.anchor_scores},
+          {"scored_by", c.scored_by},
+          {"carried_mean", c.carried_mean},
+          {"discovery_calls", c.discovery_calls}};
+}
+
+Candidate candidate_from(const nlohmann::json& json) {
+  Candidate c;
+  c.id = json.at("id").get<CandidateId>();
+  const auto& text = json.at("text").get_binary();
+  c.text.assign(text.begin(), text.end());
+  c.parents = json.at("parents").get<std::vector<CandidateId>>();
+  c.origin = static_cast<Origin>(json.at("origin").get<int>());
+  c.cycle = json.at("cycle").get<std::int64_t>();
+  c.round = json.at("round").get<std::int64_t>();
+  c.anchor_scores = json.at("anchor_scores").get<std::vector<double>>();
+  c.scored_by = json.at("scored_by").get<PolicyVersion>();
+  c.carried_mean = json.at("carried_mean").get<double>();
+  c.discovery_calls = json.at("discovery_calls").get<std::int64_t>();
+  return c;
+}
+
+bool holds_a_run(const std::filesystem::path& folder) {
+  return std::filesystem::exists(folder / "config.resolved.cfg") ||
+         std::filesystem::exists(History::file_in(folder)) || !list_checkpoints(folder).empty();
+}
+
+}  // namespace
+
+Run::Run(World& world, const RunConfig& config, const Resume& resume)
+    : world_(world),
+      config_(config),
+      traits_(traits_of(config.run.method)),
+      context_(world, config),
+      policy_(context_),
+      rollouts_(context_, policy_),
+      learner_(context_, policy_),
+      recorder_(world, config) {
+  world_.set_deadline(config.run.deadline);
+  enter_stage(cycle_of(config_, 0));
+  begin(resume);
+  if (traits_.given_population && state_.population.empty()) read_population();
+}
+
+std::string RunState::to_bytes() const {
+  nlohmann::json json{{"step", step},
+                      {"evolved_cycle", evolved_cycle},
+                      {"final_phase_step", final_phase_step},
+                      {"next_candidate", next_candidate},
+                      {"rollouts", {rollouts_slow, rollouts_fast, rollouts_eval}},
+                      {"recorded_bytes", recorded_bytes},
+                      {"population", nlohmann::json::array()}};
+  for (const Candidate& c : population) json["population"].push_back(to_json(c));
+  const auto bytes = nlohmann::json::to_cbor(json);  // exact for doubles, NaN and any text
+  return {bytes.begin(), bytes.end()};
+}
+
+RunState RunState::from_bytes(std::string_view bytes) {
+  const auto json = nlohmann::json::from_cbor(bytes, true, false);
+  if (json.is_discarded()) throw Error("checkpoint: the run state cannot be read");
+  try {
+    RunState state;
+    state.step = json.at("step").get<std::int64_t>();
+    state.evolved_cycle = json.at("evolved_cycle").get<std::int64_t>();
+    state.final_phase_step = json.at("final_phase_step").get<std::int64_t>();
+    state.next_candidate = json.at("next_candidate").get<CandidateId>();
+    state.rollouts_slow = json.at("rollouts").at(0).get<std::int64_t>();
+    state.rollouts_fast = json.at("rollouts").at(1).get<std::int64_t>();
+    state.rollouts_eval = json.at("rollouts").at(2).get<std::int64_t>();
+    state.recorded_bytes = json.at("recorded_bytes").get<std::int64_t>();
+    for (const auto& c : json.at("population")) state.population.push_back(candidate_from(c));
+    return state;
+  } catch (const nlohmann::json::exception& error) {
+    throw Error(std::string("checkpoint: the run state cannot be read: ") + error.what());
+  }
+}
+
+std::uint64_t RunState::fingerprint() const {
+  return hash_text(to_bytes());
+}
+
+void Run::save(const Evolution* evolution) {
+  const Stopwatch watch;
+  recorder_.seal();
+  CheckpointId id{state_.step, -1};
+  if (evolution != nullptr) id.round = static_cast<std::int32_t>(evolution->state().round);
+  const std::filesystem::path folder = config_.run.output;
+  const std::int64_t size = context_.policy_source.config.parameter_count();
+  std::int64_t bytes = 4 * size * (traits_.trains ? 3 : 1);
+  for (const auto& [name, text] : context_.policy_source.files)
+    bytes += static_cast<std::int64_t>(text.size());
+
+  CheckpointWriter writer(world_.all(), folder / file_name(id),
+                          {git_commit(), version(), resolved_deck(config_)}, bytes);
+  std::vector<ArrayPiece> weights, m, v;
+  const auto floats = [](const Tensor& t) {
+    return std::span<const float>(t.data<float>(), static_cast<std::size_t>(t.size()));
+  };
+  if (Learner* learner = learner_.learner()) {
+    Optimizer& optimizer = learner->optimizer();
+    const Range shard = optimizer.shard();
+    weights.push_back(
+        {shard.begin, floats(policy_.parameters()->flat().rows(shard.begin, shard.end))});
+    m.push_back({shard.begin, floats(optimizer.m())});
+    v.push_back({shard.begin, floats(optimizer.v())});
+  } else if (!traits_.trains && world_.rollout().rank() == 0) {
+    weights.push_back({0, floats(policy_.parameters()->flat())});
+  }
+  writer.array(weights_name, size, weights);
+  if (traits_.trains) {
+    writer.array(m_name, size, m);
+    writer.array(v_name, size, v);
+  }
+  writer.blob("/state", state_.to_bytes(), DigestUse::digest);
+  if (evolution != nullptr)
+    writer.blob("/evolution", to_bytes(evolution->state()), DigestUse::digest);
+  const nlohmann::json rows(recorder_.row_counts());
+  writer.blob("/rows", rows.dump(), DigestUse::digest);
+  const std::int64_t lines = recorder_.lines();
+  writer.integers("/metrics_lines", std::span(&lines, 1), DigestUse::digest);
+  const std::vector<std::int64_t> identities = model_identities();
+  writer.integers("/identities", identities, DigestUse::digest);
+  for (const auto& [name, text] : context_.policy_source.files) {
+    writer.blob("/model/" + name, text, DigestUse::digest);
+  }
+  writer.commit();
+  if (world_.all().rank() == 0) keep_checkpoints(folder, id, config_.run.keep_every);
+  saved_step_ = state_.step;
+  log::info("saved " + file_name(id) + " in " + std::to_string(watch.seconds()).substr(0, 4) +
+            " s");
+}
+
+/// Start of the policy, base and reflection model: equal on every rank that holds them, so the
+/// greatest (as unsigned halves would be ambiguous: of the signed words) stands for all.
+std::vector<std::int64_t> Run::model_identities() {
+  const auto signed_word = [](std::uint64_t identity) {
+    return static_cast<std::int64_t>(identity >> 1);  // keeps the order of a maximum with 0
+  };
+  std::vector<std::int64_t> identities(3, 0);
+  if (policy_.parameters() != nullptr) identities[0] = signed_word(policy_.start_identity());
+  identities[1] = signed_word(context_.frozen.identity_of(context_.base_path()));
+  identities[2] = signed_word(context_.frozen.identity_of(context_.reflection_path()));
+  world_.all().all_reduce_max(std::span(identities), "identities of the models");
+  return identities;
+}
+
+void Run::start_afresh() {
+  const std::filesystem::path folder = config_.run.output;
+  if (world_.all().rank() == 0) {
+    for (const auto& id : list_checkpoints(folder)) std::filesystem::remove(folder / file_name(id));
+  }
+  recorder_.open(nullptr, 0);
+  recorder_.attempt(-1, context_.device);
+}
+
+void Run::resume_from(const std::filesystem::path& file) {
+  const CheckpointReader reader(world_.all(), file);
+  const Deck saved = parse_deck(file.string(), reader.config(), {});
+  expect_same_deck(config_, saved.config, file.string());
+  state_ = RunState::from_bytes(reader.blob("/state"));
+  if (config_.run.steps < state_.step) {
+    throw InputError("run.steps = " + std::to_string(config_.run.steps) + ", but " + file.string() +
+                     " has done " + std::to_string(state_.step) + ": run.steps may only grow");
+  }
+  const auto identities = reader.integers("/identities");
+  const auto present = model_identities();
+  const char* names[] = {"", "model.base", "model.reflection"};
+  for (std::size_t i = 1; i < 3; ++i) {
+    if (identities.at(i) != present[i] && identities.at(i) != 0 && present[i] != 0) {
+      throw InputError(std::string(names[i]) +
+                       ": not the model this run began with (its weights differ)");
+    }
+  }
+  policy_.restore_identity(identities.at(0));
+  if (Parameters* parameters = policy_.parameters()) {
+    reader.array(weights_name, 0,
+                 {parameters->flat().data<float>(), static_cast<std::size_t>(parameters->size())});
+    policy_.model()->set_weights(*parameters);
+  }
+  if (Learner* learner = learner_.learner()) {
+    Optimizer& optimizer = learner->optimizer();
+    const auto count = static_cast<std::size_t>(optimizer.shard().size());
+    reader.array(m_name, optimizer.shard().begin, {optimizer.m().data<float>(), count});
+    reader.array(v_name, optimizer.shard().begin, {optimizer.v().data<float>(), count});
+    optimizer.set_steps(state_.step);
+  }
+  learner_.set_version(state_.step);
+  policy_.version = state_.step;
+  if (reader.has("/evolution"))
+    interrupted_ = evolution_state_from_bytes(reader.blob("/evolution"));
+  const auto rows = nlohmann::json::parse(reader.blob("/rows")).get<RowCounts>();
+  recorder_.open(&rows, reader.integers("/metrics_lines").at(0));
+  recorder_.attempt(state_.step, context_.device);
+  saved_step_ = interrupted_ ? -1 : state_.step;
+  log::info("resumed at step " + std::to_string(state_.step) + " from " + file.string() +
+            ", target " + std::to_string(config_.run.steps));
+}
+
+void Run::begin(const Resume& resume) {
+  const std::filesystem::path folder = config_.run.output;
+  if (world_.all().rank() == 0) {
+    std::filesystem::create_directories(folder);
+    lock_.emplace(folder);
+    if (resume.mode == ResumeMode::none && holds_a_run(folder)) {
+      refused_ =
+          folder.string() +
+          ": holds a run already; add --resume auto to go on with it, or choose another run.output";
+    }
+  }
+  world_.all().broadcast(refused_, 0, "state of the run folder");
+  if (!refused_.empty()) throw InputError(refused_);
+  std::optional<std::filesystem::path> file;
+  if (resume.mode == ResumeMode::file) file = resume.file;
+  if (resume.mode == ResumeMode::automatic) file = newest_good_checkpoint(world_.all(), folder);
+  if (file) {
+    resume_from(*file);
+  } else {
+    start_afresh();
+  }
+  if (world_.all().rank() == 0) write_text(folder / "config.resolved.cfg", resolved_deck(config_));
+}
+
+}  // namespace fst

@@ -1,0 +1,45 @@
+#include "fst/run/deck_file.h"
+
+#include "fst/run/records.h"
+
+namespace fst {
+
+bool is_override(const std::string& word) {
+  return word.starts_with("--") && word.substr(0, word.find('=')).find('.') != std::string::npos;
+}
+
+Deck read_deck(const World& world, const std::string& path,
+               const std::vector<std::string>& overrides) {
+  return parse_deck(path, read_input(world, path), overrides);
+}
+
+RankPlan plan_of(const RunConfig& config) {
+  const auto role = [](std::int64_t ranks, std::int64_t tp) {
+    return RolePlan{static_cast<int>(ranks), static_cast<int>(tp)};
+  };
+  return {role(config.ranks.rollout, config.rollout.tp),
+          role(config.ranks.reflection, config.reflection.tp),
+          role(config.ranks.learner, config.learner.tp)};
+}
+
+TaskOptions task_options(const RunConfig& config, const std::string& variant, ReadFile read) {
+  const auto& task = config.task;
+  TaskOptions options;
+  options.name = task.name;
+  options.variant = variant;
+  options.seed = static_cast<std::uint64_t>(config.run.seed);
+  options.dev_size = task.dev_problems;
+  if (task.name == "star_graph") options.test_size = task.test_problems;
+  options.lengths = task.lengths;
+  options.star_graph.degree = task.graph_degree;
+  options.star_graph.path_nodes = task.graph_path;
+  options.star_graph.node_range = task.graph_nodes;
+  options.star_graph.arm = task.graph_arm == "path" ? DecoyArm::path : DecoyArm::path_minus_one;
+  options.files = {task.train, task.dev, task.test};
+  options.verifier = task.verifier;
+  if (!task.seed_prompt.empty()) options.seed_prompt = read(task.seed_prompt);
+  options.read = std::move(read);
+  return options;
+}
+
+}  // namespace fst

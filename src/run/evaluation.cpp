@@ -1,0 +1,189 @@
+#include "fst/run/evaluation.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "fst/base/clock.h"
+#include "fst/base/random.h"
+#include "fst/run/deck_file.h"
+
+namespace fst {
+
+namespace {
+
+constexpr double not_measured = std::numeric_limits<double>::quiet_NaN();
+
+/// Requests for `samples` draws of every problem under every prompt.
+RequestBatch requests_for(const RunConfig& config, const EvaluationPlan& plan,
+                          const std::vector<std::string>& prompts, std::int64_t samples,
+                          Purpose purpose) {
+  RequestBatch batch;
+  batch.problems = plan.problems;
+  batch.prompts = prompts;
+  for (std::size_t p = 0; p < plan.problems.size(); ++p) {
+    for (std::size_t k = 0; k < prompts.size(); ++k) {
+      for (std::int64_t s = 0; s < samples; ++s) {
+        Request request;
+        request.problem = static_cast<std::int32_t>(p);
+        request.prompt = static_cast<std::int32_t>(k);
+        request.sample = static_cast<std::int32_t>(s);
+        request.key = stream_key(
+            static_cast<std::uint64_t>(config.run.seed), purpose,
+            {static_cast<std::uint64_t>(plan.step), hash_text(plan.split),
+             hash_text(plan.problems[p].id), hash_text(prompts[k]), static_cast<std::uint64_t>(s)});
+        batch.requests.push_back(request);
+      }
+    }
+  }
+  batch.max_new_tokens = static_cast<std::int32_t>(
+      config.eval.max_new_tokens > 0 ? config.eval.max_new_tokens : config.rollout.max_new_tokens);
+  return batch;
+}
+
+/// What one prompt scored.
+struct PromptScore {
+  std::vector<float> per_problem;
+  double accuracy = 0, best = 0, collapse = 0;
+};
+
+PromptScore score_of(const EvaluationPlan& plan, const RequestBatch& batch,
+                     const std::vector<Outcome>& outcomes, std::size_t prompt,
+                     std::int64_t samples) {
+  PromptScore score;
+  std::vector<double> sum(plan.problems.size(), 0.0), best(plan.problems.size(), 0.0);
+  std::vector<Outcome> mine;
+  for (std::size_t i = 0; i < outcomes.size(); ++i) {
+    if (static_cast<std::size_t>(batch.requests[i].prompt) != prompt) continue;
+    const auto p = static_cast<std::size_t>(batch.requests[i].problem);
+    const double reward = static_cast<double>(outcomes[i].reward);
+    sum[p] += reward;
+    best[p] = std::max(best[p], reward);
+    mine.push_back(outcomes[i]);
+  }
+  const auto k = static_cast<double>(samples);
+  for (std::size_t p = 0; p < sum.size(); ++p) {
+    score.per_problem.push_back(static_cast<float>(sum[p] / k));
+    score.accuracy += sum[p] / k;
+    score.best += best[p];
+  }
+  const auto problems = static_cast<double>(std::max<std::size_t>(sum.size(), 1));
+  score.accuracy /= problems;
+  score.best /= problems;
+  score.collapse = collapse_share(mine);
+  return score;
+}
+
+/// The mean over the slots of the population; a prompt that fills several slots counts as often.
+PromptScore mean_over(const std::vector<std::string>& slots,
+                      const std::vector<std::string>& prompts,
+                      const std::vector<PromptScore>& scores) {
+  PromptScore mean;
+  std::vector<double> per_problem;
+  for (const auto& slot : slots) {
+    const auto at = std::find(prompts.begin(), prompts.end(), slot) - prompts.begin();
+    const PromptScore& score = scores[static_cast<std::size_t>(at)];
+    mean.accuracy += score.accuracy;
+    mean.best += score.best;
+    mean.collapse += score.collapse;
+    per_problem.resize(score.per_problem.size(), 0.0);
+    for (std::size_t p = 0; p < per_problem.size(); ++p) {
+      per_problem[p] += static_cast<double>(score.per_problem[p]);
+    }
+  }
+  const auto count = static_cast<double>(slots.size());
+  mean.accuracy /= count;
+  mean.best /= count;
+  mean.collapse /= count;
+  for (const double value : per_problem)
+    mean.per_problem.push_back(static_cast<float>(value / count));
+  return mean;
+}
+
+}  // namespace
+
+std::vector<EvaluationRow> evaluate_prompts(RunContext& context, RolloutRole& role,
+                                            const Task& task, const EvaluationPlan& plan,
+                                            std::int64_t& rollouts) {
+  const RunConfig& config = context.config;
+  std::vector<std::string> prompts{plan.seed};
+  for (const auto& prompt : plan.population) {
+    const bool lead_or_wanted = config.eval.population || &prompt == &plan.population.front();
+    if (lead_or_wanted && std::find(prompts.begin(), prompts.end(), prompt) == prompts.end()) {
+      prompts.push_back(prompt);
+    }
+  }
+  const Stopwatch watch;
+  RequestBatch batch =
+      requests_for(config, plan, prompts, config.eval.samples, Purpose::evaluation_draw);
+  batch.law = {.temperature = static_cast<float>(config.eval.temperature),
+               .top_p = static_cast<float>(config.eval.top_p),
+               .vocab = context.vocab};
+  role.start(batch, task);
+  const std::vector<Outcome> outcomes = role.outcomes();
+  rollouts += static_cast<std::int64_t>(outcomes.size());
+  std::vector<PromptScore> scores;
+  for (std::size_t k = 0; k < prompts.size(); ++k) {
+    scores.push_back(score_of(plan, batch, outcomes, k, config.eval.samples));
+  }
+
+  std::vector<EvaluationRow> rows;
+  const auto add = [&](const char* name, const PromptScore& score, const std::string* prompt) {
+    EvaluationRow row;
+    row.step = plan.step;
+    row.cycle = plan.cycle;
+    row.split = plan.split;
+    row.prompt = name;
+    row.accuracy = score.accuracy;
+    row.best_at_k = score.best;
+    row.per_problem = score.per_problem;
+    row.collapse_share = score.collapse;
+    row.samples = config.eval.samples;
+    row.problems = static_cast<std::int64_t>(plan.problems.size());
+    row.kl_base = row.entropy = row.gold_probability = not_measured;
+    if (prompt != nullptr && config.eval.kl) {
+      RequestBatch draws =
+          requests_for(config, plan, {*prompt}, config.eval.kl_samples, Purpose::probe_draw);
+      draws.law = {.temperature = 1.0f, .vocab = context.vocab};
+      role.start(draws, task);
+      rollouts += static_cast<std::int64_t>(draws.requests.size());
+      const Divergence divergence = role.divergence();
+      row.kl_base = divergence.kl;
+      row.entropy = divergence.entropy;
+    }
+    if (prompt != nullptr && task.name == "world") {
+      row.gold_probability = role.gold_probability(plan.problems, *prompt);
+    }
+    row.seconds = watch.seconds();
+    rows.push_back(std::move(row));
+  };
+  add("seed", scores.front(), &plan.seed);
+  if (!plan.population.empty()) {
+    const std::string& lead = plan.population.front();
+    const auto at = std::find(prompts.begin(), prompts.end(), lead) - prompts.begin();
+    add("lead", scores[static_cast<std::size_t>(at)], &lead);
+    if (config.eval.population) {
+      add("population", mean_over(plan.population, prompts, scores), nullptr);
+    }
+  }
+  return rows;
+}
+
+std::vector<Problem> evaluation_problems(const RunConfig& config, const Task& task) {
+  std::vector<Problem> problems = config.eval.split == "dev" ? task.dev : task.test;
+  if (config.eval.problems > 0 &&
+      config.eval.problems < static_cast<std::int64_t>(problems.size())) {
+    problems.resize(static_cast<std::size_t>(config.eval.problems));
+  }
+  return problems;
+}
+
+Task task_of(const World& world, const RunConfig& config, const std::string& variant) {
+  return make_task(task_options(config, variant, [&world](const std::string& path) {
+    std::string text = world.all().rank() == 0 ? read_text_file(path) : std::string();
+    world.all().broadcast(text, 0, path);
+    return text;
+  }));
+}
+
+}  // namespace fst

@@ -1,0 +1,110 @@
+#include "fst/run/model_source.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "fst/base/error.h"
+#include "fst/store/checkpoint_file.h"
+#include "fst/store/files.h"
+
+namespace fst {
+
+namespace {
+
+constexpr const char* weights_name = "/policy/weights";
+
+const std::string& file_of(const ModelFiles& files, const char* name, const std::string& path) {
+  const auto file = files.find(name);
+  if (file == files.end()) throw InputError(path + ": has no " + name);
+  return file->second;
+}
+
+ModelFiles read_checkpoint_files(const std::string& path) {
+  ModelFiles files;
+  try {
+    const CheckpointReader reader(Communicator::self(), path);
+    for (const char* name : model_file_names) {
+      const std::string blob = std::string("/model/") + name;
+      if (reader.has(blob)) files[name] = reader.blob(blob);
+    }
+  } catch (const Error& error) {
+    throw InputError(error.what());  // the user named this file
+  }
+  return files;
+}
+
+}  // namespace
+
+bool is_checkpoint(const std::string& path) {
+  return std::filesystem::is_regular_file(path);
+}
+
+ModelFiles read_model_files(const std::string& path) {
+  if (path.empty()) throw InputError("no model given");
+  if (is_checkpoint(path)) return read_checkpoint_files(path);
+  if (std::filesystem::is_directory(path)) return read_model_folder(path);
+  throw InputError(path + ": neither a model folder nor a checkpoint");
+}
+
+Tokenizer tokenizer_of(const ModelFiles& files, const std::string& path) {
+  return Tokenizer(file_of(files, "tokenizer.json", path), path + "/tokenizer.json");
+}
+
+Chat chat_of(const ModelFiles& files, const std::string& path) {
+  const auto text = [&](const char* name) {
+    const auto file = files.find(name);
+    return file == files.end() ? std::string() : file->second;
+  };
+  return Chat::from_texts(text("chat_template.jinja"), text("tokenizer_config.json"), path);
+}
+
+ModelSource ModelSource::open(const std::string& path) {
+  ModelSource source;
+  source.path = path;
+  source.files = read_model_files(path);
+  source.config =
+      Qwen3Config::parse(file_of(source.files, "config.json", path), path + "/config.json");
+  const auto generation = source.files.find("generation_config.json");
+  if (generation != source.files.end()) {
+    source.config.read_generation_config(generation->second, path + "/generation_config.json");
+  }
+  return source;
+}
+
+Parameters ModelSource::load(const Communicator& comm, const Device& device) const {
+  if (!is_checkpoint(path)) return load_parameters(path, config, device);
+  const CheckpointReader reader(comm, path);
+  Parameters parameters(config, device);
+  if (!reader.has(weights_name) || reader.array_size(weights_name) != parameters.size()) {
+    throw InputError(path + ": holds no weights of the model its config.json describes");
+  }
+  reader.array(weights_name, 0,
+               {parameters.flat().data<float>(), static_cast<std::size_t>(parameters.size())});
+  return parameters;
+}
+
+std::int64_t law_vocabulary(const ModelSource& source, const Tokenizer& tokenizer) {
+  if (tokenizer.vocab_size() > source.config.vocab_size) {
+    throw InputError(source.path + ": the tokenizer has " + std::to_string(tokenizer.vocab_size()) +
+                     " tokens, the model " + std::to_string(source.config.vocab_size) + " rows");
+  }
+  return tokenizer.vocab_size();
+}
+
+FrozenModel& FrozenModels::at(const std::string& path) {
+  const auto found = models_.find(path);
+  if (found != models_.end()) return found->second;
+  FrozenModel& frozen = models_[path];
+  frozen.source = ModelSource::open(path);
+  const Parameters parameters = frozen.source.load(*comm_, device_);
+  frozen.identity = parameters.identity();
+  const std::int64_t positions =
+      std::min(max_positions_, frozen.source.config.max_position_embeddings);
+  frozen.model =
+      std::make_unique<Qwen3>(frozen.source.config, device_,
+                              Qwen3Options{.use = Use::inference, .max_positions = positions});
+  frozen.model->set_weights(parameters);
+  return frozen;
+}
+
+}  // namespace fst

@@ -1,0 +1,137 @@
+#include <algorithm>
+
+#include "fst/base/error.h"
+#include "fst/comm/exchange.h"
+#include "fst/run/layouts.h"
+#include "fst/run/roles.h"
+#include "fst/store/files.h"
+
+namespace fst {
+
+namespace {
+
+/// The layouts that ship with the program; `reflection.layout` names another file.
+ReflectionLayout layout_of(const RunConfig& config, const Task& task) {
+  if (config.reflection.layout != "auto") {
+    return parse_layout(read_text(config.reflection.layout), config.reflection.layout);
+  }
+  const bool world = task.reflection_style == ReflectionStyle::world;
+  return builtin_layout(world ? "world" : "qwen3");
+}
+
+/// A reply on its way, with the task it answers.
+struct Numbered {
+  std::int32_t task = 0;
+  ReflectionReply reply;
+  void pack(Packer& packer) const {
+    packer.put(task);
+    packer.put(reply);
+  }
+  static Numbered unpack(Unpacker& unpacker) {
+    const auto task = unpacker.get<std::int32_t>();
+    return {task, ReflectionReply::unpack(unpacker)};
+  }
+};
+
+}  // namespace
+
+void ReflectionReply::pack(Packer& packer) const {
+  packer.put(reply.status);
+  packer.put(std::string_view(reply.text));
+  packer.put(std::string_view(evidence));
+}
+
+ReflectionReply ReflectionReply::unpack(Unpacker& unpacker) {
+  ReflectionReply r;
+  r.reply.status = unpacker.get<ReplyStatus>();
+  r.reply.text = unpacker.get<std::string>();
+  r.evidence = unpacker.get<std::string>();
+  return r;
+}
+
+ReflectionRole::ReflectionRole(RunContext& context, const Task& task)
+    : context_(&context), layout_(layout_of(context.config, task)) {
+  if (!context.world.reflection().member()) return;
+  FrozenModel& frozen = context.frozen.at(context.reflection_path());
+  tokenizer_ = std::make_unique<Tokenizer>(frozen.source.tokenizer());
+  chat_ = std::make_unique<Chat>(frozen.source.chat());
+  vocab_ = law_vocabulary(frozen.source, *tokenizer_);
+  GeneratorOptions options;
+  options.kv_bytes = context.config.rollout.kv_mib << 20;
+  options.max_batch = context.config.rollout.max_batch;
+  options.prefill_chunk = context.config.rollout.prefill_chunk;
+  options.stop_ids = frozen.source.config.eos_token_ids;
+  generator_ = std::make_unique<Generator>(*frozen.model, options);
+}
+
+std::int64_t ReflectionRole::prompt_length(std::string_view prompt) const {
+  return static_cast<std::int64_t>(context_->tokenizer.encode(prompt).size());
+}
+
+std::vector<ReflectionReply> ReflectionRole::rewrite(RolloutRole& rollouts,
+                                                     const RequestBatch& batch,
+                                                     const std::vector<ReflectionTask>& tasks) {
+  const World& world = context_->world;
+  const int units = std::max(world.units(Role::reflection), 1);
+  std::vector<std::pair<std::int32_t, int>> wanted;
+  for (std::size_t i = 0; i < tasks.size(); ++i) {
+    const int rank = world.world_rank(Role::reflection, static_cast<int>(i) % units);
+    for (const std::int32_t request : tasks[i].requests) {
+      const std::pair<std::int32_t, int> entry{request, rank};
+      if (std::find(wanted.begin(), wanted.end(), entry) == wanted.end()) wanted.push_back(entry);
+    }
+  }
+  const auto shown = rollouts.for_reflection(wanted);
+
+  std::vector<Numbered> mine;
+  std::vector<GenerateRequest> generate;
+  for (std::size_t i = 0; i < tasks.size(); ++i) {
+    if (!generator_ || static_cast<int>(i) % units != world.reflection().rank()) continue;
+    std::vector<Evidence> evidence;
+    for (const std::int32_t request : tasks[i].requests) {
+      const auto t = std::find_if(shown.begin(), shown.end(),
+                                  [&](const Trajectory& x) { return x.request == request; });
+      if (t == shown.end())
+        throw Error("reflection: rollout " + std::to_string(request) + " did not arrive");
+      const Request& r = batch.requests[static_cast<std::size_t>(request)];
+      evidence.push_back({batch.problems[static_cast<std::size_t>(r.problem)].question, t->text,
+                          t->verdict.feedback, static_cast<double>(t->verdict.reward)});
+    }
+    const ReflectionChat chat =
+        render_reflection(layout_, tasks[i].prompt, evidence,
+                          {.evidence_bytes = context_->config.reflection.evidence_chars});
+    std::vector<ChatMessage> messages;
+    if (chat.has_system) messages.push_back({"system", chat.system, {}});
+    messages.push_back({"user", chat.user, {}});
+    GenerateRequest request;
+    request.prompt =
+        tokenizer_->encode(chat_->render(messages, GenerationPrompt::add, context_->thinking));
+    request.key = tasks[i].key;
+    request.max_new_tokens = static_cast<std::int32_t>(context_->config.reflection.max_new_tokens);
+    request.law = {.temperature = static_cast<float>(context_->config.reflection.temperature),
+                   .top_p = static_cast<float>(context_->config.reflection.top_p),
+                   .vocab = vocab_};
+    Numbered numbered;
+    numbered.task = static_cast<std::int32_t>(i);
+    numbered.reply.evidence = chat.user;
+    mine.push_back(std::move(numbered));
+    generate.push_back(std::move(request));
+  }
+  if (generator_) {
+    const auto completions = generator_->generate(generate);
+    for (std::size_t i = 0; i < mine.size(); ++i) {
+      Reply& reply = mine[i].reply.reply;
+      reply.text = tokenizer_->decode(completions[i].tokens, SpecialTokens::skip);
+      reply.status =
+          completions[i].finish == Finish::stop ? ReplyStatus::complete : ReplyStatus::unfinished;
+    }
+  }
+  std::vector<ReflectionReply> replies(tasks.size());
+  for (auto& numbered :
+       all_gather<Numbered>(world.all(), mine, "replies of the reflection model")) {
+    replies.at(static_cast<std::size_t>(numbered.task)) = std::move(numbered.reply);
+  }
+  return replies;
+}
+
+}  // namespace fst

@@ -1,0 +1,53 @@
+#include <cstdio>
+
+#include "fst/base/error.h"
+#include "fst/run/arguments.h"
+#include "fst/run/check_report.h"
+#include "fst/run/deck_file.h"
+#include "fst/run/verbs.h"
+
+namespace fst {
+
+namespace {
+
+/// One key a line, columns aligned.
+std::string keys_table() {
+  std::string text;
+  const auto padded = [](std::string cell, std::size_t width) {
+    if (cell.size() < width) cell.resize(width, ' ');
+    return cell + "  ";
+  };
+  text += padded("key", 28) + padded("default", 12) + padded("unit", 16) + "type; meaning\n";
+  for (const KeyInfo& key : keys_of(RunConfig{})) {
+    text += padded(key.name, 28) + padded(key.text.empty() ? "-" : key.text, 12) +
+            padded(key.unit.empty() ? "-" : key.unit, 16) + key.type + "; " + key.help + "\n";
+  }
+  return text;
+}
+
+}  // namespace
+
+int check_verb(World& world, const Words& words) {
+  Usage usage;
+  usage.verb = "check";
+  usage.operand = "DECK";
+  usage.summary =
+      "Resolves a deck and prints what it comes to: every key, ranks, memory, steps, files and "
+      "one\n"
+      "rendered prompt. Touches nothing. --section.key=value wins over the deck.";
+  usage.options.add_options()("keys", boost::program_options::bool_switch(),
+                              "list all keys with default, unit, type and meaning");
+  Words own, overrides;  // keys of a deck have a dot
+  for (const std::string& word : words) (is_override(word) ? overrides : own).push_back(word);
+  const auto arguments = Arguments::parse(usage, own);
+  if (!arguments) return EXIT_SUCCESS;
+  if (arguments->flag("keys")) {
+    std::fputs(keys_table().c_str(), stdout);
+    return EXIT_SUCCESS;
+  }
+  const Deck deck = read_deck(world, arguments->operand(), overrides);
+  std::fputs(check_report(deck).c_str(), stdout);
+  return EXIT_SUCCESS;
+}
+
+}  // namespace fst

@@ -194,18 +194,12 @@ std::string describe(const SkillScores& scores) {
   return text;
 }
 
-/// Mean of the follow skills, as the early stop looks at it.
+/// The skill that the early stop looks at.
 double follow_of(const SkillScores& scores) {
-  double sum = 0;
-  int count = 0;
   for (const auto& [name, score] : scores) {
     if (name == "follow_3_4") return score;
-    if (name.rfind("follow", 0) == 0) {
-      sum += score;
-      ++count;
-    }
   }
-  return count == 0 ? 1.0 : sum / count;
+  throw Error("pre-training: the probe has no skill follow_3_4");
 }
 
 void write_results(const RunConfig& config, const Parameters& parameters) {

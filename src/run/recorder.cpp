@@ -272,13 +272,16 @@ void Recorder::evaluation(const EvaluationRow& e) {
                                   {"gold_probability", number(e.gold_probability)},
                                   {"rollouts/slow", e.rollouts_slow},
                                   {"rollouts/fast", e.rollouts_fast},
+                                  {"rollouts/total", e.rollouts_slow + e.rollouts_fast},
                                   {"seconds", run_watch_.seconds()}}
                        .dump());
+  const std::string kl = std::isfinite(e.kl_base) ? format(" kl_base=%.4f", e.kl_base) : "";
   log::info(
-      format("eval step=%lld split=%s prompt=%s accuracy=%.3f best@%lld=%.3f kl_base=%.4f "
-             "collapse=%.2f rollouts=%lld+%lld",
+      format("eval step=%lld split=%s prompt=%s accuracy=%.3f best@%lld=%.3f%s collapse=%.2f "
+             "rollouts=%lld (slow %lld, fast %lld)",
              static_cast<long long>(e.step), e.split.c_str(), e.prompt.c_str(), e.accuracy,
-             static_cast<long long>(e.samples), e.best_at_k, e.kl_base, e.collapse_share,
+             static_cast<long long>(e.samples), e.best_at_k, kl.c_str(), e.collapse_share,
+             static_cast<long long>(e.rollouts_slow + e.rollouts_fast),
              static_cast<long long>(e.rollouts_slow), static_cast<long long>(e.rollouts_fast)));
 }
 

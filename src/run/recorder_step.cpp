@@ -122,6 +122,7 @@ void Recorder::step(const RunState& state, const Cycle& cycle, const std::string
                                   {"response_length/clip_ratio", s.clip_ratio},
                                   {"rollouts/slow", state.rollouts_slow},
                                   {"rollouts/fast", state.rollouts_fast},
+                                  {"rollouts/total", state.rollouts_slow + state.rollouts_fast},
                                   {"time/rollout", learned.seconds_rollout},
                                   {"time/learn", stats.seconds},
                                   {"time/exchange", learned.seconds_exchange},
@@ -133,12 +134,13 @@ void Recorder::step(const RunState& state, const Cycle& cycle, const std::string
   std::snprintf(
       line, sizeof line,
       "cycle=%lld step=%lld reward=%.3f live_groups=%lld/%zu kl_ref=%.4f grad_norm=%.3f "
-      "collapse=%.2f rollouts=%lld+%lld seconds=%.2f (rollout %.2f, learn %.2f) left=%.0fs",
+      "collapse=%.2f rollouts=%lld (slow %lld, fast %lld) seconds=%.2f (rollout %.2f, learn %.2f) "
+      "left=%.0fs",
       static_cast<long long>(cycle.index), static_cast<long long>(state.step + 1), s.mean,
       static_cast<long long>(s.live_groups), batch.problems.size(), stats.kl_ref, stats.grad_norm,
-      collapse, static_cast<long long>(state.rollouts_slow),
-      static_cast<long long>(state.rollouts_fast), seconds, learned.seconds_rollout, stats.seconds,
-      per_step * left);
+      collapse, static_cast<long long>(state.rollouts_slow + state.rollouts_fast),
+      static_cast<long long>(state.rollouts_slow), static_cast<long long>(state.rollouts_fast),
+      seconds, learned.seconds_rollout, stats.seconds, per_step * left);
   log::info(line);
 }
 

@@ -21,7 +21,7 @@ struct RunConfig {
     std::int64_t save_every = 50;
     std::int64_t keep_every = 0;
     double time_limit = 0.0;
-    double deadline = 600.0;
+    double deadline = 1800.0;
     std::int64_t rollout_rows_mib = 256;
   } run;
   struct {

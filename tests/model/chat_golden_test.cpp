@@ -1,11 +1,13 @@
 // Chat templates and prompts against transformers; see tests/golden/README.md.
 
+#include <filesystem>
+
 #include <gtest/gtest.h>
 
 #include "fst/model/chat.h"
 #include "fst/model/tokenizer.h"
 
-#include "model_golden.h"
+#include "golden_json.h"
 
 namespace fst {
 namespace {
@@ -19,13 +21,13 @@ Thinking thinking_of(const nlohmann::json& line) {
 }
 
 TEST(ChatGolden, Qwen3RendersAsTheReference) {
-  const auto folder = golden::qwen3_folder();
+  const std::filesystem::path folder = test::qwen3_tokenizer_dir();
   if (!std::filesystem::exists(folder / "tokenizer.json")) {
     GTEST_SKIP() << "the Qwen3 tokenizer is not there: " << folder << "; set FST_TOKENIZER_DIR";
   }
   const Tokenizer tokenizer = Tokenizer::load(folder);
   const Chat chat = Chat::load(folder);
-  for (const auto& line : golden::lines(golden::folder() / "chat" / "chat.jsonl")) {
+  for (const auto& line : test::golden_lines("chat/chat.jsonl")) {
     const auto messages = parse_messages(line.at("messages").dump(), line.at("id"));
     const auto generation = line.at("add_generation_prompt").get<bool>() ? GenerationPrompt::add
                                                                          : GenerationPrompt::omit;
@@ -37,11 +39,13 @@ TEST(ChatGolden, Qwen3RendersAsTheReference) {
 
 /// One model folder: the prompts of generate.jsonl become the tokens that transformers made of
 /// them, and the completions its text.
-void compare_prompts(const std::filesystem::path& folder) {
+void compare_prompts(const std::string& name) {
+  const std::string below = "model/" + name;
+  const std::filesystem::path folder = test::golden_dir() + "/" + below;
   const Tokenizer tokenizer = Tokenizer::load(folder);
   const Chat chat = Chat::load(folder);
-  const auto prompts = golden::lines(folder / "generate.jsonl");
-  const auto expected = golden::lines(folder / "generate.expected.jsonl");
+  const auto prompts = test::golden_lines(below + "/generate.jsonl");
+  const auto expected = test::golden_lines(below + "/generate.expected.jsonl");
   ASSERT_EQ(prompts.size(), expected.size()) << folder;
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     const auto& line = prompts[i];
@@ -63,12 +67,12 @@ void compare_prompts(const std::filesystem::path& folder) {
 
 TEST(ChatGolden, PromptsOfTheModelFoldersAreThoseOfTheReference) {
   int folders = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(golden::folder() / "model")) {
+  for (const auto& entry : std::filesystem::directory_iterator(test::golden_dir() + "/model")) {
     if (!std::filesystem::exists(entry.path() / "generate.jsonl")) continue;
     ++folders;
-    compare_prompts(entry.path());
+    compare_prompts(entry.path().filename());
   }
-  EXPECT_GT(folders, 0) << "no model folder with generate.jsonl under " << golden::folder();
+  EXPECT_GT(folders, 0) << "no model folder with generate.jsonl under " << test::golden_dir();
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 #include "fst/base/error.h"
 #include "fst/model/tokenizer.h"
 
-#include "model_golden.h"
+#include "golden_json.h"
 
 namespace fst {
 namespace {
@@ -15,18 +15,18 @@ using Tokens = std::vector<TokenId>;
 class TokenizerGolden : public testing::Test {
  protected:
   void SetUp() override {
-    const auto folder = golden::qwen3_folder();
+    const std::filesystem::path folder = test::qwen3_tokenizer_dir();
     if (!std::filesystem::exists(folder / "tokenizer.json")) {
       GTEST_SKIP() << "the Qwen3 tokenizer is not there: " << folder << "; set FST_TOKENIZER_DIR";
     }
   }
   /// Loaded once: the file has 11 MB.
   static const Tokenizer& tokenizer() {
-    static const Tokenizer loaded = Tokenizer::load(golden::qwen3_folder());
+    static const Tokenizer loaded = Tokenizer::load(test::qwen3_tokenizer_dir());
     return loaded;
   }
   static std::vector<nlohmann::json> cases(const char* file) {
-    return golden::lines(golden::folder() / "tokenizer" / file);
+    return test::golden_lines(std::string("tokenizer/") + file);
   }
 };
 

@@ -223,16 +223,17 @@ TEST_F(GeneratorTest, RequestsOfSeveralLawsMayBeMixed) {
 TEST_F(GeneratorTest, SamplesOfAPromptComputeItOnce) {
   GenerateRequest request;
   request.prompt = testing::random_tokens(21, config_.vocab_size, 4);
-  request.max_new_tokens = 1;
+  request.max_new_tokens = 2;
+  request.law.vocab = 2;  // no stop token among these
   std::vector<GenerateRequest> all(8, request);
   for (std::size_t i = 0; i < all.size(); ++i) all[i].key = i;
   Generator generator(model_, options());
   generator.generate(all);
-  EXPECT_EQ(generator.counts().rows, 21);
-  EXPECT_EQ(generator.counts().steps, 1);
+  EXPECT_EQ(generator.counts().rows, 21 + 8);
+  EXPECT_EQ(generator.counts().steps, 2);
   EXPECT_EQ(generator.counts().shared_tokens, 7 * 21);
   generator.generate(all);
-  EXPECT_EQ(generator.counts().rows, 21 + 1) << "the second call only needs the last row";
+  EXPECT_EQ(generator.counts().rows, 21 + 8 + 1 + 8) << "then only the prompt's last row is new";
 }
 
 TEST_F(GeneratorTest, PromptsShareTheirBeginningToTheToken) {

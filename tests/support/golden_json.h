@@ -16,6 +16,13 @@ inline std::string golden_dir() {
   return folder != nullptr && *folder != '\0' ? folder : FST_GOLDEN_DEFAULT;
 }
 
+/// The folder of the real Qwen3 tokenizer: FST_TOKENIZER_DIR, else the one compiled in. It is not
+/// part of the source tree, so it may be absent.
+inline std::string qwen3_tokenizer_dir() {
+  const char* folder = std::getenv("FST_TOKENIZER_DIR");
+  return folder != nullptr && *folder != '\0' ? folder : FST_TOKENIZER_DEFAULT;
+}
+
 /// The lines of a JSON-lines file below golden_dir(). No lines is a failure, not an empty success.
 inline std::vector<nlohmann::json> golden_lines(const std::string& path) {
   std::ifstream file(golden_dir() + "/" + path);

@@ -16,7 +16,6 @@
 /// l) join to (M, l1 exp((m1 - M) beta) + l2 exp((m2 - M) beta)), M the greater m, and leaves are
 /// joined ((0+1)+(2+3))+((4+5)+(6+7)); an empty leaf (vocab < 8) drops out. So a rank that owns
 /// whole leaves can compute its pairs alone.
-
 ///
 /// logits: `rows` rows of `stride` floats. One row is one thread's work.
 namespace fst::kernels {

@@ -86,6 +86,7 @@ void Learner::add_policy_leaf(Range groups, Gradients& gradients,
   if (options_.kl_coefficient > 0.0) options.base = BaseUse::logprob;
   pass_.accumulate(gradients, views, options, [&](const PassChunk& chunk) {
     const LearnerSequence& s = *mine[static_cast<std::size_t>(chunk.sequence)];
+    const TokenWeights weights{s.advantage, s.policy_weight, s.kl_weight, options_.kl_coefficient};
     for (std::size_t i = 0; i < chunk.logprob.size(); ++i) {
       const double logprob = static_cast<double>(chunk.logprob[i]);
       const double behaviour =
@@ -95,25 +96,22 @@ void Learner::add_policy_leaf(Range groups, Gradients& gradients,
         sums.difference_max =
             std::max(sums.difference_max, difference == difference ? difference : 1e300);
       }
-      const PolicyToken token = policy_token(options_.loss, logprob, behaviour, s.advantage);
-      double derivative = s.policy_weight * token.dlogprob;
-      if (options.base == BaseUse::logprob) {
-        const KlToken kl =
-            kl_token(options_.loss.kl, logprob, static_cast<double>(chunk.base_logprob[i]));
-        const double factor =
-            options_.loss.kl_weighted ? std::min(token.ratio, options_.loss.tau) : 1.0;
-        derivative += options_.kl_coefficient * s.kl_weight * factor * kl.dlogprob;
-        sums.kl.add(kl.value);
-        sums.kl_weighted.add(s.kl_weight * factor * kl.value);
+      const bool with_base = options.base == BaseUse::logprob;
+      const TokenLoss loss =
+          token_loss(options_.loss, weights, logprob, behaviour,
+                     with_base ? static_cast<double>(chunk.base_logprob[i]) : 0.0);
+      if (with_base) {
+        sums.kl.add(loss.kl.value);
+        sums.kl_weighted.add(loss.kl_share);
         ++sums.kl_tokens;
       }
-      chunk.dlogprob[i] = static_cast<float>(derivative);
+      chunk.dlogprob[i] = static_cast<float>(loss.dlogprob);
       chunk.dentropy[i] = static_cast<float>(-options_.entropy_coefficient * s.policy_weight);
-      sums.policy.add(s.policy_weight * token.term);
+      sums.policy.add(s.policy_weight * loss.policy.term);
       sums.entropy.add(static_cast<double>(chunk.entropy[i]));
-      sums.ratio.add(token.ratio);
-      sums.ratio_max = std::max(sums.ratio_max, token.ratio);
-      sums.capped += token.capped ? 1 : 0;
+      sums.ratio.add(loss.policy.ratio);
+      sums.ratio_max = std::max(sums.ratio_max, loss.policy.ratio);
+      sums.capped += loss.policy.capped ? 1 : 0;
       ++sums.tokens;
     }
   });

@@ -66,7 +66,7 @@ TokenLoss token_loss(const PolicyLossOptions& options, const TokenWeights& weigh
   TokenLoss loss;
   loss.policy = policy_token(options, logprob, behaviour, weights.advantage);
   loss.dlogprob = weights.policy * loss.policy.dlogprob;
-  if (weights.kl_coefficient == 0.0) return loss;
+  if (!(weights.kl_coefficient > 0.0)) return loss;
   loss.kl = kl_token(options.kl, logprob, base_logprob);
   const double factor = options.kl_weighted ? std::min(loss.policy.ratio, options.tau) : 1.0;
   loss.kl_share = weights.kl * factor * loss.kl.value;

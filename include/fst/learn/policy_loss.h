@@ -48,7 +48,7 @@ struct TokenWeights {
   double advantage = 0;
   double policy = 0;          // weight in the policy term (learn/advantage.h)
   double kl = 0;              // weight in the KL term
-  double kl_coefficient = 0;  // 0: no KL term, base_logprob is not read
+  double kl_coefficient = 0;  // not above 0: no KL term, base_logprob is not read
 };
 /// One token of policy + kl_coefficient * kl, weights included where said.
 struct TokenLoss {

@@ -79,7 +79,8 @@ std::int64_t gradient_bytes(const RunConfig& config, const Qwen3Config& model,
   std::int64_t elements = model.parameter_count();
   if (model.tie_word_embeddings) elements += model.vocab_size * model.hidden_size;
   const std::int64_t leaves = (config.learner.gradient_leaves + learners - 1) / learners;
-  const auto levels = static_cast<std::int64_t>(std::bit_width(static_cast<std::uint64_t>(leaves - 1)));  // of the rank's tree
+  const auto levels = static_cast<std::int64_t>(
+      std::bit_width(static_cast<std::uint64_t>(leaves - 1)));  // of the rank's tree
   return elements * f32_bytes * (1 + levels);
 }
 

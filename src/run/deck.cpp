@@ -75,6 +75,27 @@ std::string resolve_path(const std::string& folder, const std::string& value) {
   return path.lexically_normal().string();
 }
 
+/// Throws InputError with `headline` and the mistakes, if there are any.
+void expect_none(const std::vector<std::string>& mistakes, const std::string& headline) {
+  if (mistakes.empty()) return;
+  std::string message = headline;
+  for (const auto& m : mistakes) message += "\n  " + m;
+  throw InputError(message);
+}
+
+/// Checks the form of `--section.key=value` words and notes where their keys were set.
+void index_overrides(const std::vector<std::string>& overrides, Places& places,
+                     std::vector<std::string>& mistakes) {
+  for (const auto& word : overrides) {
+    const auto equals = word.find('=');
+    if (word.rfind("--", 0) != 0 || equals == std::string::npos) {
+      mistakes.push_back("command line: expected --section.key=value, found `" + word + "`");
+    } else {
+      places[word.substr(2, equals - 2)] = "command line";
+    }
+  }
+}
+
 }  // namespace
 
 std::string nearest(const std::string& word, const std::vector<std::string>& candidates) {
@@ -107,28 +128,19 @@ Deck parse_deck(const std::string& path, const std::string& text,
   deck.folder = std::filesystem::absolute(path).parent_path().string();
   if (text.find('\0') != std::string::npos) throw InputError(path + ": not a text file");
   Places places = index_lines(path, text, mistakes);
-  std::vector<std::string> arguments;
-  for (const auto& argument : overrides) {
-    const auto equals = argument.find('=');
-    if (argument.rfind("--", 0) != 0 || equals == std::string::npos) {
-      mistakes.push_back("command line: expected --section.key=value, found `" + argument + "`");
-      continue;
-    }
-    places[argument.substr(2, equals - 2)] = "command line";
-    arguments.push_back(argument);
-  }
-  if (!mistakes.empty()) {
-    std::string message = "the deck cannot be read:";
-    for (const auto& m : mistakes) message += "\n  " + m;
-    throw InputError(message);
-  }
+  index_overrides(overrides, places, mistakes);
+  expect_none(mistakes, "the deck cannot be read:");
+  const auto place_of = [&](const std::string& key) {
+    const auto found = places.find(key);
+    return found == places.end() ? path : found->second;
+  };
 
   auto keys = bind_keys(deck.config);
   std::vector<std::string> names;
   for (const auto& key : keys) names.push_back(key.info.name);
-  for (const auto& option : read_options(text, arguments)) {
+  for (const auto& option : read_options(text, overrides)) {
     const std::string& name = option.string_key;
-    const std::string place = places.count(name) != 0 ? places[name] : path;
+    const std::string place = place_of(name);
     const auto key =
         std::find_if(keys.begin(), keys.end(), [&](const Key& k) { return k.info.name == name; });
     if (key == keys.end()) {
@@ -138,9 +150,8 @@ Deck parse_deck(const std::string& path, const std::string& text,
     }
     std::string value = option.value.empty() ? "" : trimmed(option.value.front());
     if (key->is_path) {
-      const bool from_command_line = place == "command line";
       value = resolve_path(
-          from_command_line ? std::filesystem::current_path().string() : deck.folder, value);
+          place == "command line" ? std::filesystem::current_path().string() : deck.folder, value);
     }
     const std::string expected = key->set(value);
     if (!expected.empty()) {
@@ -150,18 +161,10 @@ Deck parse_deck(const std::string& path, const std::string& text,
   }
   if (mistakes.empty()) {
     validate(deck.config, mistakes);
-    for (auto& m : mistakes) {
-      const std::string name = m.substr(0, m.find_first_of(" :,"));
-      m = (places.count(name) != 0 ? places[name] : path) + ": " + m;
-    }
+    for (auto& m : mistakes) m = place_of(m.substr(0, m.find_first_of(" :,"))) + ": " + m;
   }
-  if (!mistakes.empty()) {
-    std::string message =
-        std::to_string(mistakes.size()) +
-        (mistakes.size() == 1 ? " mistake in the deck:" : " mistakes in the deck:");
-    for (const auto& m : mistakes) message += "\n  " + m;
-    throw InputError(message);
-  }
+  expect_none(mistakes, std::to_string(mistakes.size()) +
+                            (mistakes.size() == 1 ? " mistake" : " mistakes") + " in the deck:");
   return deck;
 }
 

@@ -1,13 +1,12 @@
-#include <nlohmann/json.hpp>
-
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "fst/base/error.h"
 #include "fst/base/log.h"
-#include "fst/run/evaluation.h"
 #include "fst/run/deck_file.h"
+#include "fst/run/evaluation.h"
 #include "fst/run/run.h"
 #include "fst/run/verbs.h"
 #include "fst/store/checkpoint_file.h"

@@ -100,20 +100,60 @@ PromptScore mean_over(const std::vector<std::string>& slots,
   return mean;
 }
 
+/// The seed prompt and the distinct prompts of the population that rows are wanted for.
+std::vector<std::string> distinct_prompts(const RunConfig& config, const EvaluationPlan& plan) {
+  std::vector<std::string> prompts{plan.seed};
+  for (const auto& prompt : plan.population) {
+    const bool wanted = config.eval.population || &prompt == &plan.population.front();
+    if (wanted && std::find(prompts.begin(), prompts.end(), prompt) == prompts.end()) {
+      prompts.push_back(prompt);
+    }
+  }
+  return prompts;
+}
+
+EvaluationRow row_of(const RunConfig& config, const EvaluationPlan& plan, const char* name,
+                     const PromptScore& score) {
+  EvaluationRow row;
+  row.step = plan.step;
+  row.cycle = plan.cycle;
+  row.split = plan.split;
+  row.prompt = name;
+  row.accuracy = score.accuracy;
+  row.best_at_k = score.best;
+  row.per_problem = score.per_problem;
+  row.collapse_share = score.collapse;
+  row.samples = config.eval.samples;
+  row.problems = static_cast<std::int64_t>(plan.problems.size());
+  row.kl_base = row.entropy = row.gold_probability = not_measured;
+  return row;
+}
+
+/// Fills in the exact KL, the entropy and the probability of the reference answers under `prompt`.
+void measure(RunContext& context, RolloutRole& role, const Task& task, const EvaluationPlan& plan,
+             const std::string& prompt, EvaluationRow& row, std::int64_t& rollouts) {
+  const RunConfig& config = context.config;
+  if (config.eval.kl) {
+    RequestBatch draws =
+        requests_for(config, plan, {prompt}, config.eval.kl_samples, Purpose::probe_draw);
+    draws.law = {.temperature = 1.0f, .vocab = context.vocab};
+    role.start(draws, task);
+    rollouts += static_cast<std::int64_t>(draws.requests.size());
+    const Divergence divergence = role.divergence();
+    row.kl_base = divergence.kl;
+    row.entropy = divergence.entropy;
+  }
+  if (task.name == "world") row.gold_probability = role.gold_probability(plan.problems, prompt);
+}
+
 }  // namespace
 
 std::vector<EvaluationRow> evaluate_prompts(RunContext& context, RolloutRole& role,
                                             const Task& task, const EvaluationPlan& plan,
                                             std::int64_t& rollouts) {
   const RunConfig& config = context.config;
-  std::vector<std::string> prompts{plan.seed};
-  for (const auto& prompt : plan.population) {
-    const bool lead_or_wanted = config.eval.population || &prompt == &plan.population.front();
-    if (lead_or_wanted && std::find(prompts.begin(), prompts.end(), prompt) == prompts.end()) {
-      prompts.push_back(prompt);
-    }
-  }
-  const Stopwatch watch;
+  const std::vector<std::string> prompts = distinct_prompts(config, plan);
+  Stopwatch watch;
   RequestBatch batch =
       requests_for(config, plan, prompts, config.eval.samples, Purpose::evaluation_draw);
   batch.law = {.temperature = static_cast<float>(config.eval.temperature),
@@ -127,44 +167,18 @@ std::vector<EvaluationRow> evaluate_prompts(RunContext& context, RolloutRole& ro
     scores.push_back(score_of(plan, batch, outcomes, k, config.eval.samples));
   }
 
-  std::vector<EvaluationRow> rows;
-  const auto add = [&](const char* name, const PromptScore& score, const std::string* prompt) {
-    EvaluationRow row;
-    row.step = plan.step;
-    row.cycle = plan.cycle;
-    row.split = plan.split;
-    row.prompt = name;
-    row.accuracy = score.accuracy;
-    row.best_at_k = score.best;
-    row.per_problem = score.per_problem;
-    row.collapse_share = score.collapse;
-    row.samples = config.eval.samples;
-    row.problems = static_cast<std::int64_t>(plan.problems.size());
-    row.kl_base = row.entropy = row.gold_probability = not_measured;
-    if (prompt != nullptr && config.eval.kl) {
-      RequestBatch draws =
-          requests_for(config, plan, {*prompt}, config.eval.kl_samples, Purpose::probe_draw);
-      draws.law = {.temperature = 1.0f, .vocab = context.vocab};
-      role.start(draws, task);
-      rollouts += static_cast<std::int64_t>(draws.requests.size());
-      const Divergence divergence = role.divergence();
-      row.kl_base = divergence.kl;
-      row.entropy = divergence.entropy;
-    }
-    if (prompt != nullptr && task.name == "world") {
-      row.gold_probability = role.gold_probability(plan.problems, *prompt);
-    }
-    row.seconds = watch.seconds();
-    rows.push_back(std::move(row));
-  };
-  add("seed", scores.front(), &plan.seed);
-  if (!plan.population.empty()) {
-    const std::string& lead = plan.population.front();
-    const auto at = std::find(prompts.begin(), prompts.end(), lead) - prompts.begin();
-    add("lead", scores[static_cast<std::size_t>(at)], &lead);
-    if (config.eval.population) {
-      add("population", mean_over(plan.population, prompts, scores), nullptr);
-    }
+  std::vector<EvaluationRow> rows{row_of(config, plan, "seed", scores.front())};
+  measure(context, role, task, plan, plan.seed, rows.back(), rollouts);
+  rows.back().seconds = watch.lap();
+  if (plan.population.empty()) return rows;
+  const std::string& lead = plan.population.front();
+  const auto at = std::find(prompts.begin(), prompts.end(), lead) - prompts.begin();
+  rows.push_back(row_of(config, plan, "lead", scores[static_cast<std::size_t>(at)]));
+  measure(context, role, task, plan, lead, rows.back(), rollouts);
+  rows.back().seconds = watch.lap();
+  if (config.eval.population) {
+    rows.push_back(row_of(config, plan, "population", mean_over(plan.population, prompts, scores)));
+    rows.back().seconds = watch.lap();
   }
   return rows;
 }

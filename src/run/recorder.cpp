@@ -96,23 +96,15 @@ void Recorder::attempt(std::int64_t resumed_step, const Device& device) {
   history_->append(row);
 }
 
-void Recorder::round(const Evolution& evolution, const std::vector<std::string>& evidence) {
-  if (!speaks_) return;
-  const EvolutionState& state = evolution.state();
+/// One row per proposal of the round just ended.
+void Recorder::proposals(const Evolution& evolution, const std::vector<std::string>& evidence) {
   const auto proposals = evolution.round_proposals();
-  const std::string stage = config_->task.name;
-  std::vector<std::int64_t> parents;
-  std::vector<std::int32_t> outcomes;
-  std::int64_t accepted = 0;
   for (std::size_t i = 0; i < proposals.size(); ++i) {
     const Proposal& p = proposals[i];
-    parents.push_back(p.parent);
-    outcomes.push_back(static_cast<std::int32_t>(p.outcome));
-    accepted += p.outcome == ProposalOutcome::accepted ? 1 : 0;
     Row row(table_number("proposal"));
-    row.set(dataset("/proposal/cycle"), state.phase.cycle)
+    row.set(dataset("/proposal/cycle"), evolution.state().phase.cycle)
         .set(dataset("/proposal/round"), p.round)
-        .set(dataset("/proposal/task"), stage)
+        .set(dataset("/proposal/task"), config_->task.name)
         .set(dataset("/proposal/parent"), p.parent)
         .set(dataset("/proposal/child"), p.child)
         .set(dataset("/proposal/child_text"), p.text)
@@ -127,6 +119,20 @@ void Recorder::round(const Evolution& evolution, const std::vector<std::string>&
         .set(dataset("/proposal/evidence"), i < evidence.size() ? evidence[i] : std::string())
         .set(dataset("/proposal/scored_by"), p.policy);
     history_->append(row);
+  }
+}
+
+void Recorder::round(const Evolution& evolution, const std::vector<std::string>& evidence) {
+  if (!speaks_) return;
+  proposals(evolution, evidence);
+  const EvolutionState& state = evolution.state();
+  std::vector<std::int64_t> parents;
+  std::vector<std::int32_t> outcomes;
+  std::int64_t accepted = 0;
+  for (const Proposal& p : evolution.round_proposals()) {
+    parents.push_back(p.parent);
+    outcomes.push_back(static_cast<std::int32_t>(p.outcome));
+    accepted += p.outcome == ProposalOutcome::accepted ? 1 : 0;
   }
   const ScoreMatrix scores = score_matrix(state.pool);
   const auto means = mean_scores(scores);

@@ -56,6 +56,42 @@ StepSummary summarise(const RequestBatch& batch, const std::vector<Outcome>& out
   return s;
 }
 
+/// The scalars of a step as metrics.jsonl has them.
+nlohmann::json step_json(const RunState& state, const Cycle& cycle, const std::string& variant,
+                         const StepSummary& s, double collapse, const LearnedStep& learned,
+                         double seconds) {
+  const StepStats& stats = learned.stats;
+  return nlohmann::json{{"kind", "step"},
+                        {"step", state.step + 1},
+                        {"cycle", cycle.index},
+                        {"stage", variant},
+                        {"reward/mean", s.mean},
+                        {"reward/std", s.deviation},
+                        {"reward/frac_zero_std", s.frac_zero_std},
+                        {"reward/by_prompt", s.by_prompt},
+                        {"live_groups", s.live_groups},
+                        {"collapse_share", collapse},
+                        {"kl/ref", stats.kl_ref},
+                        {"kl/seed", stats.kl_seed},
+                        {"entropy", stats.entropy},
+                        {"loss/policy", stats.policy_loss},
+                        {"optim/grad_norm", stats.grad_norm},
+                        {"optim/lr", stats.lr},
+                        {"ratio/mean", stats.ratio_mean},
+                        {"ratio/max", stats.ratio_max},
+                        {"cispo/frac_capped", stats.frac_capped},
+                        {"logprob/abs_diff_max", stats.logprob_abs_diff_max},
+                        {"response_length/mean", s.length},
+                        {"response_length/clip_ratio", s.clip_ratio},
+                        {"rollouts/slow", state.rollouts_slow},
+                        {"rollouts/fast", state.rollouts_fast},
+                        {"rollouts/total", state.rollouts_slow + state.rollouts_fast},
+                        {"time/rollout", learned.seconds_rollout},
+                        {"time/learn", stats.seconds},
+                        {"time/exchange", learned.seconds_exchange},
+                        {"seconds", seconds}};
+}
+
 }  // namespace
 
 void Recorder::step(const RunState& state, const Cycle& cycle, const std::string& variant,
@@ -98,36 +134,8 @@ void Recorder::step(const RunState& state, const Cycle& cycle, const std::string
       .set(dataset("/step/seconds_learn"), stats.seconds)
       .set(dataset("/step/seconds_total"), seconds);
   history_->append(row);
-  metrics_->append(nlohmann::json{{"kind", "step"},
-                                  {"step", state.step + 1},
-                                  {"cycle", cycle.index},
-                                  {"stage", variant},
-                                  {"reward/mean", s.mean},
-                                  {"reward/std", s.deviation},
-                                  {"reward/frac_zero_std", s.frac_zero_std},
-                                  {"reward/by_prompt", s.by_prompt},
-                                  {"live_groups", s.live_groups},
-                                  {"collapse_share", collapse},
-                                  {"kl/ref", stats.kl_ref},
-                                  {"kl/seed", stats.kl_seed},
-                                  {"entropy", stats.entropy},
-                                  {"loss/policy", stats.policy_loss},
-                                  {"optim/grad_norm", stats.grad_norm},
-                                  {"optim/lr", stats.lr},
-                                  {"ratio/mean", stats.ratio_mean},
-                                  {"ratio/max", stats.ratio_max},
-                                  {"cispo/frac_capped", stats.frac_capped},
-                                  {"logprob/abs_diff_max", stats.logprob_abs_diff_max},
-                                  {"response_length/mean", s.length},
-                                  {"response_length/clip_ratio", s.clip_ratio},
-                                  {"rollouts/slow", state.rollouts_slow},
-                                  {"rollouts/fast", state.rollouts_fast},
-                                  {"rollouts/total", state.rollouts_slow + state.rollouts_fast},
-                                  {"time/rollout", learned.seconds_rollout},
-                                  {"time/learn", stats.seconds},
-                                  {"time/exchange", learned.seconds_exchange},
-                                  {"seconds", run_watch_.seconds()}}
-                       .dump());
+  metrics_->append(
+      step_json(state, cycle, variant, s, collapse, learned, run_watch_.seconds()).dump());
   const auto left = static_cast<double>(config_->run.steps - state.step - 1);
   const double per_step = run_watch_.seconds() / static_cast<double>(++steps_seen_);
   char line[320];

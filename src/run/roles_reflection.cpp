@@ -68,14 +68,47 @@ std::int64_t ReflectionRole::prompt_length(std::string_view prompt) const {
   return static_cast<std::int64_t>(context_->tokenizer.encode(prompt).size());
 }
 
+/// The request that asks for task's rewrite, and the evidence it shows.
+std::pair<GenerateRequest, std::string> ReflectionRole::question(
+    const RequestBatch& batch, const ReflectionTask& task,
+    const std::vector<Trajectory>& shown) const {
+  std::vector<Evidence> evidence;
+  for (const std::int32_t request : task.requests) {
+    const auto t = std::find_if(shown.begin(), shown.end(),
+                                [&](const Trajectory& x) { return x.request == request; });
+    if (t == shown.end()) {
+      throw Error("reflection: rollout " + std::to_string(request) + " did not arrive");
+    }
+    const Request& r = batch.requests[static_cast<std::size_t>(request)];
+    evidence.push_back({batch.problems[static_cast<std::size_t>(r.problem)].question, t->text,
+                        t->verdict.feedback, static_cast<double>(t->verdict.reward)});
+  }
+  const auto& options = context_->config.reflection;
+  const ReflectionChat chat =
+      render_reflection(layout_, task.prompt, evidence, {.evidence_bytes = options.evidence_chars});
+  std::vector<ChatMessage> messages;
+  if (chat.has_system) messages.push_back({"system", chat.system, {}});
+  messages.push_back({"user", chat.user, {}});
+  GenerateRequest request;
+  request.prompt =
+      tokenizer_->encode(chat_->render(messages, GenerationPrompt::add, context_->thinking));
+  request.key = task.key;
+  request.max_new_tokens = static_cast<std::int32_t>(options.max_new_tokens);
+  request.law = {.temperature = static_cast<float>(options.temperature),
+                 .top_p = static_cast<float>(options.top_p),
+                 .vocab = vocab_};
+  return {std::move(request), chat.user};
+}
+
 std::vector<ReflectionReply> ReflectionRole::rewrite(RolloutRole& rollouts,
                                                      const RequestBatch& batch,
                                                      const std::vector<ReflectionTask>& tasks) {
   const World& world = context_->world;
   const int units = std::max(world.units(Role::reflection), 1);
+  const auto unit_of = [&](std::size_t task) { return static_cast<int>(task) % units; };
   std::vector<std::pair<std::int32_t, int>> wanted;
   for (std::size_t i = 0; i < tasks.size(); ++i) {
-    const int rank = world.world_rank(Role::reflection, static_cast<int>(i) % units);
+    const int rank = world.world_rank(Role::reflection, unit_of(i));
     for (const std::int32_t request : tasks[i].requests) {
       const std::pair<std::int32_t, int> entry{request, rank};
       if (std::find(wanted.begin(), wanted.end(), entry) == wanted.end()) wanted.push_back(entry);
@@ -86,35 +119,9 @@ std::vector<ReflectionReply> ReflectionRole::rewrite(RolloutRole& rollouts,
   std::vector<Numbered> mine;
   std::vector<GenerateRequest> generate;
   for (std::size_t i = 0; i < tasks.size(); ++i) {
-    if (!generator_ || static_cast<int>(i) % units != world.reflection().rank()) continue;
-    std::vector<Evidence> evidence;
-    for (const std::int32_t request : tasks[i].requests) {
-      const auto t = std::find_if(shown.begin(), shown.end(),
-                                  [&](const Trajectory& x) { return x.request == request; });
-      if (t == shown.end())
-        throw Error("reflection: rollout " + std::to_string(request) + " did not arrive");
-      const Request& r = batch.requests[static_cast<std::size_t>(request)];
-      evidence.push_back({batch.problems[static_cast<std::size_t>(r.problem)].question, t->text,
-                          t->verdict.feedback, static_cast<double>(t->verdict.reward)});
-    }
-    const ReflectionChat chat =
-        render_reflection(layout_, tasks[i].prompt, evidence,
-                          {.evidence_bytes = context_->config.reflection.evidence_chars});
-    std::vector<ChatMessage> messages;
-    if (chat.has_system) messages.push_back({"system", chat.system, {}});
-    messages.push_back({"user", chat.user, {}});
-    GenerateRequest request;
-    request.prompt =
-        tokenizer_->encode(chat_->render(messages, GenerationPrompt::add, context_->thinking));
-    request.key = tasks[i].key;
-    request.max_new_tokens = static_cast<std::int32_t>(context_->config.reflection.max_new_tokens);
-    request.law = {.temperature = static_cast<float>(context_->config.reflection.temperature),
-                   .top_p = static_cast<float>(context_->config.reflection.top_p),
-                   .vocab = vocab_};
-    Numbered numbered;
-    numbered.task = static_cast<std::int32_t>(i);
-    numbered.reply.evidence = chat.user;
-    mine.push_back(std::move(numbered));
+    if (!generator_ || unit_of(i) != world.reflection().rank()) continue;
+    auto [request, evidence] = question(batch, tasks[i], shown);
+    mine.push_back({static_cast<std::int32_t>(i), {{}, std::move(evidence)}});
     generate.push_back(std::move(request));
   }
   if (generator_) {

@@ -60,6 +60,7 @@ class Recorder {
   std::int64_t lines() const;
 
  private:
+  void proposals(const Evolution& evolution, const std::vector<std::string>& evidence);
   bool speaks_;
   const RunConfig* config_;
   const World* world_;

@@ -149,6 +149,10 @@ class ReflectionRole {
   std::int64_t prompt_length(std::string_view prompt) const;
 
  private:
+  std::pair<GenerateRequest, std::string> question(const RequestBatch& batch,
+                                                   const ReflectionTask& task,
+                                                   const std::vector<Trajectory>& shown) const;
+
   RunContext* context_;
   ReflectionLayout layout_;
   std::unique_ptr<Tokenizer> tokenizer_;

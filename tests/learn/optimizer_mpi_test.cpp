@@ -1,0 +1,34 @@
+#include "fst/learn/optimizer.h"
+
+#include "mpi_main.h"
+#include "optimizer_fixture.h"
+
+namespace fst {
+namespace {
+
+std::vector<float> part(const std::vector<float>& x, Range range) {
+  return {x.begin() + range.begin, x.begin() + range.end};
+}
+
+TEST(Optimizer, ShardsOfTheLearnersTogetherArePlainAdamW) {
+  const Device device = Device::cpu();
+  const Communicator& learners = test::world().all();
+  Parameters parameters = testing::random_parameters(testing::tiny_config(), device, 3);
+  const AdamWOptions options{0.8, 0.95, 1e-7, 0.1, 0.5, 3.0};
+  test::PlainAdamW plain(parameters, options);
+  const Range shard = part_of(parameters.size(), learners.size(), learners.rank());
+  Optimizer optimizer(parameters, shard, learners, options);
+  for (std::uint32_t t = 1; t <= 3; ++t) {
+    const auto gradient = test::some_gradient(parameters.size(), t);
+    plain.step(gradient, 0.01 * t);
+    auto mine = part(gradient, shard);
+    const Tensor tensor(device, DType::f32, mine.data(), {shard.size()});
+    EXPECT_EQ(optimizer.step(tensor, 0.01 * t), plain.norm);
+    EXPECT_EQ(test::differing(test::values_of(parameters.flat()), plain.p), 0);
+  }
+  EXPECT_EQ(test::differing(test::values_of(optimizer.m()), part(plain.m, shard)), 0);
+  EXPECT_EQ(test::differing(test::values_of(optimizer.v()), part(plain.v, shard)), 0);
+}
+
+}  // namespace
+}  // namespace fst

@@ -194,6 +194,7 @@ void strip(const Product& p, const Plan& plan, const Scratch& s, const Block& bl
   t.joins = flow.joins;
   t.join_step = s.sums_step;
   t.update = flow.final ? p.update : Update::overwrite;
+  t.ahead_step = parts_of(panel_columns, tiles.count);
   const float* b =
       p.ldb == 0 ? p.b + block.column * p.inner + piece.begin * panel_columns : s.right;
   std::int64_t vectors = narrow_tile.vectors;
@@ -213,6 +214,7 @@ void strip(const Product& p, const Plan& plan, const Scratch& s, const Block& bl
       t.next_start = flow.start == nullptr ? nullptr
                                            : flow.start + next * flow.start_step + j +
                                                  (last_row ? vectors * lanes : 0);
+      t.ahead = t.b + t.b_panel + i * count * t.ahead_step;
       t.out = flow.out + at * flow.out_step + j;
       for (std::int64_t l = 0; l < flow.joins; ++l) {
         t.join[l] = s.sums + l * s.level_size + at * s.sums_step + j;

@@ -46,6 +46,8 @@ struct Tile {
   const float* bias;
   Update update;
   const float* next_start;  // start of the tile that follows, to be fetched ahead; or nullptr
+  const float* ahead;       // this tile's share of the next panels, to be fetched into L2
+  std::int64_t ahead_step;  // per inner index
 };
 
 /// How many inner indices ahead operands are fetched: 24 cache lines of each hide the way from L2.
@@ -69,7 +71,8 @@ FST_INLINE void store_some(float* p, Vec v, std::int64_t n) {
 /// Continues the chains of a tile over `count` inner indices.
 template <int rows, int vectors, Left left>
 FST_INLINE void accumulate(Vec (&sum)[rows][vectors], const float* a, std::int64_t a_step,
-                           const float* b, std::int64_t b_panel, std::int64_t count) {
+                           const float* b, std::int64_t b_panel, const float* ahead,
+                           std::int64_t ahead_step, std::int64_t count) {
 #pragma GCC unroll 4
   for (std::int64_t k = 0; k < count; ++k) {
     Vec column[vectors];
@@ -87,6 +90,12 @@ FST_INLINE void accumulate(Vec (&sum)[rows][vectors], const float* a, std::int64
     }
     a += left == Left::rows ? 1 : a_step;
     if (left == Left::inner) __builtin_prefetch(a + prefetch_steps * left_width);
+    // With few rows every tile waits for memory anyway, and there is no time for more requests.
+    if (rows > wide_tile.rows) {
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) __builtin_prefetch(ahead + v * lanes, 0, 2);
+      ahead += ahead_step;
+    }
     b += panel_columns;
   }
 }
@@ -168,7 +177,8 @@ void chain_tile(const Tile& t) {
     begin<false>(sum, t);
   }
   fetch_ahead<rows, vectors>(t);
-  accumulate<rows, vectors, left>(sum, t.a, t.a_step, t.b, t.b_panel, t.inner);
+  accumulate<rows, vectors, left>(sum, t.a, t.a_step, t.b, t.b_panel, t.ahead, t.ahead_step,
+                                  t.inner);
   finish_any(sum, t);
 }
 
@@ -182,7 +192,8 @@ void leaves_tile(const Tile& t) {
     const std::int64_t first = leaf * t.inner / 8, last = (leaf + 1) * t.inner / 8;
     clear(sum);
     accumulate<rows, vectors, left>(sum, t.a + first * (left == Left::rows ? 1 : t.a_step),
-                                    t.a_step, t.b + first * panel_columns, t.b_panel, last - first);
+                                    t.a_step, t.b + first * panel_columns, t.b_panel,
+                                    t.ahead + first * t.ahead_step, t.ahead_step, last - first);
     std::int64_t level = 0;
     for (; (leaf >> level & 1) != 0; ++level) {
 #pragma GCC unroll 16

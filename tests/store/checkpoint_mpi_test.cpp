@@ -79,7 +79,8 @@ void write(const std::filesystem::path& file, Deal deal) {
   const bool first = all().rank() == 0;
   writer.blob("/state/text", first ? "only rank 0 knows this" : "", DigestUse::digest);
   const std::vector<std::int64_t> numbers{7, 8, 9};
-  writer.integers("/state/numbers", first ? numbers : std::vector<std::int64_t>{}, DigestUse::digest);
+  writer.integers("/state/numbers", first ? numbers : std::vector<std::int64_t>{},
+                  DigestUse::digest);
   writer.commit();
 }
 

@@ -22,7 +22,7 @@ OWNERS = {
     "hdf5.h": ["include/fst/store/", "src/store/"],
     "nccl.h": ["src/comm/"],
     "cuda_runtime.h": ["kernels/cuda/", "src/tensor/device.cpp", "src/comm/nccl.cpp"],
-    "boost": ["src/run/", "src/main.cpp"],
+    "boost": ["include/fst/run/", "src/run/", "src/main.cpp"],
     "nlohmann": ["src/"],
 }
 CUDA_SWITCHES = ["include/fst/tensor/tensor.h", "src/tensor/device.cpp",

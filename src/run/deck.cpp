@@ -136,6 +136,7 @@ Deck parse_deck(const std::string& path, const std::string& text,
   };
 
   auto keys = bind_keys(deck.config);
+  bool values_taken = true;
   std::vector<std::string> names;
   for (const auto& key : keys) names.push_back(key.info.name);
   for (const auto& option : read_options(text, overrides)) {
@@ -154,14 +155,18 @@ Deck parse_deck(const std::string& path, const std::string& text,
           place == "command line" ? std::filesystem::current_path().string() : deck.folder, value);
     }
     const std::string expected = key->set(value);
+    values_taken = values_taken && expected.empty();
     if (!expected.empty()) {
       mistakes.push_back(place + ": " + name + " = " + value + ": expected " + expected);
     }
     deck.given.push_back(name);
   }
-  if (mistakes.empty()) {
-    validate(deck.config, mistakes);
-    for (auto& m : mistakes) m = place_of(m.substr(0, m.find_first_of(" :,"))) + ": " + m;
+  if (values_taken) {
+    std::vector<std::string> combinations;
+    validate(deck.config, combinations);
+    for (const auto& m : combinations) {
+      mistakes.push_back(place_of(m.substr(0, m.find_first_of(" :,"))) + ": " + m);
+    }
   }
   expect_none(mistakes, std::to_string(mistakes.size()) +
                             (mistakes.size() == 1 ? " mistake" : " mistakes") + " in the deck:");

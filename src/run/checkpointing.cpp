@@ -116,7 +116,8 @@ Run::Run(World& world, const RunConfig& config, const Resume& resume)
 }
 
 std::string RunState::to_bytes() const {
-  nlohmann::json json{{"step", step},
+  nlohmann::json json{{"begun", begun},
+                      {"step", step},
                       {"evolved_cycle", evolved_cycle},
                       {"final_phase_step", final_phase_step},
                       {"next_candidate", next_candidate},
@@ -133,6 +134,7 @@ RunState RunState::from_bytes(std::string_view bytes) {
   if (json.is_discarded()) throw Error("checkpoint: the run state cannot be read");
   try {
     RunState state;
+    state.begun = json.at("begun").get<bool>();
     state.step = json.at("step").get<std::int64_t>();
     state.evolved_cycle = json.at("evolved_cycle").get<std::int64_t>();
     state.final_phase_step = json.at("final_phase_step").get<std::int64_t>();

@@ -8,6 +8,8 @@ namespace fst {
 // exchange is inside one of their methods.
 
 RunOutcome Run::execute() {
+  if (!state_.begun && evaluation_due(config_, 0)) evaluate();
+  state_.begun = true;
   while (state_.step < config_.run.steps) {
     const Cycle cycle = cycle_of(config_, state_.step);
     enter_stage(cycle);

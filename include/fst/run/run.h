@@ -22,6 +22,7 @@ namespace fst {
 /// Weights and moments are the learners'; random numbers need no entry, they are functions of these
 /// counters.
 struct RunState {
+  bool begun = false;               // the evaluation of the starting weights is recorded
   std::int64_t step = 0;            // optimiser steps done (GEPA alone: cycles x steps_per_cycle)
   std::int64_t evolved_cycle = -1;  // the last cycle whose fast phase is over
   std::int64_t final_phase_step = -1;  // step whose closing fast phase is done (rl_gepa)

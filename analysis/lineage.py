@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 """Where the prompts come from: candidates with parent, scores and text, and what was refused.
 
-Text goes to stdout; the figure shows anchor scores over the evolution rounds, children joined to
-their parents, refused proposals as crosses at their parent's score.
+The figure: anchor scores over rounds, children joined to their parents, refusals as crosses.
 """
 import re
 import sys
@@ -17,22 +16,26 @@ ENUM = re.search(r"enum class ProposalOutcome[^{]*{(.*?)};", HEADER, re.S).group
 OUTCOMES = {int(code): name for name, code in re.findall(r"(\w+) = (\d+)", ENUM)}
 
 
+def made_in(proposals):
+    """Round of birth by candidate, of the children that were accepted."""
+    return {p["child"]: p["round"] for p in proposals if OUTCOMES[int(p["outcome"])] == "accepted"}
+
+
 def cycle_text(cycle, candidates, proposals):
+    named = {c["id"]: f"#{c['id']}, anchor mean {c['anchor_mean']:.3f}" for c in candidates}
     yield f"cycle {cycle}"
     for c in candidates:
-        if c["origin"] in ("seed", "carried"):
-            yield f"  #{c['id']} {c['origin']}, anchor mean {c['anchor_mean']:.3f}: {c['text']}"
-    means = {c["id"]: c["anchor_mean"] for c in candidates}
+        if c["id"] not in made_in(proposals):
+            origin = "seed" if c["origin"] == "seed" else "carried over"
+            yield f"  {origin} {named[c['id']]}: {c['text']}"
     for p in proposals:
-        outcome = OUTCOMES[int(p["outcome"])]
         gate = f"{p['scores_before'].sum():g}"
         gate += f" -> {p['scores_after'].sum():g}" if len(p["scores_after"]) else ""
-        new = outcome == "accepted"
-        child = f" #{p['child']}, anchor mean {means[p['child']]:.3f}" if new else ""
-        text = f": {p['child_text']}" if p["child_text"] else ""
-        yield f"  round {p['round']}: #{p['parent']} {outcome}{child}, minibatch {gate}{text}"
+        yield (f"  round {p['round']}: from #{p['parent']}, minibatch {gate}, "
+               f"{OUTCOMES[int(p['outcome'])]} {named.get(p['child'], '')}".rstrip()
+               + (f": {p['child_text']}" if p["child_text"] else ""))
     for c in sorted((c for c in candidates if c["slot"] >= 0), key=lambda c: c["slot"]):
-        yield f"  slot {c['slot']}: #{c['id']} {c['anchor_mean']:.3f} {c['text']}"
+        yield f"  slot {c['slot']}: {named[c['id']]}: {c['text']}"
 
 
 def draw(cycles, out):
@@ -40,18 +43,18 @@ def draw(cycles, out):
     start = 0
     for cycle, (candidates, proposals) in cycles.items():
         axis.axvline(start, color="0.8", linewidth=1)
-        place = {c["id"]: (start + max(0, c["round"] + 1), c["anchor_mean"]) for c in candidates}
+        born = made_in(proposals)
+        place = {c["id"]: (start + born.get(c["id"], -1) + 1, c["anchor_mean"]) for c in candidates}
         for p in proposals:
             parent = place.get(p["parent"], (start, 0))
             if OUTCOMES[int(p["outcome"])] == "accepted":
                 axis.plot(*zip(parent, place[p["child"]]), color="C0", linewidth=0.8, alpha=0.6)
             else:
                 axis.plot(start + p["round"] + 1, parent[1], "x", color="0.6", markersize=4)
-        for c in candidates:
-            lead = c["slot"] == 0
-            axis.plot(*place[c["id"]], "o", color="C1" if lead else "C0",
-                      markersize=8 if lead else 4,
-                      label=f"cycle {cycle}, #{c['id']}: {c['text'][:60]}" if lead else None)
+        axis.plot(*zip(*place.values()), "o", color="C0", markersize=4)
+        for c in (c for c in candidates if c["slot"] == 0):
+            label = f"cycle {cycle}, #{c['id']}: {' '.join(c['text'].split())[:60]}"
+            axis.plot(*place[c["id"]], "o", color="C1", markersize=8, label=label)
         start += max([p["round"] for p in proposals], default=0) + 2
     axis.set_xlabel("evolution rounds, cycles one after another [1]")
     axis.set_ylabel("mean anchor score [reward]")
@@ -66,8 +69,8 @@ def main(argv):
     cycles = {cycle: ([c for c in candidates if c["cycle"] == cycle],
                       [p for p in proposals if p["cycle"] == cycle])
               for cycle in sorted({int(c["cycle"]) for c in candidates})}
-    for cycle, (of_cycle, tried) in cycles.items():
-        print("\n".join(cycle_text(cycle, of_cycle, tried)))
+    for cycle, rows in cycles.items():
+        print("\n".join(line.replace("\n", "\n        ") for line in cycle_text(cycle, *rows)))
     draw(cycles, options.out)
 
 

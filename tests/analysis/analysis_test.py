@@ -48,7 +48,7 @@ class Analysis(unittest.TestCase):
 
     def test_columns_come_back_as_written(self):
         run = fst_store.Run(self.run_folder("a", {0: 0.5}))
-        self.assertEqual(run.read("/candidate/text"), ["rules", "rules redReverse é"])
+        self.assertEqual(run.read("/candidate/text"), ["rules", "rules\nredReverse é"])
         self.assertEqual(run.read("/candidate/anchor_mean").tolist(), [0.125, 0.5])
         self.assertEqual([list(x) for x in run.read("/proposal/scores_after")], [[], [1, 1, 0]])
         self.assertEqual(run.rows("candidate")[1]["slot"], 0)
@@ -94,11 +94,11 @@ class Analysis(unittest.TestCase):
 
     def test_lineage_prints_accepted_and_refused_proposals(self):
         text = self.run_script(lineage, self.run_folder("a", {0: 0.5}), "--out", self.figure)
-        self.assertIn("#0 seed, anchor mean 0.125: rules", text)
-        self.assertIn("round 0: #0 duplicate, minibatch 1: rules", text)
-        self.assertIn("round 1: #0 accepted #1, anchor mean 0.500, minibatch 1 -> 2: "
-                      "rules redReverse é", text)
-        self.assertIn("slot 0: #1 0.500 rules redReverse é", text)
+        self.assertIn("seed #0, anchor mean 0.125: rules\n", text)
+        self.assertIn("round 0: from #0, minibatch 1, duplicate: rules\n", text)
+        self.assertIn("round 1: from #0, minibatch 1 -> 2, accepted #1, anchor mean 0.500: "
+                      "rules\n        redReverse é\n", text)
+        self.assertIn("slot 0: #1, anchor mean 0.500: rules\n        redReverse é", text)
         self.expect_figure()
 
     def test_frontier_is_drawn(self):
@@ -118,7 +118,7 @@ class Analysis(unittest.TestCase):
         (folder / "checkpoint-6.h5").touch()
         text = self.run_script(summary, folder)
         self.assertIn("accuracy under lead: 0.500 at step 0, 0.750 at step 6", text)
-        self.assertIn("rules redReverse é", text)
+        self.assertIn("lead prompt:\n  rules\n  redReverse é\n", text)
         self.assertIn("checkpoint-6.h5", text)
 
     def comparison(self, fst_end):

@@ -57,11 +57,11 @@ def write_run(folder, curve, leads=True, split="test"):
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     candidate = {"cycle": 0, "round": -1, "origin": "seed", "text": "rules", "anchor_mean": 0.125,
                  "anchor_scores": [0, 0.25], "slot": -1}
-    child = dict(candidate, id=1, round=1, origin="mutation", parents=[0], text="rules redReverse é",
+    child = dict(candidate, id=1, round=1, origin="mutation", parents=[0], text="rules\nredReverse é",
                  anchor_mean=0.5, slot=0, in_population=1)
     tried = {"cycle": 0, "round": 0, "parent": 0, "child": -1, "outcome": 7, "child_text": "rules",
              "scores_before": [0, 1, 0], "minibatch": [3, 1, 4]}
-    accepted = dict(tried, round=1, child=1, outcome=1, child_text="rules redReverse é",
+    accepted = dict(tried, round=1, child=1, outcome=1, child_text="rules\nredReverse é",
                     scores_after=[1, 1, 0])
     rounds = [{"cycle": 0, "round": r, "metric_calls": 100 + 60 * r, "best_anchor_mean": 0.5,
                "mean_anchor_mean": 0.3, "frontier_size": 1 + r} for r in range(2)]

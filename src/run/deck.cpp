@@ -39,8 +39,8 @@ Places index_lines(const std::string& path, const std::string& text,
     const std::string place = path + ":" + std::to_string(++number);
     line = trimmed(line.substr(0, line.find('#')));
     if (line.empty()) continue;
-    if (line.front() == '[' && line.back() == ']') {
-      section = trimmed(line.substr(1, line.size() - 2)) + ".";
+    if (line.front() == '[' && line.back() == ']' && line.size() > 2) {
+      section = line.substr(1, line.size() - 2) + ".";
       continue;
     }
     const auto equals = line.find('=');
@@ -55,17 +55,32 @@ Places index_lines(const std::string& path, const std::string& text,
   return places;
 }
 
-std::vector<po::option> read_options(const std::string& text,
-                                     const std::vector<std::string>& overrides) {
+/// One `key = value`, as it was written.
+struct Setting {
+  std::string key, value, place;
+  bool on_command_line = false;
+};
+
+constexpr const char* command_line = "command line";
+
+/// The deck's settings in order, then those of the command line, which win.
+std::vector<Setting> read_settings(const std::string& path, const std::string& text,
+                                   const Places& places,
+                                   const std::vector<std::string>& overrides) {
   const po::options_description none;
   std::istringstream stream(text);
-  std::vector<po::option> options = po::parse_config_file(stream, none, true).options;
-  const auto style =
-      po::command_line_style::default_style & ~po::command_line_style::allow_guessing;
-  const auto parsed =
-      po::command_line_parser(overrides).options(none).style(style).allow_unregistered().run();
-  options.insert(options.end(), parsed.options.begin(), parsed.options.end());
-  return options;
+  std::vector<Setting> settings;
+  for (const auto& option : po::parse_config_file(stream, none, true).options) {
+    const auto place = places.find(option.string_key);
+    settings.push_back({option.string_key, option.value.empty() ? "" : trimmed(option.value[0]),
+                        place == places.end() ? path : place->second});
+  }
+  for (const auto& word : overrides) {
+    const auto equals = word.find('=');
+    settings.push_back(
+        {word.substr(2, equals - 2), trimmed(word.substr(equals + 1)), command_line, true});
+  }
+  return settings;
 }
 
 std::string resolve_path(const std::string& folder, const std::string& value) {
@@ -83,15 +98,15 @@ void expect_none(const std::vector<std::string>& mistakes, const std::string& he
   throw InputError(message);
 }
 
-/// Checks the form of `--section.key=value` words and notes where their keys were set.
-void index_overrides(const std::vector<std::string>& overrides, Places& places,
+/// Checks the form of `--section.key=value` words.
+void expect_settings(const std::vector<std::string>& overrides,
                      std::vector<std::string>& mistakes) {
   for (const auto& word : overrides) {
-    const auto equals = word.find('=');
-    if (word.rfind("--", 0) != 0 || equals == std::string::npos) {
+    if (word.rfind("--", 0) != 0 || word.find('=') == std::string::npos) {
       mistakes.push_back("command line: expected --section.key=value, found `" + word + "`");
-    } else {
-      places[word.substr(2, equals - 2)] = "command line";
+    } else if (word.find_first_of("#\n\r") != std::string::npos) {
+      mistakes.push_back("command line: `" + word +
+                         "`: a value cannot hold `#` or a line break, since no deck could");
     }
   }
 }
@@ -128,44 +143,40 @@ Deck parse_deck(const std::string& path, const std::string& text,
   deck.folder = std::filesystem::absolute(path).parent_path().string();
   if (text.find('\0') != std::string::npos) throw InputError(path + ": not a text file");
   Places places = index_lines(path, text, mistakes);
-  index_overrides(overrides, places, mistakes);
+  expect_settings(overrides, mistakes);
   expect_none(mistakes, "the deck cannot be read:");
-  const auto place_of = [&](const std::string& key) {
-    const auto found = places.find(key);
-    return found == places.end() ? path : found->second;
-  };
 
   auto keys = bind_keys(deck.config);
   bool values_taken = true;
   std::vector<std::string> names;
   for (const auto& key : keys) names.push_back(key.info.name);
-  for (const auto& option : read_options(text, overrides)) {
-    const std::string& name = option.string_key;
-    const std::string place = place_of(name);
-    const auto key =
-        std::find_if(keys.begin(), keys.end(), [&](const Key& k) { return k.info.name == name; });
+  const std::string here = std::filesystem::current_path().string();
+  for (const Setting& setting : read_settings(path, text, places, overrides)) {
+    const auto key = std::find_if(keys.begin(), keys.end(),
+                                  [&](const Key& k) { return k.info.name == setting.key; });
     if (key == keys.end()) {
-      mistakes.push_back(place + ": unknown key " + name + " (nearest: " + nearest(name, names) +
-                         ")");
+      mistakes.push_back(setting.place + ": unknown key " + setting.key +
+                         " (nearest: " + nearest(setting.key, names) + ")");
       continue;
     }
-    std::string value = option.value.empty() ? "" : trimmed(option.value.front());
-    if (key->is_path) {
-      value = resolve_path(
-          place == "command line" ? std::filesystem::current_path().string() : deck.folder, value);
-    }
+    const std::string value =
+        key->is_path ? resolve_path(setting.on_command_line ? here : deck.folder, setting.value)
+                     : setting.value;
     const std::string expected = key->set(value);
     values_taken = values_taken && expected.empty();
     if (!expected.empty()) {
-      mistakes.push_back(place + ": " + name + " = " + value + ": expected " + expected);
+      mistakes.push_back(setting.place + ": " + setting.key + " = " + value + ": expected " +
+                         expected);
     }
-    deck.given.push_back(name);
+    deck.given.push_back(setting.key);
+    places[setting.key] = setting.place;
   }
   if (values_taken) {
     std::vector<std::string> combinations;
     validate(deck.config, combinations);
     for (const auto& m : combinations) {
-      mistakes.push_back(place_of(m.substr(0, m.find_first_of(" :,"))) + ": " + m);
+      const auto place = places.find(m.substr(0, m.find_first_of(" :,")));
+      mistakes.push_back((place == places.end() ? path : place->second) + ": " + m);
     }
   }
   expect_none(mistakes, std::to_string(mistakes.size()) +

@@ -177,9 +177,8 @@ void bind_evolve(Table& t, RunConfig& c) {
   t.number("evolve.max_prompt_tokens", c.evolve.max_prompt_tokens, 1, big, "tokens",
            "longer children are rejected");
   t.path("evolve.population", c.evolve.population,
-         "JSONL file of prompts ({\"prompt\"}) for run.method = frozen or as the first population");
-  t.number("eval.every", c.eval.every, 0, big, "steps",
-           "steps between evaluations; 0: only at the end");
+         "JSONL file of prompts ({\"prompt\"}) for run.method = frozen");
+  t.number("eval.every", c.eval.every, 0, big, "steps", "steps between evaluations; 0: none");
   t.number("eval.samples", c.eval.samples, 1, 65536, "", "k of mean@k and best@k");
   t.number("eval.problems", c.eval.problems, 0, big, "problems",
            "first problems of the split; 0: all");

@@ -54,8 +54,9 @@ std::vector<std::string> unused_keys(const RunConfig& config,
                       key == "train.advantage" || key == "train.group_size" ||
                       key == "train.aggregation" || key == "train.std" || key == "train.entropy";
     const bool keeps_prompts = key == "evolve.prompts" && !traits.seed_prompt_only;
-    const bool population = key == "evolve.population" && !traits.seed_prompt_only;
-    if ((evolution && !traits.evolves() && !keeps_prompts && !population) ||
+    const bool population = key == "evolve.population";
+    if ((population && !traits.given_population) ||
+        (evolution && !population && !traits.evolves() && !keeps_prompts) ||
         (slow && !traits.trains)) {
       unused.push_back(key);
     }

@@ -5,41 +5,14 @@
 #include <limits>
 
 #include "fst/base/clock.h"
-#include "fst/base/random.h"
 #include "fst/run/deck_file.h"
+#include "fst/run/requests.h"
 
 namespace fst {
 
 namespace {
 
 constexpr double not_measured = std::numeric_limits<double>::quiet_NaN();
-
-/// Requests for `samples` draws of every problem under every prompt.
-RequestBatch requests_for(const RunConfig& config, const EvaluationPlan& plan,
-                          const std::vector<std::string>& prompts, std::int64_t samples,
-                          Purpose purpose) {
-  RequestBatch batch;
-  batch.problems = plan.problems;
-  batch.prompts = prompts;
-  for (std::size_t p = 0; p < plan.problems.size(); ++p) {
-    for (std::size_t k = 0; k < prompts.size(); ++k) {
-      for (std::int64_t s = 0; s < samples; ++s) {
-        Request request;
-        request.problem = static_cast<std::int32_t>(p);
-        request.prompt = static_cast<std::int32_t>(k);
-        request.sample = static_cast<std::int32_t>(s);
-        request.key = stream_key(
-            static_cast<std::uint64_t>(config.run.seed), purpose,
-            {static_cast<std::uint64_t>(plan.step), hash_text(plan.split),
-             hash_text(plan.problems[p].id), hash_text(prompts[k]), static_cast<std::uint64_t>(s)});
-        batch.requests.push_back(request);
-      }
-    }
-  }
-  batch.max_new_tokens = static_cast<std::int32_t>(
-      config.eval.max_new_tokens > 0 ? config.eval.max_new_tokens : config.rollout.max_new_tokens);
-  return batch;
-}
 
 /// What one prompt scored.
 struct PromptScore {
@@ -135,7 +108,7 @@ void measure(RunContext& context, RolloutRole& role, const Task& task, const Eva
   const RunConfig& config = context.config;
   if (config.eval.kl) {
     RequestBatch draws =
-        requests_for(config, plan, {prompt}, config.eval.kl_samples, Purpose::probe_draw);
+        evaluation_requests(config, plan, {prompt}, config.eval.kl_samples, Purpose::probe_draw);
     draws.law = {.temperature = 1.0f, .vocab = context.vocab};
     role.start(draws, task);
     rollouts += static_cast<std::int64_t>(draws.requests.size());
@@ -155,7 +128,7 @@ std::vector<EvaluationRow> evaluate_prompts(RunContext& context, RolloutRole& ro
   const std::vector<std::string> prompts = distinct_prompts(config, plan);
   Stopwatch watch;
   RequestBatch batch =
-      requests_for(config, plan, prompts, config.eval.samples, Purpose::evaluation_draw);
+      evaluation_requests(config, plan, prompts, config.eval.samples, Purpose::evaluation_draw);
   batch.law = {.temperature = static_cast<float>(config.eval.temperature),
                .top_p = static_cast<float>(config.eval.top_p),
                .vocab = context.vocab};

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "fst/run/requests.h"
+
 namespace fst {
 
 // The algorithm. Every rank runs this page; who works is decided inside the roles, and every
@@ -32,7 +34,7 @@ bool Run::evolve(const Cycle& cycle) {
     }
     evolution.draw_round(keyed_choices(run_seed(), cycle.index, evolution.state().round));
     evolution.record_parent_scores(score(evolution, cycle));
-    reflect(evolution, cycle);  // evidence and parents become child prompts
+    reflect(evolution);  // evidence and parents become child prompts
     evolution.record_child_scores(score(evolution, cycle));
     evolution.record_anchor_scores(
         score(evolution, cycle));  // of the children that passed the gate
@@ -53,7 +55,8 @@ bool Run::train(const Cycle& cycle) {
       return false;
     }
     if (traits_.trains) {
-      const RequestBatch batch = training_requests(cycle);
+      const RequestBatch batch =
+          training_requests(config_, *task_, cycle, state_.step, prompts(), context_.vocab);
       rollouts_.start(batch, *task_);
       const auto& outcomes = rollouts_.outcomes();
       const LearnedStep learned = learner_.step(rollouts_, batch, outcomes, task_->seed_prompt);

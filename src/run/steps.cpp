@@ -1,4 +1,4 @@
-// What the sentences of run.cpp mean: requests, scores, reflection, evaluation.
+// What the sentences of run.cpp mean: scores, reflection, evaluation, records.
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -6,17 +6,13 @@
 
 #include "fst/base/error.h"
 #include "fst/base/log.h"
-#include "fst/base/random.h"
 #include "fst/run/evaluation.h"
+#include "fst/run/requests.h"
 #include "fst/run/run.h"
 
 namespace fst {
 
 namespace {
-
-std::uint64_t word(std::int64_t value) {
-  return static_cast<std::uint64_t>(value);
-}
 
 EvolveOptions evolve_options(const RunConfig& config) {
   const auto& e = config.evolve;
@@ -120,37 +116,16 @@ Evolution Run::begin_evolution(const Cycle& cycle) {
 }
 
 ScoreMatrix Run::score(const Evolution& evolution, const Cycle& cycle) {
-  const EvolutionStage stage = evolution.state().stage;
-  const bool minibatch =
-      stage == EvolutionStage::parent_scores || stage == EvolutionStage::child_scores;
   const auto& trials = evolution.trials();
-  RequestBatch batch;
-  batch.problems = anchors_;
+  RequestBatch batch =
+      scoring_requests(config_, evolution.state(), trials, anchors_, context_.vocab);
   std::vector<CandidateId> candidates;
-  for (std::size_t k = 0; k < trials.size(); ++k) {
-    batch.prompts.push_back(trials[k].text);
-    candidates.push_back(trials[k].candidate);
-    std::vector<std::int32_t> draws(anchors_.size(), 0);
-    for (const int problem : trials[k].problems) {
-      Request request;
-      request.problem = problem;
-      request.prompt = static_cast<std::int32_t>(k);
-      request.sample = draws[static_cast<std::size_t>(problem)]++;
-      request.key = stream_key(
-          word(config_.run.seed), minibatch ? Purpose::minibatch_draw : Purpose::anchor_draw,
-          {word(cycle.index), word(evolution.state().round), static_cast<std::uint64_t>(stage),
-           hash_text(anchors_[static_cast<std::size_t>(problem)].id), hash_text(trials[k].text),
-           word(request.sample)});
-      batch.requests.push_back(request);
-    }
-  }
-  batch.law = {.temperature = static_cast<float>(config_.rollout.temperature),
-               .vocab = context_.vocab};
-  batch.max_new_tokens = static_cast<std::int32_t>(config_.rollout.max_new_tokens);
+  for (const Trial& trial : trials) candidates.push_back(trial.candidate);
   rollouts_.start(batch, *task_);
   const auto& outcomes = rollouts_.outcomes();
   state_.rollouts_fast += static_cast<std::int64_t>(batch.requests.size());
-  record_rollouts(batch, candidates, minibatch ? "minibatch" : "anchor", cycle);
+  record_rollouts(batch, candidates,
+                  scores_minibatch(evolution.state().stage) ? "minibatch" : "anchor", cycle);
   ScoreMatrix scores;
   std::size_t next = 0;
   for (const Trial& trial : trials) {
@@ -164,7 +139,7 @@ ScoreMatrix Run::score(const Evolution& evolution, const Cycle& cycle) {
   return scores;
 }
 
-void Run::reflect(Evolution& evolution, const Cycle& cycle) {
+void Run::reflect(Evolution& evolution) {
   round_evidence_.assign(evolution.round_proposals().size(), "");
   const auto length = [this](std::string_view prompt) {
     return reflection_->prompt_length(prompt);
@@ -181,9 +156,7 @@ void Run::reflect(Evolution& evolution, const Cycle& cycle) {
         if (last_batch_.requests[r].prompt == prompt)
           task.requests.push_back(static_cast<std::int32_t>(r));
       }
-      task.key = stream_key(
-          word(config_.run.seed), Purpose::reflection_draw,
-          {word(cycle.index), word(evolution.state().round), i, word(proposal.reflection_calls)});
+      task.key = reflection_key(config_, evolution.state(), i, proposal.reflection_calls);
       tasks.push_back(std::move(task));
     }
     std::vector<Reply> replies;
@@ -205,36 +178,6 @@ void Run::adopt_population(const Evolution& evolution, const Cycle& cycle) {
   state_.evolved_cycle = cycle.index;
   recorder_.population(evolution, state_);
   world_.expect_same(state_.fingerprint(), "population");
-}
-
-RequestBatch Run::training_requests(const Cycle& cycle) const {
-  const std::int64_t per_step = config_.train.problems_per_step;
-  const std::int64_t first = cycle.first_position + (state_.step - cycle.first_step) * per_step;
-  RequestBatch batch;
-  batch.prompts = prompts();
-  const auto slots = static_cast<std::int64_t>(batch.prompts.size());
-  const std::int64_t draws = config_.train.group_size / slots;
-  for (std::int64_t p = 0; p < per_step; ++p) {
-    batch.problems.push_back(task_->train(first + p));
-    for (std::int64_t k = 0; k < slots; ++k) {
-      for (std::int64_t j = 0; j < draws; ++j) {
-        Request request;
-        request.problem = static_cast<std::int32_t>(p);
-        request.prompt = static_cast<std::int32_t>(k);
-        request.sample = static_cast<std::int32_t>(k * draws + j);
-        request.key = stream_key(
-            word(config_.run.seed), Purpose::training_draw,
-            {word(state_.step), word(p), hash_text(batch.problems.back().id),
-             hash_text(batch.prompts[static_cast<std::size_t>(k)]), word(request.sample)});
-        batch.requests.push_back(request);
-      }
-    }
-  }
-  batch.law = {.temperature = static_cast<float>(config_.rollout.temperature),
-               .vocab = context_.vocab};
-  batch.max_new_tokens = static_cast<std::int32_t>(config_.rollout.max_new_tokens);
-  batch.score_base = config_.kl.place == "reward" && config_.kl.coef > 0.0;
-  return batch;
 }
 
 void Run::record_rollouts(const RequestBatch& batch, const std::vector<CandidateId>& candidates,

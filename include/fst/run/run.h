@@ -64,9 +64,8 @@ class Run {
   void read_population();
   Evolution begin_evolution(const Cycle& cycle);
   ScoreMatrix score(const Evolution& evolution, const Cycle& cycle);
-  void reflect(Evolution& evolution, const Cycle& cycle);
+  void reflect(Evolution& evolution);
   void adopt_population(const Evolution& evolution, const Cycle& cycle);
-  RequestBatch training_requests(const Cycle& cycle) const;
   void record_rollouts(const RequestBatch& batch, const std::vector<CandidateId>& candidates,
                        const char* phase, const Cycle& cycle);
   void evaluate();

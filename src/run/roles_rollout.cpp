@@ -252,6 +252,9 @@ double RolloutRole::gold_probability(const std::vector<Problem>& problems,
                                      const std::string& prompt) {
   kernels::ExactSum probability;
   if (scorer_) {
+    // The end of a turn; the stop set may name others, and knows no order.
+    const TokenId end = context_->tokenizer.find("<|im_end|>")
+                            .value_or(context_->policy_source.config.eos_token_ids.front());
     std::vector<std::vector<TokenId>> tokens;
     std::vector<std::vector<std::int32_t>> targets;
     for (std::size_t p = 0; p < problems.size(); ++p) {
@@ -260,7 +263,7 @@ double RolloutRole::gold_probability(const std::vector<Problem>& problems,
       const std::size_t prompt_length = sequence.size();
       const auto answer = context_->tokenizer.encode(problems[p].reference);
       sequence.insert(sequence.end(), answer.begin(), answer.end());
-      sequence.push_back(context_->policy_source.config.eos_token_ids.front());
+      sequence.push_back(end);
       targets.push_back(targets_from(prompt_length, sequence.size()));
       tokens.push_back(std::move(sequence));
     }

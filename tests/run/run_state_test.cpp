@@ -11,6 +11,7 @@ namespace {
 
 RunState some_state() {
   RunState state;
+  state.begun = true;
   state.step = 17;
   state.evolved_cycle = 2;
   state.final_phase_step = 17;
@@ -38,6 +39,7 @@ TEST(RunState, ComesBackFromItsBytes) {
   const RunState read = RunState::from_bytes(state.to_bytes());
   EXPECT_EQ(read.to_bytes(), state.to_bytes());
   EXPECT_EQ(read.fingerprint(), state.fingerprint());
+  EXPECT_TRUE(read.begun);
   EXPECT_EQ(read.step, 17);
   EXPECT_EQ(read.evolved_cycle, 2);
   EXPECT_EQ(read.final_phase_step, 17);

@@ -6,18 +6,19 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <ctime>
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "bench/limits.h"
 #include "kernels/matmul.h"
 #include "kernels/thread_pool.h"
 
 namespace {
 
+namespace bench = fst::bench;
 using namespace fst::kernels;
 
 struct Free {
@@ -60,41 +61,10 @@ struct Case {
   double best = 1e30;
 };
 
-/// Twelve independent FMA chains in the widest vectors of the instruction set.
-#if defined(__x86_64__)
-#define FST_TWELVE(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
-#define FST_STEP(i) "vfmadd213ps %%" FST_WIDE "mm13, %%" FST_WIDE "mm12, %%" FST_WIDE "mm" #i "\n"
-#define FST_CLEAR(i) "vxorps %%xmm" #i ", %%xmm" #i ", %%xmm" #i "\n"
-#define FST_SPIN                                                                            \
-  __asm__ volatile(FST_TWELVE(FST_CLEAR) FST_CLEAR(12)                                      \
-                       FST_CLEAR(13) "1:\n" FST_TWELVE(FST_STEP) "dec %0\n jnz 1b\n"        \
-                   : "+r"(n)::"cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", \
-                     "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13")
-#define FST_WIDE "z"
-__attribute__((target("avx512f"))) void spin_avx512(std::int64_t n) {
-  FST_SPIN;
-}
-#undef FST_WIDE
-#define FST_WIDE "y"
-__attribute__((target("avx2,fma"))) void spin_avx2(std::int64_t n) {
-  FST_SPIN;
-}
-#endif
-
-volatile float sink;
-
-/// Every thread runs the chains; 0 lanes: not measured on this instruction set.
+/// Every thread runs FMA chains; 0: not measured on this instruction set.
 Case peak_case(const Cpu& cpu, int threads) {
-  const std::int64_t n = 200000;
-  const double lanes = cpu.isa == Isa::avx512 ? 16 : cpu.isa == Isa::avx2 ? 8 : 0;
-  return {"FMA peak", lanes * 12 * 2 * static_cast<double>(n) * threads, 0, [=] {
-            parallel_for(cpu, threads, 1, [=](std::int64_t, std::int64_t) {
-#if defined(__x86_64__)
-              if (lanes == 16) spin_avx512(n);
-              if (lanes == 8) spin_avx2(n);
-#endif
-            });
-          }};
+  return {"FMA peak", bench::multiply_add(cpu, threads), 0,
+          [=] { bench::multiply_add(cpu, threads); }};
 }
 
 struct Setup {
@@ -186,23 +156,10 @@ void add_pack(Setup& s) {
                      [=] { pack_weight(cpu, packed, w, Storage::f32, n, k); }});
 }
 
-/// Reads memory that no cache holds, as a product with one row reads its weights.
+/// Reads memory that no cache holds.
 Case read_case(const Cpu& cpu, const float* x, std::int64_t count) {
-  return {"read bandwidth", 0, 4.0 * static_cast<double>(count), [=] {
-            parallel_for(cpu, count / 1024, 1, [=](std::int64_t begin, std::int64_t end) {
-              typedef float V __attribute__((vector_size(64), aligned(4)));
-              V sum[4] = {};
-              for (const float* p = x + begin * 1024; p < x + end * 1024; p += 64) {
-                for (int i = 0; i < 4; ++i) {
-                  __builtin_prefetch(p + i * 16 + 1024);
-                  V v;
-                  std::memcpy(&v, p + i * 16, sizeof v);
-                  sum[i] += v;
-                }
-              }
-              sink = (sum[0] + sum[1] + sum[2] + sum[3])[0];
-            });
-          }};
+  return {"read bandwidth", 0, 4.0 * static_cast<double>(count),
+          [=] { bench::read_all(cpu, x, count); }};
 }
 
 }  // namespace

@@ -1,0 +1,278 @@
+// Our side of the comparison with other engines: loads a model folder, then answers one JSON object
+// per line of standard input with one line of JSON. peer.py answers the same commands; compare.py
+// asks both in turn.
+//   {"do": "limits", "threads"}                            -> seconds and work of FMA chains and of
+//   reading
+//   {"do": "train", "threads", "steps", "sequences"}       -> seconds per step, losses before each
+//   step
+//   {"do": "sample", "threads", "new_tokens", "sequences"} -> seconds, completions drawn
+//   {"do": "prefill", "threads", "sequences"}              -> seconds until the first sequence's
+//   next logits
+//   {"do": "decode", "threads", "new_tokens", "sequences"} -> seconds for new_tokens steps after
+//   the prompts
+//   {"do": "score", "threads", "sequences"}                -> log-probability of every token but
+//   the first
+
+#include <cstdint>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "fst/base/clock.h"
+#include "fst/base/error.h"
+#include "fst/base/random.h"
+#include "fst/learn/gradient_pass.h"
+#include "fst/learn/gradient_tree.h"
+#include "fst/learn/optimizer.h"
+#include "fst/rollout/generator.h"
+
+#include "bench/limits.h"
+
+namespace fst {
+
+namespace {
+
+using Json = nlohmann::json;
+using Texts = std::vector<std::vector<TokenId>>;
+
+constexpr std::int64_t read_floats = std::int64_t{1} << 26;  // 256 MiB, more than any cache
+
+struct Bench {
+  std::string folder;
+  Qwen3Config config;
+  std::int64_t positions = 0;
+};
+
+/// Inference on a given number of threads, as `fst generate` and `fst score` do it.
+struct Engine {
+  Engine(const Bench& bench, int threads)
+      : device(Device::cpu(threads)),
+        model(bench.config, device, {.use = Use::inference, .max_positions = bench.positions}),
+        packed(device),
+        cache(bench.config, device, 1),
+        head(device) {
+    model.set_weights(load_parameters(bench.folder, bench.config, device));
+    GeneratorOptions options;
+    options.kv_bytes = std::int64_t{2} << 30;
+    generator = std::make_unique<Generator>(model, options);
+  }
+
+  Device device;
+  Qwen3 model;
+  PackedSequences packed;
+  KvCache cache;
+  TokenHead head;
+  std::unique_ptr<Generator> generator;
+};
+
+/// Training as `fst pretrain` does it: eight gradient leaves, AdamW, weights packed anew each step.
+struct Trainer {
+  Trainer(const Bench& bench, int threads)
+      : device(Device::cpu(threads)),
+        learners(Communicator::self()),
+        parameters(load_parameters(bench.folder, bench.config, device)),
+        model(bench.config, device, {.use = Use::training, .max_positions = bench.positions}),
+        tree(bench.config, device, learners, 8),
+        optimizer(parameters, tree.shard(), learners, {}),
+        pass(model, nullptr) {
+    model.set_weights(parameters);
+  }
+
+  Device device;
+  Communicator learners;
+  Parameters parameters;
+  Qwen3 model;
+  GradientTree tree;
+  Optimizer optimizer;
+  GradientPass pass;
+};
+
+/// Each for some 20 milliseconds: long enough for the second thread to wake.
+Json limits(const Device& device, const Buffer& memory) {
+  constexpr int spins = 32;
+  double flop = 0.0;
+  Stopwatch watch;
+  for (int i = 0; i < spins; ++i) flop += bench::multiply_add(device.exec(), device.threads());
+  Json reply{{"flop", flop}, {"flop_seconds", watch.lap()}};
+  reply["bytes"] = bench::read_all(device.exec(), memory.data<float>(), read_floats);
+  reply["byte_seconds"] = watch.lap();
+  return reply;
+}
+
+/// One step on the mean loss of all next tokens; returns that loss.
+double train_step(Trainer& trainer, const Texts& texts) {
+  std::vector<std::vector<std::int32_t>> targets;
+  std::int64_t count = 0;
+  for (const auto& text : texts) {
+    targets.emplace_back();
+    for (std::size_t t = 1; t < text.size(); ++t) {
+      targets.back().push_back(static_cast<std::int32_t>(t));
+    }
+    count += static_cast<std::int64_t>(targets.back().size());
+  }
+  PassOptions options;
+  options.law = {1.0f, trainer.model.config().vocab_size};
+  const auto weight = static_cast<float>(-1.0 / static_cast<double>(count));
+  kernels::ExactSum logprobs;
+  const Tensor& gradient = trainer.tree.reduce([&](std::int64_t leaf, Gradients& gradients) {
+    const Range part =
+        part_of(static_cast<std::int64_t>(texts.size()), trainer.tree.leaves(), leaf);
+    std::vector<LossSequence> sequences;
+    for (std::int64_t s = part.begin; s < part.end; ++s) {
+      const auto i = static_cast<std::size_t>(s);
+      sequences.push_back({texts[i], targets[i]});
+    }
+    trainer.pass.accumulate(gradients, sequences, options, [&](const PassChunk& chunk) {
+      for (std::size_t i = 0; i < chunk.logprob.size(); ++i) {
+        chunk.dlogprob[i] = weight;
+        logprobs.add(static_cast<double>(chunk.logprob[i]));
+      }
+    });
+  });
+  trainer.optimizer.step(gradient, 1e-3);
+  trainer.model.set_weights(trainer.parameters);
+  return -logprobs.value() / static_cast<double>(count);
+}
+
+Json train(Trainer& trainer, const Json& command) {
+  const auto texts = command.at("sequences").get<Texts>();
+  Json reply;
+  for (int step = 0; step < command.at("steps").get<int>(); ++step) {
+    const Stopwatch watch;
+    reply["loss"].push_back(train_step(trainer, texts));
+    reply["seconds"].push_back(watch.seconds());
+  }
+  return reply;
+}
+
+std::vector<GenerateRequest> requests_for(const Json& command, float temperature) {
+  std::vector<GenerateRequest> requests;
+  for (const auto& prompt : command.at("sequences").get<Texts>()) {
+    GenerateRequest request;
+    request.prompt = prompt;
+    request.key = requests.size() + 1;
+    request.max_new_tokens = command.at("new_tokens").get<std::int32_t>();
+    request.law.temperature = temperature;
+    requests.push_back(request);
+  }
+  return requests;
+}
+
+Json timed_generation(Engine& engine, const std::vector<GenerateRequest>& requests) {
+  const Scheduler::Counts before = engine.generator->counts();
+  const Stopwatch watch;
+  const std::vector<Completion> completions = engine.generator->generate(requests);
+  Json reply;
+  reply["seconds"] = watch.seconds();
+  reply["steps"] = engine.generator->counts().steps - before.steps;
+  reply["rows"] = engine.generator->counts().rows - before.rows;
+  for (const Completion& completion : completions) {
+    reply["tokens"].push_back(completion.tokens);
+    reply["logprobs"].push_back(completion.logprobs);
+  }
+  return reply;
+}
+
+/// Prompts and completions of one batch, nothing known beforehand.
+Json sample(Engine& engine, const Json& command) {
+  engine.generator->weights_changed();
+  return timed_generation(engine, requests_for(command, 1.0f));
+}
+
+/// The same requests twice: the second time the prompts' keys and values are there, and a prompt of
+/// 16 n + 1 tokens has one row left, so every step computes one row of each sequence.
+Json decode(Engine& engine, const Json& command) {
+  std::vector<GenerateRequest> requests = requests_for(command, 0.0f);
+  std::vector<GenerateRequest> first = requests;
+  for (GenerateRequest& request : first) request.max_new_tokens = 1;
+  engine.generator->generate(first);
+  Json reply = timed_generation(engine, requests);
+  const auto steps = command.at("new_tokens").get<std::int64_t>();
+  if (reply.at("rows") != steps * static_cast<std::int64_t>(requests.size())) {
+    throw Error("decode: a step computed more than one row of each sequence");
+  }
+  return reply;
+}
+
+Json prefill(Engine& engine, const Json& command) {
+  const auto texts = command.at("sequences").get<Texts>();
+  const TokenBatch& batch = engine.packed.pack(Texts{texts.front()});
+  engine.cache.reserve(engine.packed.blocks());
+  Buffer logits(engine.device, DType::f32, {1, engine.model.config().vocab_size});
+  const Stopwatch watch;
+  const Tensor& hidden = engine.model.forward(batch, engine.cache);
+  engine.model.logits(logits.tensor(), hidden.rows(hidden.dim(0) - 1, hidden.dim(0)));
+  return {{"seconds", watch.seconds()}};
+}
+
+Json score(Engine& engine, const Json& command) {
+  Json reply;
+  for (const auto& text : command.at("sequences").get<Texts>()) {
+    const TokenBatch& batch = engine.packed.pack(Texts{text});
+    engine.cache.reserve(engine.packed.blocks());
+    const Tensor& hidden = engine.model.forward(batch, engine.cache);
+    std::vector<std::int32_t> rows;
+    for (std::size_t t = 0; t + 1 < text.size(); ++t) {
+      rows.push_back(static_cast<std::int32_t>(t));
+    }
+    const std::vector<TokenId> targets(text.begin() + 1, text.end());
+    reply["logprobs"].push_back(
+        engine.head.score(engine.model, hidden, {rows, targets}, {}).logprob);
+  }
+  return reply;
+}
+
+/// One object per number of threads, made when it is first asked for.
+template <class T>
+T& on_threads(std::map<int, std::unique_ptr<T>>& made, const Bench& bench, int threads) {
+  std::unique_ptr<T>& one = made[threads];
+  if (!one) one = std::make_unique<T>(bench, threads);
+  return *one;
+}
+
+void answer_all(const Bench& bench) {
+  std::map<int, std::unique_ptr<Engine>> engines;
+  std::map<int, std::unique_ptr<Trainer>> trainers;
+  const Device devices[2] = {Device::cpu(1), Device::cpu(2)};
+  Buffer memory(devices[0], DType::f32, {read_floats});
+  ops::fill(memory.tensor(), 1.0f);
+  for (std::string line; std::getline(std::cin, line);) {
+    const Json command = Json::parse(line);
+    const auto what = command.at("do").get<std::string>();
+    const int threads = command.at("threads").get<int>();
+    Json reply;
+    if (what == "limits") {
+      reply = limits(devices[threads == 1 ? 0 : 1], memory);
+    } else if (what == "train") {
+      reply = train(on_threads(trainers, bench, threads), command);
+    } else {
+      Engine& engine = on_threads(engines, bench, threads);
+      reply = what == "sample"    ? sample(engine, command)
+              : what == "decode"  ? decode(engine, command)
+              : what == "prefill" ? prefill(engine, command)
+              : what == "score"   ? score(engine, command)
+                                  : throw Error("unknown command " + what);
+    }
+    std::cout << reply.dump() << std::endl;
+  }
+}
+
+}  // namespace
+
+}  // namespace fst
+
+int main(int argc, char** argv) {
+  try {
+    if (argc != 2) throw fst::InputError("usage: model_bench MODEL_FOLDER");
+    fst::Bench bench{argv[1], fst::Qwen3Config::load(argv[1]), 0};
+    bench.positions = std::min<std::int64_t>(bench.config.max_position_embeddings, 4096);
+    fst::answer_all(bench);
+  } catch (const std::exception& error) {
+    std::cerr << "model_bench: " << error.what() << '\n';
+    return EXIT_FAILURE;
+  }
+  return EXIT_SUCCESS;
+}

@@ -100,15 +100,16 @@ void Generator::check(std::span<const GenerateRequest> requests) const {
   }
 }
 
-/// Blocks for as many of the longest requests as may run at the same time, within the bound.
-/// Growing forgets what the cache knew.
+/// Blocks for as many of the longest requests as may run at the same time, and those that the
+/// scheduler keeps free, within the bound. Growing forgets what the cache knew.
 void Generator::grow_cache(std::span<const GenerateRequest> requests) {
   std::int64_t longest = 0;
   for (const GenerateRequest& request : requests) {
     longest = std::max(longest, blocks_for(positions_of(request)));
   }
   const auto batch = std::min(static_cast<std::int64_t>(requests.size()), options_.max_batch);
-  const std::int64_t wanted = std::min(longest * batch, max_blocks_);
+  const std::int64_t wanted =
+      std::min(longest * batch + Scheduler::spare_blocks(batch), max_blocks_);
   if (wanted <= cache_.blocks()) return;
   const std::int64_t blocks = std::min(std::max(wanted, 2 * cache_.blocks()), max_blocks_);
   cache_.reserve(blocks);

@@ -225,6 +225,10 @@ bool Scheduler::admit(Sequence& sequence, std::int64_t& budget) {
   return true;
 }
 
+std::int64_t Scheduler::spare_blocks(std::int64_t sequences) {
+  return (sequences + sequences_per_spare_block - 1) / sequences_per_spare_block;
+}
+
 bool Scheduler::take_blocks(Sequence& sequence, const BlockPool::Beginning& found) {
   for (const Block block : found.shared) {
     pool_.retain(block);
@@ -233,9 +237,7 @@ bool Scheduler::take_blocks(Sequence& sequence, const BlockPool::Beginning& foun
   if (found.copied != BlockPool::none) pool_.retain(found.copied);
   const std::int64_t missing = blocks_for(static_cast<std::int64_t>(sequence.tokens.size())) -
                                static_cast<std::int64_t>(sequence.blocks.size());
-  const std::int64_t spare =
-      (static_cast<std::int64_t>(running_.size()) + sequences_per_spare_block - 1) /
-      sequences_per_spare_block;
+  const std::int64_t spare = spare_blocks(static_cast<std::int64_t>(running_.size()));
   const bool room = pool_.available() >= missing + spare;
   for (std::int64_t i = 0; room && i < missing; ++i) sequence.blocks.push_back(pool_.take());
   if (found.copied != BlockPool::none) pool_.release(found.copied);

@@ -251,6 +251,17 @@ TEST_F(GeneratorTest, PromptsShareTheirBeginningToTheToken) {
   EXPECT_EQ(generator.counts().steps, 2);
 }
 
+TEST_F(GeneratorTest, RequestsThatFitTheBatchRunTogether) {
+  std::vector<GenerateRequest> all(13);
+  for (std::size_t i = 0; i < all.size(); ++i) {  // a block each, full at the end
+    all[i].prompt = testing::random_tokens(11, config_.vocab_size, i);
+    all[i].max_new_tokens = 6;
+  }
+  Generator generator(model_, {});
+  generator.generate(all);
+  EXPECT_EQ(generator.counts().steps, 6);
+}
+
 TEST_F(GeneratorTest, NewWeightsMakeTheCacheForget) {
   const auto all = requests();
   Generator generator(model_, options());

@@ -71,6 +71,9 @@ class Scheduler {
   /// Ends a sequence: its blocks are given back, and the object may serve another.
   void finish(Sequence& sequence);
 
+  /// Blocks that must be free for one more sequence beside `sequences`, so that they can grow.
+  static std::int64_t spare_blocks(std::int64_t sequences);
+
   BlockPool& pool() { return pool_; }
   const Counts& counts() const { return counts_; }
 

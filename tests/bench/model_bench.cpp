@@ -185,14 +185,13 @@ Json sample(Engine& engine, const Json& command) {
 /// The same requests twice: the second time the prompts' keys and values are there, and a prompt of
 /// 16 n + 1 tokens has one row left, so every step computes one row of each sequence.
 Json decode(Engine& engine, const Json& command) {
-  std::vector<GenerateRequest> requests = requests_for(command, 0.0f);
-  std::vector<GenerateRequest> first = requests;
-  for (GenerateRequest& request : first) request.max_new_tokens = 1;
-  engine.generator->generate(first);
+  const std::vector<GenerateRequest> requests = requests_for(command, 0.0f);
+  engine.generator->generate(requests);
   Json reply = timed_generation(engine, requests);
   const auto steps = command.at("new_tokens").get<std::int64_t>();
-  if (reply.at("rows") != steps * static_cast<std::int64_t>(requests.size())) {
-    throw Error("decode: a step computed more than one row of each sequence");
+  if (reply.at("steps") != steps ||
+      reply.at("rows") != steps * static_cast<std::int64_t>(requests.size())) {
+    throw Error("decode: a step computed something else than one row of each sequence");
   }
   return reply;
 }

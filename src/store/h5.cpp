@@ -78,6 +78,13 @@ Handle simple_space(const std::vector<hsize_t>& dims, const hsize_t* most) {
           H5Sclose};
 }
 
+std::vector<hsize_t> extent_of(const Handle& space) {
+  const auto rank = FST_H5_CHECK(H5Sget_simple_extent_ndims(space.id()));
+  std::vector<hsize_t> sizes(static_cast<std::size_t>(rank));
+  FST_H5_CHECK(H5Sget_simple_extent_dims(space.id(), sizes.data(), nullptr));
+  return sizes;
+}
+
 herr_t note_dataset(hid_t, const char* name, const H5O_info_t* object, void* into) {
   if (object->type == H5O_TYPE_DATASET) {
     static_cast<std::vector<std::string>*>(into)->push_back(std::string("/") + name);
@@ -182,6 +189,7 @@ void File::make(const std::string& path, Element element, std::vector<std::int64
   const Handle space = simple_space(sizes, nullptr);
   const Handle options(FST_H5_CHECK(H5Pcreate(H5P_DATASET_CREATE)), H5Pclose);
   FST_H5_CHECK(H5Pset_fill_time(options.id(), H5D_FILL_TIME_NEVER));
+  FST_H5_CHECK(H5Pset_obj_track_times(options.id(), false));  // equal contents, equal bytes
   make(path, element, space, options);
 }
 
@@ -192,6 +200,7 @@ void File::make_growing(const std::string& path, Element element, std::int64_t c
   const Handle options(FST_H5_CHECK(H5Pcreate(H5P_DATASET_CREATE)), H5Pclose);
   const auto length = static_cast<hsize_t>(chunk);
   FST_H5_CHECK(H5Pset_chunk(options.id(), 1, &length));
+  FST_H5_CHECK(H5Pset_obj_track_times(options.id(), false));
   if (compress) {
     FST_H5_CHECK(H5Pset_shuffle(options.id()));
     FST_H5_CHECK(H5Pset_deflate(options.id(), 1));
@@ -211,9 +220,7 @@ Element File::element(const std::string& path) const {
 std::vector<std::int64_t> File::dims(const std::string& path) const {
   const Handle set = dataset(path);
   const Handle space(FST_H5_CHECK(H5Dget_space(set.id())), H5Sclose);
-  const auto rank = FST_H5_CHECK(H5Sget_simple_extent_ndims(space.id()));
-  std::vector<hsize_t> sizes(static_cast<std::size_t>(rank));
-  FST_H5_CHECK(H5Sget_simple_extent_dims(space.id(), sizes.data(), nullptr));
+  const auto sizes = extent_of(space);
   return {sizes.begin(), sizes.end()};
 }
 
@@ -246,11 +253,15 @@ void File::transfer(const std::string& path, Element element, std::int64_t begin
   hid_t memory = H5S_ALL, part = H5S_ALL;
   Handle memory_space;
   if (count != total) {  // else all of it, whatever its rank
-    const auto first = static_cast<hsize_t>(begin);
-    const auto length = static_cast<hsize_t>(count);
-    FST_H5_CHECK(
-        H5Sselect_hyperslab(space.id(), H5S_SELECT_SET, &first, nullptr, &length, nullptr));
-    memory_space = simple_space({length}, nullptr);
+    std::vector<hsize_t> first(1), length = extent_of(space);
+    const std::int64_t row = total / static_cast<std::int64_t>(length.front());
+    if (begin % row != 0 || count % row != 0) throw Error(what + ": only whole rows can be moved");
+    first.resize(length.size(), 0);
+    first.front() = static_cast<hsize_t>(begin / row);
+    length.front() = static_cast<hsize_t>(count / row);
+    FST_H5_CHECK(H5Sselect_hyperslab(space.id(), H5S_SELECT_SET, first.data(), nullptr,
+                                     length.data(), nullptr));
+    memory_space = simple_space(length, nullptr);
     memory = memory_space.id();
     part = space.id();
   }

@@ -66,6 +66,16 @@ void File::set_attribute(const std::string& object, const std::string& name, std
   replace(owner.id(), name, H5T_STD_I64LE, &number);
 }
 
+void File::set_variable_text(const std::string& object, const std::string& name,
+                             const std::string& text) {
+  const Handle owner = open_object(file_.id(), object);
+  const Handle type(FST_H5_CHECK(H5Tcopy(H5T_C_S1)), H5Tclose);
+  FST_H5_CHECK(H5Tset_size(type.id(), H5T_VARIABLE));
+  FST_H5_CHECK(H5Tset_cset(type.id(), H5T_CSET_UTF8));
+  const char* value = text.c_str();
+  replace(owner.id(), name, type.id(), &value);
+}
+
 bool File::has_attribute(const std::string& object, const std::string& name) const {
   const Handle owner = open_object(file_.id(), object);
   return FST_H5_CHECK(H5Aexists(owner.id(), name.c_str())) > 0;

@@ -41,7 +41,7 @@ std::int64_t ScoreFile::add(const std::string& id, std::span<const float> logpro
   const std::int64_t number = state_->cases++;
   const std::string group = group_of(number);
   state_->file.put(group + "/logprob", logprob);
-  state_->file.set_attribute(group, "id", id);
+  state_->file.set_variable_text(group, "id", id);
   return number;
 }
 
@@ -57,8 +57,7 @@ void ScoreFile::logits(std::int64_t number, std::int64_t first, std::span<const 
 
 void ScoreFile::commit() {
   state_->file.close();
-  seal_envelope(Communicator::self(), state_->temporary);
-  publish(state_->temporary, state_->target);
+  publish_sealed(state_->target);
   state_->published = true;
 }
 

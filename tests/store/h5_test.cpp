@@ -47,6 +47,21 @@ TEST(H5, ValuesDimensionsAndAttributesComeBack) {
   EXPECT_NE(text.find("/case/0/logits: f32 [2, 3]"), std::string::npos) << text;
 }
 
+TEST(H5, RowsOfAMatrixAreWrittenAndReadInParts) {
+  const testing::TemporaryFolder folder;
+  h5::File file = h5::File::create(folder.path() / "x.h5");
+  file.make("/m", h5::Element::f32, {5, 3});
+  const std::vector<float> rows{1, 2, 3, 4, 5, 6};
+  file.write_bytes("/m", h5::Element::f32, 0, std::as_bytes(std::span(rows)));
+  file.write_bytes("/m", h5::Element::f32, 9, std::as_bytes(std::span(rows)));
+  file.write_bytes("/m", h5::Element::f32, 6, std::as_bytes(std::span(rows).first(3)));
+  EXPECT_EQ(file.get<float>("/m"),
+            (std::vector<float>{1, 2, 3, 4, 5, 6, 1, 2, 3, 1, 2, 3, 4, 5, 6}));
+  EXPECT_THROW(file.write_bytes("/m", h5::Element::f32, 1, std::as_bytes(std::span(rows))), Error);
+  file.set_variable_text("/m", "id", "\u00e4");
+  EXPECT_TRUE(file.has_attribute("/m", "id"));
+}
+
 TEST(H5, MistakesAreErrorsThatNameTheDataset) {
   const testing::TemporaryFolder folder;
   h5::File file = h5::File::create(folder.path() / "x.h5");

@@ -77,7 +77,8 @@ class File {
   std::int64_t size(const std::string& path) const;
   void resize(const std::string& path, std::int64_t size);
 
-  /// Elements [begin, ...) of a one-dimensional dataset of that element type.
+  /// Elements [begin, ...), row-major, of a dataset of that element type; whole rows where it has
+  /// more than one dimension.
   void write_bytes(const std::string& path, Element element, std::int64_t begin,
                    std::span<const std::byte> bytes);
   void read_bytes(const std::string& path, Element element, std::int64_t begin,
@@ -92,6 +93,9 @@ class File {
   /// Attributes of a group or dataset, "/" for the file's. An old value is replaced.
   void set_attribute(const std::string& object, const std::string& name, std::string_view text);
   void set_attribute(const std::string& object, const std::string& name, std::int64_t number);
+  /// A text of any bytes but zero, of variable length, as h5py writes and reads a str.
+  void set_variable_text(const std::string& object, const std::string& name,
+                         const std::string& text);
   bool has_attribute(const std::string& object, const std::string& name) const;
   std::string text_attribute(const std::string& object, const std::string& name) const;
   std::int64_t integer_attribute(const std::string& object, const std::string& name) const;

@@ -112,11 +112,11 @@ std::vector<Part> memory_of(const RunConfig& config, const Materials& m, bool ro
   const bool base = (learner && config.kl.coef > 0) || (rollout && config.eval.kl);
   if (base) parts.push_back({"base model", packed_bytes(m.base.config, true)});
   if (learner) add_learner(config, m, learners, parts);
-  if (rollout) parts.push_back({"keys and values", config.rollout.kv_mib << 20});
+  if (rollout) parts.push_back({"keys and values, at most", config.rollout.kv_mib << 20});
   if (reflection && traits.evolves()) {
     const bool shared = base && m.reflection.path == m.base.path;
     if (!shared) parts.push_back({"reflection model", packed_bytes(m.reflection.config, true)});
-    parts.push_back({"its keys and values", config.rollout.kv_mib << 20});
+    parts.push_back({"its keys and values, at most", config.rollout.kv_mib << 20});
   }
   return parts;
 }

@@ -4,12 +4,31 @@
 
 namespace fst {
 
+namespace {
+
+/// Keys of a deck have a dot, options of a verb have none.
 bool is_override(const std::string& word) {
   return word.starts_with("--") && word.substr(0, word.find('=')).find('.') != std::string::npos;
 }
 
-Deck read_deck(const World& world, const std::string& path,
-               const std::vector<std::string>& overrides) {
+}  // namespace
+
+std::optional<DeckCall> DeckCall::parse(Usage usage, const std::vector<std::string>& words) {
+  usage.operand = "DECK";
+  usage.details +=
+      (usage.details.empty() ? "" : "\n") +
+      std::string("--section.key=value wins over the deck; fst check --keys lists all keys.");
+  DeckCall call;
+  std::vector<std::string> own;
+  for (const std::string& word : words) (is_override(word) ? call.overrides : own).push_back(word);
+  auto arguments = Arguments::parse(usage, own);
+  if (!arguments) return std::nullopt;
+  call.arguments = std::move(*arguments);
+  return call;
+}
+
+Deck DeckCall::deck(const World& world) const {
+  const std::string& path = arguments.operand();
   return parse_deck(path, read_input(world, path), overrides);
 }
 

@@ -5,6 +5,7 @@
 
 #include "fst/base/error.h"
 #include "fst/base/log.h"
+#include "fst/run/arguments.h"
 #include "fst/run/deck_file.h"
 #include "fst/run/evaluation.h"
 #include "fst/run/run.h"
@@ -74,8 +75,14 @@ void evaluate_weights(World& world, const RunConfig& config, const char* weights
 }  // namespace
 
 int eval_verb(World& world, const Words& words) {
-  if (words.empty()) throw InputError("expected a deck (an INI file) as the first argument");
-  const Deck deck = read_deck(world, words.front(), {words.begin() + 1, words.end()});
+  Usage usage;
+  usage.verb = "eval";
+  usage.summary =
+      "Accuracy and KL to the base of model.policy (a folder or checkpoint), and its slow x fast\n"
+      "decomposition.";
+  const auto call = DeckCall::parse(usage, words);
+  if (!call) return EXIT_SUCCESS;
+  const Deck deck = call->deck(world);
   RunConfig config = deck.config;
   if (config.model.policy.empty()) {
     throw InputError("model.policy: not set; give a Hugging Face folder or a checkpoint");

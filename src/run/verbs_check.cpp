@@ -1,6 +1,5 @@
 #include <cstdio>
 
-#include "fst/base/error.h"
 #include "fst/run/arguments.h"
 #include "fst/run/check_report.h"
 #include "fst/run/deck_file.h"
@@ -30,23 +29,17 @@ std::string keys_table() {
 int check_verb(World& world, const Words& words) {
   Usage usage;
   usage.verb = "check";
-  usage.operand = "DECK";
   usage.summary =
       "Resolves a deck and prints what it comes to: every key, ranks, memory, steps, files and "
       "one\n"
-      "rendered prompt. Touches nothing. --section.key=value wins over the deck.";
+      "rendered prompt. Touches nothing.";
   usage.options.add_options()("keys", boost::program_options::bool_switch(),
                               "list all keys with default, unit, type and meaning");
-  Words own, overrides;  // keys of a deck have a dot
-  for (const std::string& word : words) (is_override(word) ? overrides : own).push_back(word);
-  const auto arguments = Arguments::parse(usage, own);
-  if (!arguments) return EXIT_SUCCESS;
-  if (arguments->flag("keys")) {
-    std::fputs(keys_table().c_str(), stdout);
-    return EXIT_SUCCESS;
-  }
-  const Deck deck = read_deck(world, arguments->operand(), overrides);
-  std::fputs(check_report(deck).c_str(), stdout);
+  const auto call = DeckCall::parse(usage, words);
+  if (!call) return EXIT_SUCCESS;
+  const std::string text =
+      call->arguments.flag("keys") ? keys_table() : check_report(call->deck(world));
+  std::fputs(text.c_str(), stdout);
   return EXIT_SUCCESS;
 }
 

@@ -40,6 +40,20 @@ fs::path plain_path(const std::string& text) {
   return path.has_filename() ? path : path.parent_path();
 }
 
+/// What `fst info` prints; `digests_wanted` is none, one or full. The file is the user's input, so
+/// a damaged one, or one that is not ours, is an InputError.
+std::string description(const std::string& path, const std::string& digests_wanted) {
+  try {
+    if (digests_wanted == "none") return info(path);
+    if (digests_wanted == "one") return digest(path) + "\n";
+    std::string text;
+    for (const NamedDigest& one : digests(path)) text += one.sha256 + "  " + one.name + "\n";
+    return text;
+  } catch (const Error& error) {
+    throw InputError(error.what());
+  }
+}
+
 }  // namespace
 
 int export_verb(World&, const Words& words) {
@@ -85,15 +99,9 @@ int info_verb(World&, const Words& words) {
   if (!arguments) return EXIT_SUCCESS;
   const std::string path = arguments->operand();
   expect_file(path);
-  std::string text;
-  if (!arguments->given("digest")) {
-    text = info(path);
-  } else if (arguments->choice("digest", {"one", "full"}) == "one") {
-    text = digest(path) + "\n";
-  } else {
-    for (const NamedDigest& one : digests(path)) text += one.sha256 + "  " + one.name + "\n";
-  }
-  std::fputs(text.c_str(), stdout);
+  const std::string digests_wanted =
+      arguments->given("digest") ? arguments->choice("digest", {"one", "full"}) : "none";
+  std::fputs(description(path, digests_wanted).c_str(), stdout);
   return EXIT_SUCCESS;
 }
 

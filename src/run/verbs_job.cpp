@@ -25,53 +25,26 @@ void expect_policy(const RunConfig& config) {
   }
 }
 
-/// Takes `--resume MODE` or `--resume=MODE` out of the arguments.
-Resume take_resume(Words& arguments) {
-  Resume resume;
-  for (std::size_t i = 0; i < arguments.size(); ++i) {
-    if (arguments[i].rfind("--resume", 0) != 0) continue;
-    std::string value;
-    if (arguments[i] == "--resume") {
-      if (i + 1 >= arguments.size())
-        throw InputError("--resume: expected none, auto or a checkpoint");
-      value = arguments[i + 1];
-      arguments.erase(arguments.begin() + static_cast<std::ptrdiff_t>(i) + 1);
-    } else if (arguments[i].rfind("--resume=", 0) == 0) {
-      value = arguments[i].substr(9);
-    } else {
-      continue;
-    }
-    arguments.erase(arguments.begin() + static_cast<std::ptrdiff_t>(i));
-    --i;
-    if (value == "auto") {
-      resume = {ResumeMode::automatic, ""};
-    } else if (value == "none") {
-      resume = {};
-    } else if (is_checkpoint(value)) {
-      resume = {ResumeMode::file, value};
-    } else {
-      throw InputError("--resume " + value + ": expected none, auto or a checkpoint file");
-    }
-  }
-  return resume;
+Resume resume_of(const std::string& value) {
+  if (value == "none") return {};
+  if (value == "auto") return {ResumeMode::automatic, ""};
+  if (is_checkpoint(value)) return {ResumeMode::file, value};
+  throw InputError("--resume " + value + ": expected none, auto or a checkpoint file");
 }
 
-}  // namespace
-
-namespace {
-/// The deck is the first word, what belongs to it the rest.
-Deck deck_of(const World& world, const Words& words) {
-  if (words.empty() || words.front().rfind("--", 0) == 0) {
-    throw InputError("expected a deck (an INI file) as the first argument");
-  }
-  return read_deck(world, words.front(), {words.begin() + 1, words.end()});
-}
 }  // namespace
 
 int run_verb(World& world, const Words& words) {
-  Words arguments = words;
-  const Resume resume = take_resume(arguments);
-  const Deck deck = deck_of(world, arguments);
+  Usage usage;
+  usage.verb = "run";
+  usage.summary = "The main job: fast-slow training, or the baseline that the deck names.";
+  usage.options.add_options()(
+      "resume", boost::program_options::value<std::string>()->default_value("none"),
+      "none: refuse a folder that holds a run; auto: its newest good checkpoint; or a checkpoint");
+  const auto call = DeckCall::parse(usage, words);
+  if (!call) return EXIT_SUCCESS;
+  const Resume resume = resume_of(call->arguments.text("resume"));
+  const Deck deck = call->deck(world);
   expect_output(deck.config);
   expect_policy(deck.config);
   world.split(plan_of(deck.config));
@@ -87,7 +60,12 @@ int run_verb(World& world, const Words& words) {
 }
 
 int pretrain_verb(World& world, const Words& words) {
-  const Deck deck = deck_of(world, words);
+  Usage usage;
+  usage.verb = "pretrain";
+  usage.summary = "Next-token training on text, chats or the world's generated rows.";
+  const auto call = DeckCall::parse(usage, words);
+  if (!call) return EXIT_SUCCESS;
+  const Deck deck = call->deck(world);
   expect_output(deck.config);
   world.split({});
   log::info(version_line() + ", " + world.layout());

@@ -1,19 +1,27 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "fst/comm/world.h"
+#include "fst/run/arguments.h"
 #include "fst/run/config.h"
 #include "fst/task/task.h"
 
 namespace fst {
 
-/// True for `--section.key=value`, which belongs to the deck and not to the verb.
-bool is_override(const std::string& word);
-/// Reads the deck at `path` on rank 0 and parses it on every rank. Collective over all ranks.
-Deck read_deck(const World& world, const std::string& path,
-               const std::vector<std::string>& overrides);
+/// A verb called with a deck: its own options, and `--section.key=value` for the deck.
+struct DeckCall {
+  Arguments arguments;
+  std::vector<std::string> overrides;
+
+  /// Nothing if `words` hold --help: the usage was printed. Mistakes as Arguments::parse.
+  static std::optional<DeckCall> parse(Usage usage, const std::vector<std::string>& words);
+  /// Reads the deck on rank 0 and parses it on every rank. Collective over all ranks.
+  Deck deck(const World& world) const;
+};
+
 /// What the deck says about ranks.
 RankPlan plan_of(const RunConfig& config);
 /// What the deck says about the task, in one of its variants; files are read by `read`.

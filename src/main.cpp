@@ -52,6 +52,7 @@ int main(int argc, char** argv) {
   } catch (const std::exception& error) {  // maybe on this rank only: the others would hang
     const int rank = world ? world->all().rank() : 0;
     std::fprintf(stderr, "fst: rank %d: %s\n", rank, error.what());
+    // Alone too: MPI_Finalize would make HDF5 close once more what it could not close.
     if (world) world->abort(exit_failure);
     return exit_failure;
   }

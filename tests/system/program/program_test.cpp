@@ -1,0 +1,165 @@
+// What the verbs do with good input, beside the golden tests.
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include <gtest/gtest.h>
+
+#include "bad_case.h"
+#include "golden_h5.h"
+
+namespace fst::testing {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+bool holds(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+TEST(Program, HelpAndVersionAreAnsweredOnStdout) {
+  const Ended help = run_fst({"--help"}), version = run_fst({"--version"});
+  EXPECT_EQ(help.code, 0);
+  for (const char* verb : {"run DECK", "eval DECK", "pretrain DECK", "score", "generate",
+                           "tokenize", "verify", "export", "check DECK", "info FILE"}) {
+    EXPECT_TRUE(holds(help.out, std::string("fst ") + verb)) << verb;
+  }
+  EXPECT_EQ(version.code, 0);
+  EXPECT_TRUE(holds(version.out, "fst ") && holds(version.out, "hdf5")) << version.out;
+  for (const char* verb : {"run", "eval", "pretrain", "score", "generate", "tokenize", "verify",
+                           "export", "check", "info"}) {
+    const Ended usage = run_fst({verb, "--help"});
+    EXPECT_EQ(usage.code, 0) << verb;
+    EXPECT_TRUE(holds(usage.out, std::string("usage: fst ") + verb)) << usage.out;
+    EXPECT_TRUE(usage.err.empty()) << usage.err;
+  }
+}
+
+TEST(Program, EveryKeyOfADeckIsListed) {
+  const Ended ended = run_fst({"check", "--keys"});
+  EXPECT_EQ(ended.code, 0);
+  for (const char* key : {"run.method", "engine.threads", "evolve.max_metric_calls", "optim.lr"}) {
+    EXPECT_TRUE(holds(ended.out, std::string("\n") + key + " ")) << key;
+  }
+}
+
+TEST(Program, CheckPrintsWhatADeckComesToAndTouchesNothing) {
+  const Scene scene;
+  const std::string deck =
+      scene.file("deck.cfg",
+                 "[run]\nmethod = rl\nsteps = 12\noutput = run\n[model]\npolicy = model\n"
+                 "[ranks]\nrollout = 2\nlearner = 1\n[optim]\nlr = 0.5 # a comment\n");
+  const Ended ended = run_fst({"check", deck, "--run.seed=77", "--evolve.anchors=5"});
+  ASSERT_EQ(ended.code, 0) << ended.err;
+  for (const char* part :
+       {"seed = 77", "lr = 0.5\n", "# ignored by run.method = rl\n  evolve.anchors", "3 ranks",
+        "rollout rank: ", "learner rank: ", "moments: ", "12 steps", "checkpoint-<step>.h5",
+        "<|im_start|>"}) {
+    EXPECT_TRUE(holds(ended.out, part)) << "no \"" << part << "\" in: " << ended.out;
+  }
+  EXPECT_FALSE(fs::exists(scene.path("run")));
+}
+
+TEST(Program, TheResolvedDeckGivesItselfBack) {
+  const Scene scene;
+  const auto resolved = [&](const std::string& deck) {
+    const std::string out = run_fst({"check", deck}).out;
+    return out.substr(0, out.find("\n# "));
+  };
+  const std::string first =
+      resolved(scene.file("deck.cfg", "[task]\nvariant = B\n[cispo]\ntau = 3.25\n"));
+  EXPECT_TRUE(holds(first, "variant = B")) << first;
+  EXPECT_EQ(resolved(scene.file("again.cfg", first)), first);
+}
+
+TEST(Program, AnExportedModelScoresTheSame) {
+  const Scene scene;
+  const std::string in = scene.file(
+      "in.jsonl", "{\"id\": \"a\", \"tokens\": [1, 2, 3]}\n\n{\"id\": \"b\", \"tokens\": [4]}\n");
+  const std::string copy = scene.path("copy");
+  ASSERT_EQ(run_fst({"export", "--model", scene.model(), "--out", copy}).code, 0);
+  const auto score = [&](const std::string& model) {
+    const std::string out = scene.path("out.h5");
+    const Ended ended = run_fst({"score", "--model", model, "--tokens", in, "--out", out});
+    EXPECT_EQ(ended.code, 0) << ended.err;
+    return text_of(out);
+  };
+  const std::string original = score(scene.model());
+  EXPECT_FALSE(original.empty());
+  EXPECT_TRUE(score(copy) == original) << "other bytes";
+  const GoldenFile scores(scene.path("out.h5"));
+  EXPECT_EQ(scores.floats("/case/0/logprob").size(), 2U);
+  EXPECT_EQ(scores.floats("/case/1/logprob").size(), 0U);
+  const Ended info = run_fst({"info", scene.path("out.h5")});
+  EXPECT_EQ(info.code, 0) << info.err;
+  EXPECT_TRUE(holds(info.out, "/case/0/logprob: f32 [2]")) << info.out;
+}
+
+TEST(Program, ExportAsBf16HalvesTheWeights) {
+  const Scene scene;
+  ASSERT_EQ(
+      run_fst({"export", "--model", scene.model(), "--out", scene.out() + "/", "--dtype", "bf16"})
+          .code,
+      0);
+  const auto size = [](const fs::path& folder) {
+    return fs::file_size(folder / "model.safetensors");
+  };
+  EXPECT_LT(size(scene.out()), size(scene.model()) * 6 / 10);
+  EXPECT_TRUE(holds(text_of(fs::path(scene.out()) / "config.json"), "\"bfloat16\""));
+  EXPECT_EQ(text_of(fs::path(scene.out()) / "tokenizer.json"),
+            text_of(scene.model() / "tokenizer.json"));
+}
+
+TEST(Program, SamplesAreNumberedAndDifferAndAreDrawnFromTheLaw) {
+  const Scene scene;
+  const std::string in = scene.file(
+      "in.jsonl", "{\"id\": \"x\", \"tokens\": [5, 6]}\n{\"id\": \"y\", \"text\": \"red a\"}\n");
+  const Ended ended =
+      run_fst({"generate", "--model", scene.model(), "--prompts", in, "--out", scene.out(),
+               "--samples", "4", "--temperature", "1.5", "--max-new-tokens", "500"});
+  ASSERT_EQ(ended.code, 0) << ended.err;
+  const auto lines = lines_of(scene.out());
+  ASSERT_EQ(lines.size(), 8U);
+  std::vector<json> of_x;
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    const json line = json::parse(lines[i]);
+    EXPECT_EQ(line["id"], i < 4 ? "x" : "y");
+    EXPECT_EQ(line["sample"], i % 4);
+    EXPECT_EQ(line["tokens"].size(), line["logprobs"].size());
+    // 64 positions, of which the prompt has two: the model's end is a length.
+    EXPECT_TRUE(line["finish"] == "stop" || i >= 4 || line["tokens"].size() == 62) << lines[i];
+    for (const json& token : line["tokens"]) EXPECT_LT(token, 390);  // the tokenizer's vocabulary
+    if (i < 4) of_x.push_back(line["tokens"]);
+  }
+  std::sort(of_x.begin(), of_x.end());
+  EXPECT_EQ(std::unique(of_x.begin(), of_x.end()), of_x.end());
+}
+
+TEST(Program, AnUnknownChatTemplateIsAcceptedUntilAConversationComes) {
+  const Scene scene;
+  std::ofstream(scene.model() / "chat_template.jinja") << "{{ messages | length }}";
+  const std::string in = scene.file("in.jsonl", R"({"id": "a", "text": "red a b"})");
+  const Ended ended =
+      run_fst({"tokenize", "--model", scene.model(), "--in", in, "--out", scene.out()});
+  EXPECT_EQ(ended.code, 0) << ended.err;
+}
+
+TEST(Program, AnOutputIsReplacedWhenTheNewOneIsComplete) {
+  const Scene scene;
+  scene.file("out", "old");
+  const std::string good = R"({"id": "a", "completion": " 7 ", "reference": "7", "more": 1})";
+  const std::string bad = scene.file("bad.jsonl", good + "\n{}\n");
+  EXPECT_EQ(run_fst({"verify", "--task", "exact", "--in", bad, "--out", scene.out()}).code, 2);
+  EXPECT_EQ(text_of(scene.out()), "old");
+  const Ended ended = run_fst(
+      {"verify", "--task", "exact", "--in", scene.file("in.jsonl", good), "--out", scene.out()});
+  EXPECT_EQ(ended.code, 0) << ended.err;
+  EXPECT_TRUE(holds(ended.err, "member \"more\" is ignored")) << ended.err;
+  const json line = json::parse(text_of(scene.out()));
+  EXPECT_EQ(line["reward"], 1.0);
+  EXPECT_EQ(line["status"], "ok");
+}
+
+}  // namespace
+}  // namespace fst::testing

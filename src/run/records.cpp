@@ -64,6 +64,7 @@ Record::Record(const std::string& line, std::string place) : place_(std::move(pl
   object_ = std::make_unique<Object>(Object{parse_object(line, place_)});
 }
 Record::Record(Record&&) noexcept = default;
+Record& Record::operator=(Record&&) noexcept = default;
 Record::~Record() = default;
 
 void Record::refuse(const std::string& why) const {
@@ -114,9 +115,10 @@ std::vector<TokenId> Record::tokens(const std::string& name, std::int64_t vocab,
         (item.is_number_unsigned() ? item.get<std::uint64_t>() < static_cast<std::uint64_t>(vocab)
                                    : item.get<std::int64_t>() >= 0);
     if (!fits) {
-      refuse("\"" + name + "\"[" + std::to_string(tokens.size()) + "] is " +
-             item.dump(-1, ' ', true).substr(0, 40) + "; expected a token id from 0 to " +
-             std::to_string(vocab - 1) + " (" + whose + ")");
+      std::string why = "\"" + name + "\"[" + std::to_string(tokens.size()) + "] is ";
+      why.append(item.dump(-1, ' ', true).substr(0, 40)).append("; expected a token id from 0 to ");
+      why.append(std::to_string(vocab - 1)).append(" (").append(whose).append(")");
+      refuse(why);
     }
     tokens.push_back(item.get<TokenId>());
   }
@@ -131,7 +133,7 @@ std::string Record::json(const std::string& name) const {
 std::string Record::one_of(std::initializer_list<const char*> names) const {
   std::string found, list;
   for (const char* name : names) {
-    list += (list.empty() ? "\"" : " or \"") + std::string(name) + "\"";
+    list.append(list.empty() ? "\"" : " or \"").append(name).append("\"");
     if (!has(name)) continue;
     if (!found.empty())
       refuse("holds \"" + found + "\" and \"" + name + "\"; expected one of them");

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 
@@ -92,10 +93,13 @@ int info_verb(World&, const Words& words) {
   usage.verb = "info";
   usage.operand = "FILE";
   usage.summary = "What one of our HDF5 files (history, checkpoint, scores) is and holds.";
-  usage.options.add_options()("digest", po::value<std::string>()->implicit_value("one"),
+  usage.options.add_options()("digest", po::value<std::string>(),
                               "print one SHA-256 over everything in the file that is a function of "
                               "the deck; --digest=full: one for each dataset");
-  const auto arguments = Arguments::parse(usage, words);
+  Words complete = words;  // a bare --digest must not take the word behind it as its value
+  std::replace(complete.begin(), complete.end(), std::string("--digest"),
+               std::string("--digest=one"));
+  const auto arguments = Arguments::parse(usage, complete);
   if (!arguments) return EXIT_SUCCESS;
   const std::string path = arguments->operand();
   expect_file(path);

@@ -22,6 +22,9 @@ class Record {
   /// JSON object, and members given twice.
   Record(const std::string& line, std::string place);
   Record(Record&&) noexcept;
+  Record& operator=(Record&&) noexcept;
+  Record(const Record&) = delete;
+  Record& operator=(const Record&) = delete;
   ~Record();
 
   const std::string& place() const { return place_; }

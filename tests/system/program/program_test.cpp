@@ -96,6 +96,41 @@ TEST(Program, AnExportedModelScoresTheSame) {
   EXPECT_TRUE(holds(info.out, "/case/0/logprob: f32 [2]")) << info.out;
 }
 
+TEST(Program, ACheckpointServesWhereverAFolderDoes) {
+  const Scene scene;
+  const std::string deck = (fs::path(FST_SOURCE_DIR) / "input" / "quickstart.cfg").string();
+  const Ended run =
+      run_fst({"run", deck, "--run.method=rl", "--run.output=" + scene.path("run"), "--run.steps=1",
+               "--eval.every=0", "--train.problems_per_step=2", "--run.save_every=1"});
+  ASSERT_EQ(run.code, 0) << run.err;
+  const std::string checkpoint = scene.path("run/checkpoint-1.h5");
+  const std::string folder = scene.path("folder");
+  ASSERT_EQ(run_fst({"export", "--model", checkpoint, "--out", folder}).code, 0);
+  const std::string in = scene.file("in.jsonl", R"({"id": "a", "tokens": [5, 6, 7]})");
+  const auto score = [&](const std::string& model) {
+    const Ended ended = run_fst({"score", "--model", model, "--tokens", in, "--out", scene.out()});
+    EXPECT_EQ(ended.code, 0) << ended.err;
+    return text_of(scene.out());
+  };
+  EXPECT_TRUE(score(checkpoint) == score(folder)) << "other bytes";
+
+  const std::string digest = run_fst({"info", checkpoint, "--digest"}).out;
+  EXPECT_EQ(digest.size(), 65U) << digest;  // 64 digits of SHA-256 and a line break
+  EXPECT_EQ(run_fst({"info", "--digest", checkpoint}).out, digest);
+  const std::string full = run_fst({"info", "--digest=full", checkpoint}).out;
+  EXPECT_TRUE(holds(full, "  /policy/weights\n")) << full;
+
+  fs::resize_file(checkpoint, fs::file_size(checkpoint) - 9);
+  for (const auto& words : std::vector<std::vector<std::string>>{
+           {"info", checkpoint},
+           {"info", checkpoint, "--digest"},
+           {"export", "--model", checkpoint, "--out", scene.path("again")}}) {
+    const Ended ended = run_fst(words);
+    EXPECT_EQ(ended.code, 2) << words[0];
+    EXPECT_TRUE(holds(ended.err, "damaged")) << ended.err;
+  }
+}
+
 TEST(Program, ExportAsBf16HalvesTheWeights) {
   const Scene scene;
   ASSERT_EQ(

@@ -5,7 +5,7 @@
 #
 # split:     one rank each for rollout, reflection and learner: what a cluster runs.
 # colocated: every rank has every role; the default, since with few cores a rank without work is a core
-#            without work. The results are the same, bit for bit.
+#            without work (on 2 cores 21 s for 2 ranks against 37 s for split). Same results, bit for bit.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=${FST_PYTHON:-/usr/bin/python3}

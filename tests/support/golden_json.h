@@ -16,8 +16,8 @@ inline std::string golden_dir() {
   return folder != nullptr && *folder != '\0' ? folder : FST_GOLDEN_DEFAULT;
 }
 
-/// The folder of the real Qwen3 tokenizer: FST_TOKENIZER_DIR, else the one compiled in. It is not
-/// part of the source tree, so it may be absent.
+/// The folder of the real Qwen3 tokenizer: FST_TOKENIZER_DIR, else the one unpacked from
+/// tests/golden.
 inline std::string qwen3_tokenizer_dir() {
   const char* folder = std::getenv("FST_TOKENIZER_DIR");
   return folder != nullptr && *folder != '\0' ? folder : FST_TOKENIZER_DEFAULT;

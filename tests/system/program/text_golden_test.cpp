@@ -1,5 +1,4 @@
-// fst tokenize and fst verify against outside data. The real Qwen3 tokenizer lies outside the
-// checkout: where it is absent its tests say skipped.
+// fst tokenize and fst verify against outside data.
 
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -7,24 +6,13 @@
 #include <gtest/gtest.h>
 
 #include "program.h"
+#include "support/golden_json.h"
 
 namespace fst::testing {
 namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-std::vector<json> golden_lines(const std::string& file) {
-  std::vector<json> lines;
-  for (const std::string& line : lines_of(golden_path(file))) lines.push_back(json::parse(line));
-  EXPECT_FALSE(lines.empty()) << golden_path(file) << " holds no line";
-  return lines;
-}
-
-fs::path tokenizer_folder() {
-  const char* folder = std::getenv("FST_TOKENIZER_DIR");
-  return folder != nullptr ? folder : FST_TOKENIZER_DEFAULT;
-}
 
 /// Gives the verb these lines and returns what it writes, line for line.
 std::vector<json> through(std::vector<std::string> words, const std::vector<json>& lines) {
@@ -42,20 +30,12 @@ std::vector<json> through(std::vector<std::string> words, const std::vector<json
   return results;
 }
 
-class TokenizeProgram : public ::testing::Test {
- protected:
-  void SetUp() override {
-    if (!fs::exists(tokenizer_folder() / "tokenizer.json")) {
-      GTEST_SKIP() << tokenizer_folder() << " holds no tokenizer.json";
-    }
-  }
-  std::vector<json> tokenize(const std::vector<json>& lines) const {
-    return through({"tokenize", "--model", tokenizer_folder()}, lines);
-  }
-};
+std::vector<json> tokenize(const std::vector<json>& lines) {
+  return through({"tokenize", "--model", test::qwen3_tokenizer_dir()}, lines);
+}
 
-TEST_F(TokenizeProgram, EncodesAsTheReference) {
-  const auto cases = golden_lines("tokenizer/encode.jsonl");
+TEST(TokenizeProgram, EncodesAsTheReference) {
+  const auto cases = test::golden_lines("tokenizer/encode.jsonl");
   std::vector<json> in;
   for (const json& one : cases) in.push_back({{"id", one["id"]}, {"text", one["text"]}});
   const auto out = tokenize(in);
@@ -65,8 +45,8 @@ TEST_F(TokenizeProgram, EncodesAsTheReference) {
   }
 }
 
-TEST_F(TokenizeProgram, DecodesAsTheReference) {
-  const auto cases = golden_lines("tokenizer/decode.jsonl");
+TEST(TokenizeProgram, DecodesAsTheReference) {
+  const auto cases = test::golden_lines("tokenizer/decode.jsonl");
   std::vector<json> in;
   for (const json& one : cases) in.push_back({{"id", one["id"]}, {"tokens", one["ids"]}});
   const auto out = tokenize(in);
@@ -75,8 +55,8 @@ TEST_F(TokenizeProgram, DecodesAsTheReference) {
   }
 }
 
-TEST_F(TokenizeProgram, RendersConversationsAsTheReference) {
-  const auto cases = golden_lines("chat/chat.jsonl");
+TEST(TokenizeProgram, RendersConversationsAsTheReference) {
+  const auto cases = test::golden_lines("chat/chat.jsonl");
   std::vector<json> in;
   for (const json& one : cases) {
     json line = {{"id", one["id"]},
@@ -92,8 +72,8 @@ TEST_F(TokenizeProgram, RendersConversationsAsTheReference) {
   }
 }
 
-TEST_F(TokenizeProgram, RefusesIllFormedUtf8) {
-  for (const json& one : golden_lines("tokenizer/invalid_utf8.jsonl")) {
+TEST(TokenizeProgram, RefusesIllFormedUtf8) {
+  for (const json& one : test::golden_lines("tokenizer/invalid_utf8.jsonl")) {
     const std::string hex = one["bytes_hex"];
     std::string bytes;
     for (std::size_t i = 0; i < hex.size(); i += 2) {
@@ -104,7 +84,7 @@ TEST_F(TokenizeProgram, RefusesIllFormedUtf8) {
     const fs::path in = folder.write("in.jsonl", before + bytes + "\"}\n");
     const fs::path out = folder.path() / "out.jsonl";
     const Ended ended =
-        run_fst({"tokenize", "--model", tokenizer_folder(), "--in", in, "--out", out});
+        run_fst({"tokenize", "--model", test::qwen3_tokenizer_dir(), "--in", in, "--out", out});
     EXPECT_EQ(ended.code, 2) << one["id"];
     const std::size_t offset = before.size() + one["bad_offset"].get<std::size_t>();
     EXPECT_NE(ended.err.find("in.jsonl:1: not UTF-8 at byte " + std::to_string(offset)),
@@ -138,7 +118,7 @@ void expect_verdicts(const std::string& task, const std::vector<Judged>& cases) 
 
 TEST(VerifyProgram, JudgesJsonAnswersAsTheOutsideDataSays) {
   std::vector<Judged> cases;
-  for (const json& one : golden_lines("tasks/json_answer.jsonl")) {
+  for (const json& one : test::golden_lines("tasks/json_answer.jsonl")) {
     const json answer = one["answer"].is_null() ? json("") : one["answer"];
     cases.push_back({{{"id", one["id"]}, {"completion", answer}, {"reference", one["reference"]}},
                      one["equal"],
@@ -149,7 +129,7 @@ TEST(VerifyProgram, JudgesJsonAnswersAsTheOutsideDataSays) {
 
 TEST(VerifyProgram, JudgesLettersAsTheOutsideDataSays) {
   std::vector<Judged> cases;
-  for (const json& one : golden_lines("tasks/letter.jsonl")) {
+  for (const json& one : test::golden_lines("tasks/letter.jsonl")) {
     cases.push_back(
         {{{"id", one["id"]}, {"completion", one["completion"]}, {"reference", one["reference"]}},
          one["expected"],
@@ -160,7 +140,7 @@ TEST(VerifyProgram, JudgesLettersAsTheOutsideDataSays) {
 
 TEST(VerifyProgram, JudgesStarGraphsAsTheOutsideDataSays) {
   std::vector<Judged> cases;
-  for (const json& graph : golden_lines("tasks/star_graph.jsonl")) {
+  for (const json& graph : test::golden_lines("tasks/star_graph.jsonl")) {
     for (const json& one : graph["answers"]) {
       cases.push_back(
           {{{"id", graph["id"]}, {"completion", one["completion"]}, {"reference", graph["gold"]}},

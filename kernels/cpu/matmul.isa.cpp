@@ -145,7 +145,7 @@ Flow flow_of(const Product& p, const Plan& plan, const Scratch& s, const Block& 
   flow.final = last_leaf && piece.last;
   std::int64_t level = 0;
   while (!last_leaf && (piece.leaf >> level & 1) != 0) ++level;
-  if (last_leaf) level = plan.levels - 1;
+  if (last_leaf) level = plan.levels > 0 ? plan.levels - 1 : 0;
   // Unfinished sums lie in the output itself where its old contents are not needed any more.
   const bool in_output = last_leaf && p.update == Update::overwrite;
   float* unfinished = in_output ? c : s.sums + level * s.level_size;

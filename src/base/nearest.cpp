@@ -44,4 +44,9 @@ std::string_view nearest(std::string_view word, std::span<const std::string_view
       known, {}, [word](std::string_view candidate) { return edit_distance(word, candidate); });
 }
 
+std::string nearest(std::string_view word, std::span<const std::string> known) {
+  const std::vector<std::string_view> views(known.begin(), known.end());
+  return std::string(nearest(word, std::span(views)));
+}
+
 }  // namespace fst

@@ -4,7 +4,7 @@
 #include <sstream>
 
 #include "fst/base/error.h"
-#include "fst/run/config.h"
+#include "fst/base/nearest.h"
 
 namespace fst {
 

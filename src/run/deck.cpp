@@ -7,6 +7,7 @@
 #include <boost/program_options.hpp>
 
 #include "fst/base/error.h"
+#include "fst/base/nearest.h"
 #include "fst/run/config.h"
 
 #include "keys.h"
@@ -112,29 +113,6 @@ void expect_settings(const std::vector<std::string>& overrides,
 }
 
 }  // namespace
-
-std::string nearest(const std::string& word, const std::vector<std::string>& candidates) {
-  std::string best;
-  std::size_t best_distance = ~std::size_t{0};
-  for (const auto& candidate : candidates) {
-    std::vector<std::size_t> row(candidate.size() + 1);
-    for (std::size_t j = 0; j < row.size(); ++j) row[j] = j;
-    for (std::size_t i = 0; i < word.size(); ++i) {
-      std::size_t diagonal = row[0];
-      row[0] = i + 1;
-      for (std::size_t j = 0; j < candidate.size(); ++j) {
-        const std::size_t substitute = diagonal + (word[i] == candidate[j] ? 0 : 1);
-        diagonal = row[j + 1];
-        row[j + 1] = std::min({substitute, row[j] + 1, row[j + 1] + 1});
-      }
-    }
-    if (row.back() < best_distance) {
-      best_distance = row.back();
-      best = candidate;
-    }
-  }
-  return best;
-}
 
 Deck parse_deck(const std::string& path, const std::string& text,
                 const std::vector<std::string>& overrides) {

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "fst/base/nearest.h"
 #include "fst/run/config.h"
 
 #include "keys.h"

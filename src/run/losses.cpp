@@ -48,10 +48,14 @@ Aggregation aggregation_of(const RunConfig& c) {
 
 }  // namespace
 
+bool kl_in_loss(const RunConfig& c) {
+  return c.kl.place == "loss" && c.kl.coef > 0.0;
+}
+
 LearnerOptions learner_options(const RunConfig& c, std::int64_t vocab) {
   LearnerOptions options;
   options.loss = loss_options(c);
-  options.kl_coefficient = c.kl.place == "loss" ? c.kl.coef : 0.0;
+  options.kl_coefficient = kl_in_loss(c) ? c.kl.coef : 0.0;
   options.entropy_coefficient = c.train.entropy;
   options.anchor_coefficient = c.kl.seed_prompt;
   options.law = {static_cast<float>(c.rollout.temperature), vocab};
@@ -89,7 +93,6 @@ RequestWeights request_weights(const RunConfig& config, const RequestBatch& batc
                               : static_cast<double>(config.rollout.max_new_tokens);
   const Aggregation aggregation = aggregation_of(config);
   const auto policy = token_weights(aggregation, lengths, kept, constant);
-  const bool kl_in_loss = config.kl.place == "loss" && config.kl.coef > 0.0;
   const auto kl = token_weights(aggregation, lengths, config.kl.dead_groups ? all : kept, constant);
 
   RequestWeights weights;
@@ -101,7 +104,7 @@ RequestWeights request_weights(const RunConfig& config, const RequestBatch& batc
     const std::size_t within = next[g]++;
     weights.advantage.push_back(kept[g] ? advantages[g].advantage[within] : 0.0);
     weights.policy.push_back(policy[g][within]);
-    weights.kl.push_back(kl_in_loss ? kl[g][within] : 0.0);
+    weights.kl.push_back(kl_in_loss(config) ? kl[g][within] : 0.0);
     if (request.prompt == 0 && request.sample == 0) anchor_tokens += outcomes[i].length;
   }
   if (config.kl.seed_prompt > 0.0 && (live || config.kl.dead_groups) && anchor_tokens > 0) {

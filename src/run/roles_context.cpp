@@ -1,24 +1,9 @@
-#include <algorithm>
-
 #include "fst/base/error.h"
+#include "fst/run/conversation.h"
 #include "fst/run/roles.h"
 #include "fst/run/schedule.h"
 
 namespace fst {
-
-namespace {
-
-Thinking thinking_of(const std::string& mode) {
-  if (mode == "think") return Thinking::on;
-  if (mode == "no_think") return Thinking::off;
-  return Thinking::unset;
-}
-
-std::int64_t positions_of(const RunConfig&, const Qwen3Config& model) {
-  return model.max_position_embeddings;
-}
-
-}  // namespace
 
 RunContext::RunContext(World& world_, const RunConfig& config_)
     : world(world_),
@@ -28,7 +13,7 @@ RunContext::RunContext(World& world_, const RunConfig& config_)
       tokenizer(policy_source.tokenizer()),
       chat(policy_source.chat()),
       vocab(law_vocabulary(policy_source, tokenizer)),
-      max_positions(positions_of(config_, policy_source.config)),
+      max_positions(policy_source.config.max_position_embeddings),
       thinking(thinking_of(config_.chat.thinking)),
       self(Communicator::self()),
       frozen(self, device, max_positions) {
@@ -47,12 +32,7 @@ const std::string& RunContext::reflection_path() const {
 
 std::vector<TokenId> RunContext::prompt_tokens(const std::string& prompt,
                                                const Problem& problem) const {
-  std::string system = prompt;
-  if (!problem.system.empty()) system += (system.empty() ? "" : "\n\n") + problem.system;
-  std::vector<ChatMessage> messages;
-  if (!system.empty()) messages.push_back({"system", system, {}});
-  messages.push_back({"user", problem.question, {}});
-  auto tokens = tokenizer.encode(chat.render(messages, GenerationPrompt::add, thinking));
+  auto tokens = tokenizer.encode(problem_prompt(chat, prompt, problem, thinking));
   const std::int64_t room = max_positions - static_cast<std::int64_t>(tokens.size());
   if (room < 1) {
     throw Error("problem " + problem.id + ": its prompt has " + std::to_string(tokens.size()) +

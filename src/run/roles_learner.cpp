@@ -10,7 +10,7 @@ LearnerRole::LearnerRole(RunContext& context, Policy& policy)
     : context_(&context), policy_(&policy) {
   const RunConfig& config = context.config;
   if (!context.world.learner().member() || !traits_of(config.run.method).trains) return;
-  const bool needs_base = config.kl.coef > 0.0 || config.kl.seed_prompt > 0.0;
+  const bool needs_base = kl_in_loss(config) || config.kl.seed_prompt > 0.0;
   Qwen3* base = needs_base ? context.frozen.at(context.base_path()).model.get() : nullptr;
   learner_ =
       std::make_unique<Learner>(*policy.model(), *policy.parameters(), base,

@@ -98,7 +98,9 @@ Evolution Run::begin_evolution(const Cycle& cycle) {
   if (interrupted_) {
     Evolution evolution(evolve_options(config_), std::move(*interrupted_));
     interrupted_.reset();
-    return evolution;
+    // A closing phase was stopped and the run then made longer: its scores are of older weights.
+    if (evolution.state().phase.policy == state_.step) return evolution;
+    state_.next_candidate = evolution.next_id();
   }
   std::vector<Candidate> population = state_.population;
   if (population.empty() || (cycle.opens_stage && cycle.stage > 0)) {

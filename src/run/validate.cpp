@@ -2,6 +2,7 @@
 #include <string>
 #include <vector>
 
+#include "fst/base/nearest.h"
 #include "fst/run/config.h"
 #include "fst/run/schedule.h"
 

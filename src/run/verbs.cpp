@@ -1,7 +1,7 @@
 #include "fst/run/verbs.h"
 
 #include "fst/base/error.h"
-#include "fst/run/config.h"
+#include "fst/base/nearest.h"
 
 namespace fst {
 

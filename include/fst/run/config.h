@@ -133,8 +133,6 @@ Deck parse_deck(const std::string& path, const std::string& text,
 void validate(const RunConfig& config, std::vector<std::string>& mistakes);
 /// The deck that reproduces `config`, with every key.
 std::string resolved_deck(const RunConfig& config);
-/// The candidate closest to `word` by edit distance.
-std::string nearest(const std::string& word, const std::vector<std::string>& candidates);
 
 const char* name_of(Method method);
 

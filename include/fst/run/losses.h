@@ -8,6 +8,9 @@
 
 namespace fst {
 
+/// The loss has a KL term to the base under the sampled prompts.
+bool kl_in_loss(const RunConfig& config);
+
 /// The deck's loss, optimiser and sizes as the learner wants them.
 LearnerOptions learner_options(const RunConfig& config, std::int64_t vocab);
 

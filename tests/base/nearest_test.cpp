@@ -1,7 +1,10 @@
 #include "fst/base/nearest.h"
 
 #include <array>
+#include <span>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -31,7 +34,8 @@ TEST(Nearest, TakesTheFirstOnATie) {
 }
 
 TEST(Nearest, RefusesToChooseAmongNothing) {
-  EXPECT_THROW(nearest("x", {}), Error);
+  EXPECT_THROW(nearest("x", std::span<const std::string_view>()), Error);
+  EXPECT_THROW(nearest("x", std::vector<std::string>()), Error);
 }
 
 }  // namespace

@@ -25,24 +25,22 @@ struct Work {
   const ForwardUnit& unit;
   const PagedBatch& batch;
   float scale;
-  std::int64_t group;        // query heads per KV head
   std::int64_t first_row;    // of the sequence
   std::int64_t dim, padded;  // head size; rounded up to full vectors
   float* packed;             // [pairs / 16][dim, 16] queries as `scores` takes them
   float* output;             // [pairs, padded] of the current split
   float* joined;             // [pairs, padded] of the splits before
   float* scores;             // [tile_rows, 128]
-  Softmax state[attention_pairs] = {};
-  float joined_m[attention_pairs] = {}, joined_sum[attention_pairs] = {};
+  const std::int64_t* row;   // [pairs] in the sequence
+  const std::int64_t* head;  // [pairs]
+  Softmax* state;            // [pairs]
+  float* joined_m;           // [pairs]
+  float* joined_sum;         // [pairs]
   const float* keys[tile_blocks] = {};
   const float* values[tile_blocks] = {};
 
-  std::int64_t row(std::int64_t i) const { return (unit.begin + i) / group; }
-  std::int64_t head(std::int64_t i) const {
-    return unit.kv_head * group + (unit.begin + i) % group;
-  }
   /// Keys that pair i of the unit sees.
-  std::int64_t visible(std::int64_t i) const { return batch.context[unit.sequence] + row(i) + 1; }
+  std::int64_t visible(std::int64_t i) const { return batch.context[unit.sequence] + row[i] + 1; }
 };
 
 /// Joins the split's result to those before it: both are rescaled to the greater maximum.
@@ -139,13 +137,13 @@ void finish(Work& w, std::int64_t i, Rows out, float* lse) {
     m = w.joined_m[i];
     total = w.joined_sum[i];
   }
-  const std::int64_t row = w.first_row + w.row(i);
-  float* const to = out.data + row * out.stride + w.head(i) * w.dim;
+  const std::int64_t row = w.first_row + w.row[i];
+  float* const to = out.data + row * out.stride + w.head[i] * w.dim;
   const Vec normalise = lane::set(1.0f / total);
   for (std::int64_t h = 0; h < w.dim; h += lanes) {
     lane::store_upto(to + h, lane::load(from + h) * normalise, w.dim - h);
   }
-  lse[row * w.batch.heads + w.head(i)] = m + lane::log(total);
+  lse[row * w.batch.heads + w.head[i]] = m + lane::log(total);
 }
 
 FST_INLINE std::int64_t pad(std::int64_t dim) {
@@ -164,24 +162,39 @@ void Attention<isa>::forward(Rows out, float* lse, ConstRows q, const float* cac
                              const PagedBatch& batch, float scale, const ForwardUnit& unit,
                              float* scratch) {
   const std::int64_t padded = pad(batch.dim);
+  // A step of decoding has thousands of units of a few pairs: nothing is cleared, little divided.
+  const std::int64_t pairs = unit.end - unit.begin, group = batch.heads / batch.kv_heads;
+  std::int64_t row[attention_pairs], head[attention_pairs];
+  row[0] = unit.begin / group;
+  head[0] = unit.kv_head * group + unit.begin % group;
+  for (std::int64_t i = 1; i < pairs; ++i) {
+    const bool next = head[i - 1] == unit.kv_head * group + group - 1;
+    row[i] = row[i - 1] + (next ? 1 : 0);
+    head[i] = next ? unit.kv_head * group : head[i - 1] + 1;
+  }
+  Softmax state[attention_pairs];
+  float joined_m[attention_pairs], joined_sum[attention_pairs];
   Work w{.unit = unit,
          .batch = batch,
          .scale = scale,
-         .group = batch.heads / batch.kv_heads,
          .first_row = batch.cu_seqlens[unit.sequence],
          .dim = batch.dim,
          .padded = padded,
          .packed = scratch,
          .output = scratch + attention_pairs * padded,
          .joined = scratch + 2 * attention_pairs * padded,
-         .scores = scratch + 3 * attention_pairs * padded};
-  const std::int64_t pairs = unit.end - unit.begin;
+         .scores = scratch + 3 * attention_pairs * padded,
+         .row = row,
+         .head = head,
+         .state = state,
+         .joined_m = joined_m,
+         .joined_sum = joined_sum};
   for (std::int64_t i = 0; i < pairs; i += lanes) {
     const float* rows[lanes];
     for (std::int64_t r = 0; r < lanes; ++r) {
       const std::int64_t pair =
           i + r < pairs ? i + r : pairs - 1;  // a stand-in where there is none
-      rows[r] = q.data + (w.first_row + w.row(pair)) * q.stride + w.head(pair) * w.dim;
+      rows[r] = q.data + (w.first_row + w.row[pair]) * q.stride + w.head[pair] * w.dim;
     }
     lane::pack_rows(w.packed + i * w.dim, rows, w.dim);
   }

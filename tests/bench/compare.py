@@ -146,17 +146,21 @@ def tiny_cases(pair):
                       "flop": train_flop, "bytes": 0, "peer": {**everything, "fused": [False, True]},
                       "trial": {"steps": 3, "sequences": texts},
                       "work": {"steps": 5, "sequences": texts}})
-    # 64 different prompts, and eight draws of each of eight, as a training step asks for.
-    batches = {"64": prompts, "8 x 8": [prompt for prompt in prompts[:8] for _ in range(8)]}
+    # 64 different prompts; eight draws of each of eight; and what a training step asks for: two draws of each of
+    # eight questions (12 tokens) under each of four system prompts (24 tokens).
+    questions, systems = pair.texts(8, 12, 12), pair.texts(4, 24, 24)
+    batches = {"64": prompts, "8 x 8": [prompt for prompt in prompts[:8] for _ in range(8)],
+               "4 x 8 x 2": [system + question for question in questions for system in systems for _ in range(2)]}
     for (name, batch), threads in itertools.product(batches.items(), (1, 2)):
-        work = {"new_tokens": 12, "sequences": batch}
+        work = {"new_tokens": 12, "sequences": batch, "batches": 5}
         drawn = len(batch) * work["new_tokens"]
-        rows = sum(map(len, set(map(tuple, batch)))) + drawn - len(batch)
+        # Every different beginning of a prompt is computed once.
+        rows = len({tuple(prompt[:n]) for prompt in batch for n in range(1, len(prompt) + 1)}) + drawn - len(batch)
         cases.append({"name": f"tiny: sampling {name}, {threads} thread{'s' * (threads > 1)}",
                       "do": "sample", "threads": threads, "unit": "tokens/s", "amount": drawn,
                       "bar": 10.0, "flop": 2 * (layers * rows + head * drawn), "bytes": 0,
                       "peer": everything, "trial": work, "work": work})
-    return cases, texts, [("sample", {"new_tokens": 12, "sequences": prompts})]
+    return cases, texts, [("sample", {"new_tokens": 12, "sequences": prompts, "batches": 1})]
 
 
 def large_cases(pair, length, new):

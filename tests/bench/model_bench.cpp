@@ -5,7 +5,8 @@
 //   reading
 //   {"do": "train", "threads", "steps", "sequences"}       -> seconds per step, losses before each
 //   step
-//   {"do": "sample", "threads", "new_tokens", "sequences"} -> seconds, completions drawn
+//   {"do": "sample", "threads", "new_tokens", "sequences", "batches"} -> seconds per batch,
+//   completions of the last one
 //   {"do": "prefill", "threads", "sequences"}              -> seconds until the first sequence's
 //   next logits
 //   {"do": "decode", "threads", "new_tokens", "sequences"} -> seconds for new_tokens steps after
@@ -176,10 +177,17 @@ Json timed_generation(Engine& engine, const std::vector<GenerateRequest>& reques
   return reply;
 }
 
-/// Prompts and completions of one batch, nothing known beforehand.
+/// Prompts and completions of some batches one after another, nothing known before each.
 Json sample(Engine& engine, const Json& command) {
-  engine.generator->weights_changed();
-  return timed_generation(engine, requests_for(command, 1.0f));
+  const std::vector<GenerateRequest> requests = requests_for(command, 1.0f);
+  Json reply, seconds;
+  for (int batch = 0; batch < command.at("batches").get<int>(); ++batch) {
+    engine.generator->weights_changed();
+    reply = timed_generation(engine, requests);
+    seconds.push_back(reply.at("seconds"));
+  }
+  reply["seconds"] = seconds;
+  return reply;
 }
 
 /// The same requests twice: the second time the prompts' keys and values are there, and a prompt of

@@ -3,7 +3,28 @@
 #include <cstdlib>
 #include <cstring>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace fst {
+
+namespace {
+
+/// Memory of at least `bytes`, aligned to a cache line; in large pages where it is large, since
+/// decoding streams through all weights. nullptr: there is none.
+void* allocate(std::int64_t bytes) {
+  constexpr std::int64_t line = 64, page = std::int64_t{2} << 20;
+  const std::int64_t alignment = bytes < 2 * page ? line : page;
+  const auto size = static_cast<std::size_t>((bytes + alignment - 1) / alignment * alignment);
+  void* memory = std::aligned_alloc(static_cast<std::size_t>(alignment), size);
+#if defined(__linux__)
+  if (memory != nullptr && alignment == page) madvise(memory, size, MADV_HUGEPAGE);
+#endif
+  return memory;
+}
+
+}  // namespace
 
 std::int64_t size_of(DType dtype) {
   switch (dtype) {
@@ -117,14 +138,12 @@ Buffer::Buffer(const Device& device, DType dtype, std::initializer_list<std::int
 }
 
 void Buffer::reserve(const Device& device, DType dtype, std::initializer_list<std::int64_t> dims) {
-  constexpr std::int64_t alignment = 64;
   if (!device_) device_ = std::make_shared<Device>(device);
   std::int64_t elements = 1;
   for (const std::int64_t d : dims) elements *= d;
-  const std::int64_t wanted = (elements * size_of(dtype) + alignment - 1) / alignment * alignment;
+  const std::int64_t wanted = elements * size_of(dtype);
   if (wanted > bytes_) {
-    void* memory =
-        std::aligned_alloc(static_cast<std::size_t>(alignment), static_cast<std::size_t>(wanted));
+    void* memory = allocate(wanted);
     if (memory == nullptr) {
       throw Error("out of memory: " + std::to_string(wanted) + " bytes wanted");
     }

@@ -159,7 +159,7 @@ void add_pack(Setup& s) {
 /// Reads memory that no cache holds.
 Case read_case(const Cpu& cpu, const float* x, std::int64_t count) {
   return {"read bandwidth", 0, 4.0 * static_cast<double>(count),
-          [=] { bench::read_all(cpu, x, count); }};
+          [=] { bench::read_all<1, 1024>(cpu, x, count); }};
 }
 
 }  // namespace

@@ -19,6 +19,9 @@ void fill(const Cpu&, float* y, std::int64_t ldy, float value, std::int64_t rows
 void widen(const Cpu&, float* y, const void* x, Storage storage, std::int64_t count);
 /// y[i] = x[i], rounded to nearest even; too large for f16 gives infinity, NaNs stay NaNs.
 void narrow(const Cpu&, void* y, Storage storage, const float* x, std::int64_t count);
+/// y[r, c] = x[r, c]; rows `ldy` and `ldx` elements apart.
+void copy_rows(const Cpu&, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
+               std::int64_t rows, std::int64_t columns);
 /// y[i] = x[index[i]], rows of `columns` elements; `ldy` and `ldx` elements apart.
 void gather_rows(const Cpu&, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
                  const std::int32_t* index, std::int64_t count, std::int64_t columns);

@@ -11,10 +11,13 @@
 /// Every output element is defined by itself: one FMA chain over the inner index, ascending, from
 /// +0 (`SumOrder::chain`), or eight chains over the leaves [floor(i n/8), floor((i+1) n/8)) of the
 /// n inner indices, joined ((0+1)+(2+3))+((4+5)+(6+7)) (`SumOrder::leaves`). The bits therefore
-/// depend neither on the number of rows, nor on blocking, threads or the instruction set.
+/// depend neither on the number of rows, nor on blocking, threads or the instruction set. A rank
+/// that holds a half, a quarter or an eighth of the inner indices computes its subtree: four
+/// leaves, two or one of them (`four`, `two`, `chain`).
 namespace fst::kernels {
 
-enum class SumOrder : std::uint8_t { chain, leaves };
+/// The value is the number of chains.
+enum class SumOrder : std::uint8_t { chain = 1, two = 2, four = 4, leaves = 8 };
 /// What happens to the old contents of an output element: it becomes r, or old + r (one rounded
 /// addition, after everything else).
 enum class Update : std::uint8_t { overwrite, add };

@@ -1,5 +1,7 @@
 #include "kernels/elementwise.h"
 
+#include <cstring>
+
 #include "kernels/cpu/elementwise_isa.h"
 #include "kernels/thread_pool.h"
 
@@ -59,6 +61,13 @@ void narrow(const Cpu& cpu, void* y, Storage storage, const float* x, std::int64
       auto* to = static_cast<char*>(y) + begin * bytes_of(storage);
       ElementwiseRow<isa>::narrow(to, storage, x + begin, end - begin);
     });
+  });
+}
+
+void copy_rows(const Cpu& cpu, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
+               std::int64_t rows, std::int64_t columns) {
+  for_rows(cpu, rows, columns, [&](std::int64_t r) {
+    std::memcpy(y + r * ldy, x + r * ldx, static_cast<std::size_t>(columns) * sizeof(float));
   });
 }
 

@@ -1,29 +1,44 @@
 #include "kernels/embedding.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/thread_pool.h"
 
 namespace fst::kernels {
 
+namespace {
+
+bool holds(const VocabRows& vocab, std::int64_t row) {
+  return row >= 0 && row < vocab.count;
+}
+
+}  // namespace
+
 // Copies and single additions: no instruction set can change a bit, so there is one version.
 
 void embedding_forward(const Cpu& cpu, float* y, const std::int32_t* tokens, const float* table,
-                       std::int64_t rows, std::int64_t dim) {
+                       std::int64_t rows, std::int64_t dim, const VocabRows& vocab) {
   constexpr std::int64_t grain_elements = 1 << 15;
   parallel_for(cpu, rows, grain_elements / (dim + 1) + 1, [&](std::int64_t t, std::int64_t end) {
     for (; t < end; ++t) {
-      std::memcpy(y + t * dim, table + tokens[t] * dim,
-                  static_cast<std::size_t>(dim) * sizeof(float));
+      const std::int64_t row = tokens[t] - vocab.first;
+      if (holds(vocab, row)) {
+        std::memcpy(y + t * dim, table + row * dim, static_cast<std::size_t>(dim) * sizeof(float));
+      } else {
+        std::fill_n(y + t * dim, dim, -0.0f);
+      }
     }
   });
 }
 
 void embedding_backward(const Cpu& cpu, float* dtable, const float* dy, const std::int32_t* tokens,
-                        std::int64_t rows, std::int64_t dim) {
+                        std::int64_t rows, std::int64_t dim, const VocabRows& vocab) {
   parallel_for(cpu, dim, 64, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = 0; t < rows; ++t) {
-      float* const to = dtable + tokens[t] * dim;
+      const std::int64_t row = tokens[t] - vocab.first;
+      if (!holds(vocab, row)) continue;
+      float* const to = dtable + row * dim;
       const float* const from = dy + t * dim;
       for (std::int64_t i = begin; i < end; ++i) to[i] += from[i];
     }

@@ -18,6 +18,10 @@ constexpr std::int64_t least(std::int64_t x, std::int64_t y) {
 constexpr std::int64_t parts_of(std::int64_t n, std::int64_t size) {
   return (n + size - 1) / size;
 }
+/// Levels of the tree over 1, 2, 4 or 8 leaves.
+constexpr std::int64_t levels_of(std::int64_t leaves) {
+  return leaves == 8 ? 3 : leaves == 4 ? 2 : leaves - 1;
+}
 constexpr std::int64_t padded(std::int64_t columns) {
   return parts_of(columns, panel_columns) * panel_columns;
 }
@@ -58,7 +62,7 @@ TileFunction choose(Left left, SumOrder order, std::int64_t rows) {
 struct Plan {
   bool direct;              // the left operand is read where it lies, else packed
   bool whole;               // the inner range is one piece (leaves are joined in the tile)
-  std::int64_t leaves;      // chains to be joined between pieces: 1 or 8
+  std::int64_t leaves;      // chains to be joined between pieces: 1, 2, 4 or 8
   std::int64_t piece;       // longest piece of a chain
   std::int64_t strip_rows;  // rows whose left operand is packed at once: half of a 1 MB L2
   std::int64_t block_rows, block_columns;  // output block that is finished before the next
@@ -75,17 +79,18 @@ constexpr std::int64_t sums_columns = 512;
 Plan plan_for(const Product& p) {
   Plan plan{};
   const bool right_packed = p.ldb == 0;
-  const bool leaves = p.order == SumOrder::leaves;
+  const auto chains = static_cast<std::int64_t>(p.order);
+  const bool leaves = chains > 1;
   const bool few_rows = right_packed && p.rows <= 16;
   plan.whole = p.inner <= longest_piece || (few_rows && p.inner <= 8192);
-  plan.leaves = leaves && !plan.whole ? 8 : 1;
+  plan.leaves = plan.whole ? 1 : chains;
   plan.piece = plan.whole ? p.inner : least(longest_piece, parts_of(p.inner, plan.leaves));
   // Rows a multiple of 4 KB apart share one set of the L1 cache: those are packed.
   const bool crowded = p.a_row % 1024 == 0 && p.rows > 4;
   plan.direct = p.a_inner == 1 ? p.columns <= 512 && !crowded : p.columns <= 256;
   if (p.rows <= 2) plan.direct = true;
   const bool unfinished = !plan.whole && (leaves || p.update == Update::add);
-  plan.levels = !unfinished ? 0 : leaves ? 4 : 1;
+  plan.levels = !unfinished ? 0 : levels_of(plan.leaves) + 1;
   const std::int64_t widest = right_packed ? p.columns : panels_floats / (plan.piece + 1);
   plan.block_columns =
       even_part(p.columns, unfinished ? least(widest, sums_columns) : widest, panel_columns);
@@ -156,7 +161,7 @@ Flow flow_of(const Product& p, const Plan& plan, const Scratch& s, const Block& 
   }
   flow.out = flow.final ? c : unfinished;
   flow.out_step = flow.final ? p.ldc : unfinished_step;
-  if (piece.last && plan.leaves == 8) flow.joins = last_leaf ? 3 : level;
+  if (piece.last) flow.joins = last_leaf ? levels_of(plan.leaves) : level;
   return flow;
 }
 
@@ -192,6 +197,7 @@ void strip(const Product& p, const Plan& plan, const Scratch& s, const Block& bl
   t.start_step = flow.start_step;
   t.out_step = flow.out_step;
   t.joins = flow.joins;
+  t.leaf_bits = levels_of(static_cast<std::int64_t>(order));
   t.join_step = s.sums_step;
   t.update = flow.final ? p.update : Update::overwrite;
   t.ahead_step = parts_of(panel_columns, tiles.count);

@@ -43,6 +43,7 @@ struct Tile {
   std::int64_t out_step;
   const float* join[3];  // out = join[2] + (join[1] + (join[0] + r)), those that are there
   std::int64_t joins, join_step;
+  std::int64_t leaf_bits;  // the inner range is cut in 2^leaf_bits leaves
   const float* bias;
   Update update;
   const float* next_start;  // start of the tile that follows, to be fetched ahead; or nullptr
@@ -182,14 +183,16 @@ void chain_tile(const Tile& t) {
   finish_any(sum, t);
 }
 
-/// A tile whose inner range is cut in eight leaves. A finished leaf joins the finished halves to
-/// its left: a stack of three tiles is enough for the tree.
+/// A tile whose inner range is cut in 2, 4 or 8 leaves. A finished leaf joins the finished halves
+/// to its left: a stack of three tiles is enough for the tree.
 template <int rows, int vectors, Left left>
 void leaves_tile(const Tile& t) {
   alignas(64) float stack[3][rows][vectors * lanes];
   Vec sum[rows][vectors];
-  for (std::int64_t leaf = 0; leaf < 8; ++leaf) {
-    const std::int64_t first = leaf * t.inner / 8, last = (leaf + 1) * t.inner / 8;
+  const std::int64_t leaves = std::int64_t{1} << t.leaf_bits;
+  for (std::int64_t leaf = 0; leaf < leaves; ++leaf) {
+    const std::int64_t first = leaf * t.inner >> t.leaf_bits;
+    const std::int64_t last = (leaf + 1) * t.inner >> t.leaf_bits;
     clear(sum);
     accumulate<rows, vectors, left>(sum, t.a + first * (left == Left::rows ? 1 : t.a_step),
                                     t.a_step, t.b + first * panel_columns, t.b_panel,
@@ -204,7 +207,7 @@ void leaves_tile(const Tile& t) {
         }
       }
     }
-    if (leaf == 7) break;
+    if (leaf + 1 == leaves) break;
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 4

@@ -21,10 +21,10 @@ GradientPass::GradientPass(Qwen3& policy, Qwen3* base)
     : policy_(&policy),
       base_(base),
       packed_(policy.device()),
-      cache_(policy.config(), policy.device(), 1),
+      cache_(policy.local_config(), policy.device(), 1),
       head_(policy.device()),
       base_head_(policy.device()) {
-  if (base_ != nullptr) base_cache_.emplace_back(base_->config(), base_->device(), 1);
+  if (base_ != nullptr) base_cache_.emplace_back(base_->local_config(), base_->device(), 1);
 }
 
 GradientPass::MicroBatch GradientPass::forward(std::span<const LossSequence> sequences,

@@ -7,10 +7,6 @@
 
 namespace fst {
 
-Range part_of(std::int64_t count, std::int64_t parts, std::int64_t index) {
-  return {count * index / parts, count * (index + 1) / parts};
-}
-
 GradientTree::GradientTree(const Qwen3Config& config, const Device& device,
                            const Communicator& learners, std::int64_t leaves)
     : config_(config), device_(device), learners_(&learners), leaves_(leaves) {

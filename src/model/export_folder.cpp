@@ -50,6 +50,7 @@ std::string generation_text(const Qwen3Config& config) {
 
 void write_model_folder(const fs::path& folder, const Parameters& parameters, DType storage,
                         const ModelFiles& files) {
+  if (parameters.shard().degree != 1) throw Error("a model folder is written from a whole model");
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) throw Error(folder.string() + ": cannot be created: " + error.message());

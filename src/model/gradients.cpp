@@ -9,29 +9,48 @@ namespace fst {
 
 namespace {
 
-/// Halves at the middle, recursively: the contract's tree for any count. `parts` [count, stride].
-float tree_sum(const float* parts, std::int64_t begin, std::int64_t end, std::int64_t stride) {
-  if (end - begin == 1) return parts[begin * stride];
+/// Where the head-wise parts of one norm's gradient lie: those of head i of rank r at data +
+/// r * rank_stride + i * size.
+struct HeadParts {
+  const float* data;
+  std::int64_t heads_per_rank, rank_stride, size;
+
+  float at(std::int64_t head, std::int64_t element) const {
+    const std::int64_t rank = head / heads_per_rank, own = head % heads_per_rank;
+    return data[rank * rank_stride + own * size + element];
+  }
+};
+
+/// Halves at the middle, recursively: the contract's tree for any count.
+float tree_sum(const HeadParts& parts, std::int64_t element, std::int64_t begin, std::int64_t end) {
+  if (end - begin == 1) return parts.at(begin, element);
   const std::int64_t middle = begin + (end - begin) / 2;
-  return tree_sum(parts, begin, middle, stride) + tree_sum(parts, middle, end, stride);
+  return tree_sum(parts, element, begin, middle) + tree_sum(parts, element, middle, end);
 }
 
-void join_heads(Tensor& joined, const Tensor& parts) {
-  const std::int64_t heads = parts.dim(0), size = parts.dim(1);
-  for (std::int64_t i = 0; i < size; ++i) {
-    joined.data<float>()[i] = tree_sum(parts.data<float>() + i, 0, heads, size);
+void join_heads(Tensor& joined, const HeadParts& parts, std::int64_t heads) {
+  for (std::int64_t i = 0; i < parts.size; ++i) {
+    joined.data<float>()[i] = tree_sum(parts, i, 0, heads);
   }
 }
 
 }  // namespace
 
-Gradients::Gradients(const Qwen3Config& config, const Device& device) : flat_(config, device) {
+Gradients::Gradients(const Qwen3Config& config, const Device& device, const TensorParallel* unit)
+    : flat_(config, device, shard_of(unit)),
+      local_(local_config(config, flat_.shard())),
+      unit_(flat_.shard().degree > 1 ? unit : nullptr) {
   if (config.qk_norm()) {
-    const std::int64_t heads = config.num_attention_heads + config.num_key_value_heads;
+    const std::int64_t heads = local_.num_attention_heads + local_.num_key_value_heads;
     head_norms_ = Buffer(device, DType::f32, {config.num_hidden_layers, heads * config.head_dim});
+    if (unit_ != nullptr) {
+      gathered_norms_ =
+          Buffer(device, DType::f32, {flat_.shard().degree, head_norms_.tensor().size()});
+    }
   }
   if (config.tie_word_embeddings) {
-    tied_head_ = Buffer(device, DType::f32, {config.vocab_size, config.hidden_size});
+    const std::int64_t rows = vocab_range(config, flat_.shard()).size();
+    tied_head_ = Buffer(device, DType::f32, {rows, config.hidden_size});
   }
 }
 
@@ -49,14 +68,12 @@ void Gradients::expect_open() const {
 LayerTensors Gradients::layer(std::int64_t index) const {
   expect_open();
   LayerTensors layer = flat_.layer(index);
-  const Qwen3Config& config = flat_.config();
-  if (config.qk_norm()) {
+  if (local_.qk_norm()) {
+    const std::int64_t queries = local_.num_attention_heads, keys = local_.num_key_value_heads;
     const Tensor all =
-        head_norms_.tensor()
-            .rows(index, index + 1)
-            .view({config.num_attention_heads + config.num_key_value_heads, config.head_dim});
-    layer.q_norm = all.rows(0, config.num_attention_heads);
-    layer.k_norm = all.rows(config.num_attention_heads, all.dim(0));
+        head_norms_.tensor().rows(index, index + 1).view({queries + keys, local_.head_dim});
+    layer.q_norm = all.rows(0, queries);
+    layer.k_norm = all.rows(queries, queries + keys);
   }
   return layer;
 }
@@ -76,16 +93,29 @@ Tensor Gradients::head() const {
   return flat_.config().tie_word_embeddings ? tied_head_.tensor() : flat_.head();
 }
 
+/// The halving tree runs over the heads of the whole model, whichever rank holds them.
+void Gradients::join_head_norms() {
+  Tensor all = head_norms_.tensor();
+  if (unit_ != nullptr) {
+    all = gathered_norms_.tensor();
+    unit_->gather(all, head_norms_.tensor(), "gradients of q_norm and k_norm");
+  }
+  const Qwen3Config& config = flat_.config();
+  const std::int64_t queries = local_.num_attention_heads, keys = local_.num_key_value_heads;
+  const std::int64_t size = config.head_dim, rank_stride = head_norms_.tensor().size();
+  for (std::int64_t l = 0; l < config.num_hidden_layers; ++l) {
+    const float* layer = all.data<float>() + l * (queries + keys) * size;
+    LayerTensors joined = flat_.layer(l);
+    join_heads(joined.q_norm, {layer, queries, rank_stride, size}, config.num_attention_heads);
+    join_heads(joined.k_norm, {layer + queries * size, keys, rank_stride, size},
+               config.num_key_value_heads);
+  }
+}
+
 const Tensor& Gradients::finish() {
   if (finished_) return flat_.flat();
-  const Qwen3Config& config = flat_.config();
-  for (std::int64_t l = 0; config.qk_norm() && l < config.num_hidden_layers; ++l) {
-    const LayerTensors parts = layer(l);
-    LayerTensors joined = flat_.layer(l);
-    join_heads(joined.q_norm, parts.q_norm);
-    join_heads(joined.k_norm, parts.k_norm);
-  }
-  if (config.tie_word_embeddings) {
+  if (local_.qk_norm()) join_head_norms();
+  if (local_.tie_word_embeddings) {
     Tensor embedding = flat_.embedding();
     ops::add(embedding, tied_head_.tensor());
   }
@@ -99,8 +129,8 @@ Tensor Gradients::at(const std::string& name) const {
 }
 
 std::int64_t Gradients::bytes() const {
-  const std::int64_t elements =
-      flat_.size() + head_norms_.tensor().size() + tied_head_.tensor().size();
+  const std::int64_t elements = flat_.size() + head_norms_.tensor().size() +
+                                gathered_norms_.tensor().size() + tied_head_.tensor().size();
   return elements * size_of(DType::f32);
 }
 

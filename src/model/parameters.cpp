@@ -6,26 +6,53 @@
 #include "fst/base/error.h"
 #include "fst/base/random.h"
 #include "fst/model/safetensors.h"
+#include "fst/tensor/ops.h"
 
 namespace fst {
 
 namespace {
 
+/// Which dimension of a parameter the ranks of a unit share.
+enum class Shared { nothing, rows, columns };
+
 /// Builds the table in order; offsets follow.
 class SpecTable {
  public:
-  void matrix(std::string name, std::int64_t rows, std::int64_t cols) {
-    add({std::move(name), rows, cols, 0, 2, true});
+  explicit SpecTable(const Shard& shard) : shard_(shard) {}
+  void matrix(std::string name, std::int64_t rows, std::int64_t cols, Shared shared) {
+    ParameterSpec spec;
+    spec.name = std::move(name);
+    spec.global_rows = rows;
+    spec.global_cols = cols;
+    add(std::move(spec), shared);
   }
-  void vector(std::string name, std::int64_t size) { add({std::move(name), 1, size, 0, 1, false}); }
+  void vector(std::string name, std::int64_t size, Shared shared) {
+    ParameterSpec spec;
+    spec.name = std::move(name);
+    spec.rank = 1;
+    spec.decay = false;
+    spec.global_cols = size;
+    add(std::move(spec), shared);
+  }
   std::vector<ParameterSpec> take() { return std::move(specs_); }
 
  private:
-  void add(ParameterSpec spec) {
+  void add(ParameterSpec spec, Shared shared) {
+    const Range rows = part(spec.global_rows, shared == Shared::rows);
+    const Range cols = part(spec.global_cols, shared == Shared::columns);
+    spec.rows = rows.size();
+    spec.cols = cols.size();
+    spec.row_begin = rows.begin;
+    spec.col_begin = cols.begin;
+    spec.replicated = shared == Shared::nothing;
     spec.offset = offset_;
     offset_ += spec.size();
     specs_.push_back(std::move(spec));
   }
+  Range part(std::int64_t n, bool shared) const {
+    return shared ? part_of(n, shard_.degree, shard_.rank) : Range{0, n};
+  }
+  Shard shard_;
   std::vector<ParameterSpec> specs_;
   std::int64_t offset_ = 0;
 };
@@ -38,24 +65,24 @@ void add_layer(SpecTable& table, const Qwen3Config& config, std::int64_t layer) 
   const std::string prefix = layer_prefix(layer);
   const std::string attention = prefix + "self_attn.";
   const std::int64_t hidden = config.hidden_size;
-  table.vector(prefix + "input_layernorm.weight", hidden);
-  table.matrix(attention + "q_proj.weight", config.q_size(), hidden);
-  table.matrix(attention + "k_proj.weight", config.kv_size(), hidden);
-  table.matrix(attention + "v_proj.weight", config.kv_size(), hidden);
+  table.vector(prefix + "input_layernorm.weight", hidden, Shared::nothing);
+  table.matrix(attention + "q_proj.weight", config.q_size(), hidden, Shared::rows);
+  table.matrix(attention + "k_proj.weight", config.kv_size(), hidden, Shared::rows);
+  table.matrix(attention + "v_proj.weight", config.kv_size(), hidden, Shared::rows);
   if (config.qkv_bias()) {
-    table.vector(attention + "q_proj.bias", config.q_size());
-    table.vector(attention + "k_proj.bias", config.kv_size());
-    table.vector(attention + "v_proj.bias", config.kv_size());
+    table.vector(attention + "q_proj.bias", config.q_size(), Shared::columns);
+    table.vector(attention + "k_proj.bias", config.kv_size(), Shared::columns);
+    table.vector(attention + "v_proj.bias", config.kv_size(), Shared::columns);
   }
   if (config.qk_norm()) {
-    table.vector(attention + "q_norm.weight", config.head_dim);
-    table.vector(attention + "k_norm.weight", config.head_dim);
+    table.vector(attention + "q_norm.weight", config.head_dim, Shared::nothing);
+    table.vector(attention + "k_norm.weight", config.head_dim, Shared::nothing);
   }
-  table.matrix(attention + "o_proj.weight", hidden, config.q_size());
-  table.vector(prefix + "post_attention_layernorm.weight", hidden);
-  table.matrix(prefix + "mlp.gate_proj.weight", config.intermediate_size, hidden);
-  table.matrix(prefix + "mlp.up_proj.weight", config.intermediate_size, hidden);
-  table.matrix(prefix + "mlp.down_proj.weight", hidden, config.intermediate_size);
+  table.matrix(attention + "o_proj.weight", hidden, config.q_size(), Shared::columns);
+  table.vector(prefix + "post_attention_layernorm.weight", hidden, Shared::nothing);
+  table.matrix(prefix + "mlp.gate_proj.weight", config.intermediate_size, hidden, Shared::rows);
+  table.matrix(prefix + "mlp.up_proj.weight", config.intermediate_size, hidden, Shared::rows);
+  table.matrix(prefix + "mlp.down_proj.weight", hidden, config.intermediate_size, Shared::columns);
 }
 
 /// Multiply-and-fold over 64-bit words; stable, fast, not cryptographic. Constants: the 64-bit
@@ -76,6 +103,25 @@ std::uint64_t hash_values(std::uint64_t hash, const float* values, std::int64_t 
   return n % 2 == 0 ? hash : mixed(hash, std::bit_cast<std::uint32_t>(values[n - 1]));
 }
 
+/// The hash of a block is a sum over its rows and, of each row, the eighths of the whole
+/// parameter's columns: a shard owns whole ones.
+std::uint64_t hash_block(const ParameterSpec& spec, const float* values) {
+  constexpr std::int64_t eighths = 8;
+  const std::uint64_t name = hash_text(spec.name);
+  std::uint64_t total = 0;
+  for (std::int64_t r = 0; r < spec.rows; ++r) {
+    const std::uint64_t row = mixed(name, static_cast<std::uint64_t>(spec.row_begin + r));
+    for (std::int64_t i = 0; i < eighths; ++i) {
+      const Range columns = part_of(spec.global_cols, eighths, i);
+      const std::int64_t begin = columns.begin - spec.col_begin;
+      if (columns.size() == 0 || begin < 0 || begin >= spec.cols) continue;
+      total += hash_values(mixed(row, static_cast<std::uint64_t>(i)),
+                           values + r * spec.cols + begin, columns.size());
+    }
+  }
+  return total;
+}
+
 std::string shape_text(std::span<const std::int64_t> shape) {
   std::string text = "[";
   for (std::size_t i = 0; i < shape.size(); ++i) {
@@ -86,21 +132,30 @@ std::string shape_text(std::span<const std::int64_t> shape) {
 
 }  // namespace
 
-std::vector<ParameterSpec> parameter_specs(const Qwen3Config& config) {
-  SpecTable table;
-  table.matrix("model.embed_tokens.weight", config.vocab_size, config.hidden_size);
+std::vector<ParameterSpec> parameter_specs(const Qwen3Config& config, const Shard& shard) {
+  expect_shardable(config, shard.degree);
+  SpecTable table(shard);
+  const std::int64_t vocab = config.vocab_size, hidden = config.hidden_size;
+  table.matrix("model.embed_tokens.weight", vocab, hidden, Shared::rows);
   for (std::int64_t l = 0; l < config.num_hidden_layers; ++l) add_layer(table, config, l);
-  table.vector("model.norm.weight", config.hidden_size);
+  table.vector("model.norm.weight", hidden, Shared::nothing);
   if (!config.tie_word_embeddings) {
-    table.matrix("lm_head.weight", config.vocab_size, config.hidden_size);
+    table.matrix("lm_head.weight", vocab, hidden, Shared::rows);
   }
   return table.take();
 }
 
-Parameters::Parameters(const Qwen3Config& config, const Device& device)
+std::int64_t parameter_count(const Qwen3Config& config, const Shard& shard) {
+  const ParameterSpec last = parameter_specs(config, shard).back();
+  return last.offset + last.size();
+}
+
+Parameters::Parameters(const Qwen3Config& config, const Device& device, const Shard& shard)
     : config_(config),
-      specs_(parameter_specs(config)),
-      flat_(device, DType::f32, {config.parameter_count()}) {
+      local_(local_config(config, shard)),
+      shard_(shard),
+      specs_(parameter_specs(config, shard)),
+      flat_(device, DType::f32, {specs_.back().offset + specs_.back().size()}) {
   for (std::size_t i = 0; i < specs_.size(); ++i) index_[specs_[i].name] = i;
 }
 
@@ -127,10 +182,10 @@ LayerTensors Parameters::layer(std::int64_t index) const {
   };
   LayerTensors layer;
   layer.input_norm = at(prefix + "input_layernorm.weight");
-  layer.qkv = fused(attention + "q_proj.weight", config_.qkv_size());
+  layer.qkv = fused(attention + "q_proj.weight", local_.qkv_size());
   if (config_.qkv_bias()) {
     const std::int64_t begin = specs_[index_.at(attention + "q_proj.bias")].offset;
-    layer.qkv_bias = flat_.tensor().rows(begin, begin + config_.qkv_size());
+    layer.qkv_bias = flat_.tensor().rows(begin, begin + local_.qkv_size());
   }
   if (config_.qk_norm()) {
     layer.q_norm = at(attention + "q_norm.weight");
@@ -138,7 +193,7 @@ LayerTensors Parameters::layer(std::int64_t index) const {
   }
   layer.o = at(attention + "o_proj.weight");
   layer.post_norm = at(prefix + "post_attention_layernorm.weight");
-  layer.gate_up = fused(prefix + "mlp.gate_proj.weight", 2 * config_.intermediate_size);
+  layer.gate_up = fused(prefix + "mlp.gate_proj.weight", 2 * local_.intermediate_size);
   layer.down = at(prefix + "mlp.down_proj.weight");
   return layer;
 }
@@ -147,34 +202,52 @@ Tensor Parameters::head() const {
   return config_.tie_word_embeddings ? embedding() : at("lm_head.weight");
 }
 
-std::uint64_t Parameters::identity() const {
-  std::uint64_t hash = 0;
+std::uint64_t Parameters::identity_share() const {
+  std::uint64_t total = 0;
   for (const ParameterSpec& spec : specs_) {
-    hash = mixed(hash, hash_text(spec.name));
-    hash = mixed(hash, static_cast<std::uint64_t>(spec.rows));
-    hash = mixed(hash, static_cast<std::uint64_t>(spec.cols));
-    hash = hash_values(hash, flat_.data<float>() + spec.offset, spec.size());
+    if (shard_.rank == 0) {
+      const std::uint64_t rows =
+          mixed(hash_text(spec.name), static_cast<std::uint64_t>(spec.global_rows));
+      total += mixed(rows, static_cast<std::uint64_t>(spec.global_cols));
+    }
+    if (spec.replicated && shard_.rank != 0) continue;
+    total += hash_block(spec, flat_.data<float>() + spec.offset);
   }
-  return hash;
+  return total;
+}
+
+std::uint64_t Parameters::identity(const TensorParallel* unit) const {
+  if (shard_of(unit) != shard_) throw Error("identity: parameters of another unit");
+  const std::uint64_t share = identity_share();
+  if (shard_.degree == 1) return share;
+  const Device& device = flat_.tensor().device();
+  Buffer mine(device, DType::i64, {1}), all(device, DType::i64, {shard_.degree});
+  mine.data<std::int64_t>()[0] = static_cast<std::int64_t>(share);
+  unit->gather(all.tensor(), mine.tensor(), "identity of a model");
+  std::uint64_t total = 0;
+  for (const std::int64_t value : all.span<std::int64_t>()) {
+    total += static_cast<std::uint64_t>(value);
+  }
+  return total;
 }
 
 Parameters load_parameters(const std::filesystem::path& folder, const Qwen3Config& config,
-                           const Device& device) {
+                           const Device& device, const Shard& shard) {
   const SafetensorsReader reader(folder);
-  Parameters parameters(config, device);
+  Parameters parameters(config, device, shard);
   for (const ParameterSpec& spec : parameters.specs()) {
     const StoredTensor* stored = reader.find(spec.name);
     if (stored == nullptr) {
       throw InputError(folder.string() + ": tensor \"" + spec.name + "\" is missing");
     }
-    std::vector<std::int64_t> shape = {spec.cols};
-    if (spec.rank == 2) shape = {spec.rows, spec.cols};
+    std::vector<std::int64_t> shape = {spec.global_cols};
+    if (spec.rank == 2) shape = {spec.global_rows, spec.global_cols};
     if (stored->shape != shape) {
       throw InputError(stored->file + ": tensor \"" + spec.name + "\" has shape " +
                        shape_text(stored->shape) + "; config.json makes it " + shape_text(shape));
     }
     Tensor values = parameters.at(spec);
-    read_values(values, *stored);
+    read_block(values, *stored, spec.row_begin, spec.col_begin);
   }
   std::unordered_map<std::string, bool> known;
   for (const ParameterSpec& spec : parameters.specs()) known[spec.name] = true;
@@ -191,14 +264,20 @@ Parameters load_parameters(const std::filesystem::path& folder, const Qwen3Confi
 void initialise(Parameters& parameters, std::uint64_t seed) {
   const double scale = parameters.config().initializer_range;
   for (const ParameterSpec& spec : parameters.specs()) {
-    float* values = parameters.flat().data<float>() + spec.offset;
-    const bool is_norm = spec.rank == 1 && spec.name.ends_with("norm.weight");
+    Tensor values = parameters.flat().rows(spec.offset, spec.offset + spec.size());
+    if (spec.rank == 1) {
+      ops::fill(values, spec.name.ends_with("norm.weight") ? 1.0f : 0.0f);
+      continue;
+    }
+    // A draw takes as many numbers as it needs, so a shard passes over the elements of the others.
     Rng rng(seed, Purpose::initial_weights, {hash_text(spec.name)});
-    for (std::int64_t i = 0; i < spec.size(); ++i) {
-      if (spec.rank == 1) {
-        values[i] = is_norm ? 1.0f : 0.0f;
-      } else {
-        values[i] = static_cast<float>(scale * rng.normal());
+    const std::int64_t row_end = spec.row_begin + spec.rows, col_end = spec.col_begin + spec.cols;
+    float* next = values.data<float>();
+    for (std::int64_t r = 0; r < row_end; ++r) {
+      for (std::int64_t c = 0; c < spec.global_cols; ++c) {
+        const double value = scale * rng.normal();
+        if (r < spec.row_begin || c < spec.col_begin || c >= col_end) continue;
+        *next++ = static_cast<float>(value);
       }
     }
   }

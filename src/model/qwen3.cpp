@@ -61,7 +61,14 @@ void expect_below(const char* what, const Tensor& values, std::int64_t limit) {
 }  // namespace
 
 Qwen3::Qwen3(const Qwen3Config& config, const Device& device, const Qwen3Options& options)
-    : config_(config), device_(device), options_(options) {
+    : config_(config),
+      local_(fst::local_config(config, shard_of(options.unit))),
+      device_(device),
+      options_(options),
+      unit_(shard_of(options.unit).degree > 1 ? options.unit : nullptr),
+      shard_(shard_of(options.unit)),
+      vocab_(vocab_range(config, shard_)),
+      leaves_(ops::leaves_of_rank(shard_.degree)) {
   if (options.dtype != f32) {
     throw InputError(std::string("arithmetic in ") + name_of(options.dtype) +
                      " is not supported; expected f32");
@@ -75,7 +82,9 @@ Qwen3::Qwen3(const Qwen3Config& config, const Device& device, const Qwen3Options
 }
 
 void Qwen3::set_weights(const Parameters& parameters) {
-  if (parameters.config() != config_) throw Error("set_weights: parameters of another model");
+  if (parameters.config() != config_ || parameters.shard() != shard_) {
+    throw Error("set_weights: parameters of another model or shard");
+  }
   const bool training = options_.use == Use::training;
   vectors_.reserve(device_, f32, {elements_of_vectors(parameters)});
   VectorCopies copies(vectors_);
@@ -99,7 +108,7 @@ void Qwen3::set_weights(const Parameters& parameters) {
   if (training) {
     natural_head_ = parameters.head();
   } else {
-    embedding_copy_.reserve(device_, f32, {config_.vocab_size, config_.hidden_size});
+    embedding_copy_.reserve(device_, f32, {vocab_.size(), config_.hidden_size});
     ops::convert(embedding_copy_.tensor(), embedding_);
     embedding_ = embedding_copy_.tensor();
   }
@@ -125,13 +134,33 @@ void Qwen3::check_ready(const TokenBatch& batch, const KvCache& cache) const {
 
 void Qwen3::reserve_forward(std::int64_t tokens, bool saving) {
   Scratch& s = scratch_;
-  if (!saving) reserve_layer(s.layer, config_, device_, tokens);
+  if (!saving) reserve_layer(s.layer, local_, device_, tokens);
   s.residual.reserve(device_, f32, {tokens, config_.hidden_size});
   s.normed.reserve(device_, f32, {tokens, config_.hidden_size});
-  s.k.reserve(device_, f32, {tokens, config_.kv_size()});
-  s.mlp.reserve(device_, f32, {tokens, config_.intermediate_size});
+  s.k.reserve(device_, f32, {tokens, local_.kv_size()});
+  s.mlp.reserve(device_, f32, {tokens, local_.intermediate_size});
   s.hidden.reserve(device_, f32, {tokens, config_.hidden_size});
   s.last_rstd.reserve(device_, f32, {tokens});
+  if (unit_ != nullptr) s.partial.reserve(device_, f32, {tokens, config_.hidden_size});
+}
+
+/// Each token's row comes from the rank that holds it; the others add -0, which changes no bit.
+void Qwen3::embed(Tensor& out, const Tensor& tokens) {
+  if (unit_ == nullptr) return ops::embedding_forward(out, tokens, embedding_);
+  ops::embedding_part_forward(out, tokens, embedding_, vocab_.begin);
+  unit_->sum(out, "embedding");
+}
+
+/// residual += x weight^T for a weight whose inner dimension the ranks share.
+void Qwen3::add_row_parallel(const Tensor& x, const Tensor& weight, const char* what) {
+  Tensor& residual = scratch_.residual.tensor();
+  if (unit_ == nullptr) {
+    return ops::linear_forward(residual, x, weight, nullptr, Sum::leaves, Write::add);
+  }
+  Tensor& partial = scratch_.partial.tensor();
+  ops::linear_forward(partial, x, weight, nullptr, leaves_, Write::overwrite);
+  unit_->sum(partial, what);
+  ops::add(residual, partial);
 }
 
 /// residual += o(attention(qkv(norm(residual)))).
@@ -139,7 +168,7 @@ void Qwen3::attention_block(const Layer& layer, const TokenBatch& batch, Tensor&
                             LayerActivations& kept) {
   Scratch& s = scratch_;
   const LayerTensors& w = layer.vectors;
-  const std::int64_t q = config_.q_size(), kv = config_.kv_size();
+  const std::int64_t q = local_.q_size(), kv = local_.kv_size();
   ops::rms_norm_forward(s.normed.tensor(), kept.input_rstd.tensor(), s.residual.tensor(),
                         w.input_norm, config_.rms_norm_eps);
   ops::linear_forward(kept.qkv.tensor(), s.normed.tensor(), layer.qkv.tensor(), or_null(w.qkv_bias),
@@ -154,8 +183,7 @@ void Qwen3::attention_block(const Layer& layer, const TokenBatch& batch, Tensor&
   ops::kv_write(cache, s.k.tensor(), qkv.columns(q + kv, q + 2 * kv), batch.attention);
   ops::attention_forward(kept.attention.tensor(), kept.lse.tensor(), kept.q.tensor(), cache,
                          batch.attention, scale_);
-  ops::linear_forward(s.residual.tensor(), kept.attention.tensor(), layer.o.tensor(), nullptr,
-                      Sum::leaves, Write::add);
+  add_row_parallel(kept.attention.tensor(), layer.o.tensor(), "attention output");
 }
 
 /// residual += down(swiglu(gate_up(norm(residual)))).
@@ -166,8 +194,7 @@ void Qwen3::mlp_block(const Layer& layer, LayerActivations& kept) {
   ops::linear_forward(kept.gate_up.tensor(), s.normed.tensor(), layer.gate_up.tensor(), nullptr,
                       Sum::chain, Write::overwrite);
   ops::swiglu_forward(s.mlp.tensor(), kept.gate_up.tensor());
-  ops::linear_forward(s.residual.tensor(), s.mlp.tensor(), layer.down.tensor(), nullptr,
-                      Sum::leaves, Write::add);
+  add_row_parallel(s.mlp.tensor(), layer.down.tensor(), "MLP output");
 }
 
 const Tensor& Qwen3::forward(const TokenBatch& batch, KvCache& cache, Activations* saved) {
@@ -177,9 +204,9 @@ const Tensor& Qwen3::forward(const TokenBatch& batch, KvCache& cache, Activation
   }
   const std::int64_t tokens = batch.tokens.dim(0);
   reserve_forward(tokens, saved != nullptr);
-  if (saved != nullptr) saved->reserve(config_, device_, tokens);
+  if (saved != nullptr) saved->reserve(local_, device_, tokens);
   Tensor& residual = scratch_.residual.tensor();
-  ops::embedding_forward(residual, batch.tokens, embedding_);
+  embed(residual, batch.tokens);
   for (std::int64_t l = 0; l < config_.num_hidden_layers; ++l) {
     const auto i = static_cast<std::size_t>(l);
     LayerActivations& kept = saved != nullptr ? saved->layers[i] : scratch_.layer;
@@ -195,9 +222,23 @@ const Tensor& Qwen3::forward(const TokenBatch& batch, KvCache& cache, Activation
   return scratch_.hidden.tensor();
 }
 
-void Qwen3::logits(Tensor& out, const Tensor& hidden) const {
+void Qwen3::local_logits(Tensor& out, const Tensor& hidden) const {
   if (!weights_set_) throw Error("logits: set_weights comes first");
   ops::linear_forward(out, hidden, head_.tensor(), nullptr, Sum::chain, Write::overwrite);
+}
+
+void Qwen3::logits(Tensor& out, const Tensor& hidden) {
+  if (unit_ == nullptr) return local_logits(out, hidden);
+  const std::int64_t rows = hidden.dim(0), columns = vocab_.size();
+  Buffer &mine = scratch_.local_logits, &all = scratch_.joined_logits;
+  mine.reserve(device_, f32, {rows, columns});
+  all.reserve(device_, f32, {shard_.degree, rows * columns});
+  local_logits(mine.tensor(), hidden);
+  unit_->gather(all.tensor(), mine.tensor(), "logits");
+  for (std::int64_t r = 0; r < shard_.degree; ++r) {
+    Tensor to = out.columns(r * columns, (r + 1) * columns);
+    ops::copy_rows(to, all.tensor().rows(r, r + 1).view({rows, columns}));
+  }
 }
 
 }  // namespace fst

@@ -21,20 +21,6 @@ Tensor* or_null(Tensor& tensor) {
   return tensor.empty() ? nullptr : &tensor;
 }
 
-/// dx of several matrices that share their input: eight leaves over each matrix's own output
-/// columns, the matrices' results added in order. `sizes`: rows of each matrix in `weight`, columns
-/// in `dy`.
-void fused_backward_input(Tensor& dx, const Tensor& dy, const Tensor& weight,
-                          std::initializer_list<std::int64_t> sizes) {
-  std::int64_t begin = 0;
-  for (const std::int64_t size : sizes) {
-    ops::linear_backward_input(dx, dy.columns(begin, begin + size),
-                               weight.rows(begin, begin + size), Sum::leaves,
-                               begin == 0 ? Write::overwrite : Write::add);
-    begin += size;
-  }
-}
-
 void expect_no_context(const TokenBatch& batch) {
   const Tensor& context = batch.attention.context;
   for (std::int64_t s = 0; s < context.size(); ++s) {
@@ -49,22 +35,51 @@ void expect_no_context(const TokenBatch& batch) {
 void Qwen3::reserve_backward(std::int64_t tokens) {
   Scratch& s = scratch_;
   s.dresidual.reserve(device_, f32, {tokens, config_.hidden_size});
-  s.dnormed.reserve(device_, f32, {tokens, config_.hidden_size});
   s.normed.reserve(device_, f32, {tokens, config_.hidden_size});
-  s.dqkv.reserve(device_, f32, {tokens, config_.qkv_size()});
-  s.dq.reserve(device_, f32, {tokens, config_.q_size()});
-  s.dk.reserve(device_, f32, {tokens, config_.kv_size()});
-  s.dattention.reserve(device_, f32, {tokens, config_.q_size()});
-  s.dgate_up.reserve(device_, f32, {tokens, 2 * config_.intermediate_size});
-  s.mlp.reserve(device_, f32, {tokens, config_.intermediate_size});
-  s.dmlp.reserve(device_, f32, {tokens, config_.intermediate_size});
+  s.dqkv.reserve(device_, f32, {tokens, local_.qkv_size()});
+  s.dq.reserve(device_, f32, {tokens, local_.q_size()});
+  s.dk.reserve(device_, f32, {tokens, local_.kv_size()});
+  s.dattention.reserve(device_, f32, {tokens, local_.q_size()});
+  s.dgate_up.reserve(device_, f32, {tokens, 2 * local_.intermediate_size});
+  s.mlp.reserve(device_, f32, {tokens, local_.intermediate_size});
+  s.dmlp.reserve(device_, f32, {tokens, local_.intermediate_size});
   s.rstd.reserve(device_, f32, {tokens});
+}
+
+/// dx [T, D] of several matrices that share their input: eight leaves over each matrix's own output
+/// columns, the matrices' results added in order. `sizes`: rows of each matrix in `weight`, columns
+/// in `dy`. Several ranks have some leaves of every matrix: these are joined over the ranks first,
+/// in one go for all matrices. Valid until the next call.
+Tensor Qwen3::fused_backward_input(const Tensor& dy, const Tensor& weight,
+                                   std::initializer_list<std::int64_t> sizes, const char* what) {
+  const std::int64_t tokens = dy.dim(0);
+  const auto matrices = static_cast<std::int64_t>(sizes.size());
+  const bool shared = unit_ != nullptr;
+  Buffer& parts = scratch_.dnormed;
+  parts.reserve(device_, f32, {(shared ? matrices : 1) * tokens, config_.hidden_size});
+  const auto part = [&](std::int64_t i) {
+    return parts.tensor().rows(i * tokens, (i + 1) * tokens);
+  };
+  std::int64_t begin = 0, index = 0;
+  for (const std::int64_t size : sizes) {
+    Tensor dx = part(shared ? index : 0);
+    ops::linear_backward_input(dx, dy.columns(begin, begin + size),
+                               weight.rows(begin, begin + size), leaves_,
+                               shared || index == 0 ? Write::overwrite : Write::add);
+    begin += size;
+    ++index;
+  }
+  Tensor sum = part(0);
+  if (!shared) return sum;
+  unit_->sum(parts.tensor(), what);
+  for (std::int64_t i = 1; i < matrices; ++i) ops::add(sum, part(i));
+  return sum;
 }
 
 void Qwen3::mlp_block_backward(const Layer& layer, const LayerActivations& kept,
                                LayerTensors& gradient) {
   Scratch& s = scratch_;
-  const std::int64_t size = config_.intermediate_size;
+  const std::int64_t size = local_.intermediate_size;
   ops::swiglu_forward(s.mlp.tensor(), kept.gate_up.tensor());
   ops::linear_backward_weight(gradient.down, s.dresidual.tensor(), s.mlp.tensor());
   ops::linear_backward_input(s.dmlp.tensor(), s.dresidual.tensor(), layer.natural.down, Sum::chain,
@@ -73,11 +88,10 @@ void Qwen3::mlp_block_backward(const Layer& layer, const LayerActivations& kept,
   ops::rms_norm_forward(s.normed.tensor(), s.rstd.tensor(), kept.middle.tensor(),
                         layer.vectors.post_norm, config_.rms_norm_eps);
   ops::linear_backward_weight(gradient.gate_up, s.dgate_up.tensor(), s.normed.tensor());
-  fused_backward_input(s.dnormed.tensor(), s.dgate_up.tensor(), layer.natural.gate_up,
-                       {size, size});
-  ops::rms_norm_backward(s.dresidual.tensor(), gradient.post_norm, s.dnormed.tensor(),
-                         kept.middle.tensor(), kept.middle_rstd.tensor(), layer.vectors.post_norm,
-                         Write::add);
+  const Tensor dnormed = fused_backward_input(s.dgate_up.tensor(), layer.natural.gate_up,
+                                              {size, size}, "MLP gradient");
+  ops::rms_norm_backward(s.dresidual.tensor(), gradient.post_norm, dnormed, kept.middle.tensor(),
+                         kept.middle_rstd.tensor(), layer.vectors.post_norm, Write::add);
 }
 
 void Qwen3::attention_block_backward(const Layer& layer, const TokenBatch& batch,
@@ -85,7 +99,7 @@ void Qwen3::attention_block_backward(const Layer& layer, const TokenBatch& batch
                                      LayerTensors& gradient) {
   Scratch& s = scratch_;
   const LayerTensors& w = layer.vectors;
-  const std::int64_t q = config_.q_size(), kv = config_.kv_size();
+  const std::int64_t q = local_.q_size(), kv = local_.kv_size();
   ops::linear_backward_weight(gradient.o, s.dresidual.tensor(), kept.attention.tensor());
   ops::linear_backward_input(s.dattention.tensor(), s.dresidual.tensor(), layer.natural.o,
                              Sum::chain, Write::overwrite);
@@ -105,9 +119,10 @@ void Qwen3::attention_block_backward(const Layer& layer, const TokenBatch& batch
   ops::rms_norm_forward(s.normed.tensor(), s.rstd.tensor(), kept.input.tensor(), w.input_norm,
                         config_.rms_norm_eps);
   ops::linear_backward_weight(gradient.qkv, s.dqkv.tensor(), s.normed.tensor());
-  fused_backward_input(s.dnormed.tensor(), s.dqkv.tensor(), layer.natural.qkv, {q, kv, kv});
-  ops::rms_norm_backward(s.dresidual.tensor(), gradient.input_norm, s.dnormed.tensor(),
-                         kept.input.tensor(), kept.input_rstd.tensor(), w.input_norm, Write::add);
+  const Tensor dnormed =
+      fused_backward_input(s.dqkv.tensor(), layer.natural.qkv, {q, kv, kv}, "attention gradient");
+  ops::rms_norm_backward(s.dresidual.tensor(), gradient.input_norm, dnormed, kept.input.tensor(),
+                         kept.input_rstd.tensor(), w.input_norm, Write::add);
 }
 
 void Qwen3::backward(const TokenBatch& batch, const KvCache& cache, const Activations& saved,
@@ -132,13 +147,14 @@ void Qwen3::backward(const TokenBatch& batch, const KvCache& cache, const Activa
     attention_block_backward(layers_[i], batch, cache.layer(l), saved.layers[i], gradient);
   }
   Tensor dembedding = gradients.embedding();
-  ops::embedding_backward(dembedding, dresidual, batch.tokens);
+  ops::embedding_part_backward(dembedding, dresidual, batch.tokens, vocab_.begin);
 }
 
 void Qwen3::logits_backward(Tensor& dhidden, Gradients& gradients, const Tensor& dlogits,
                             const Tensor& hidden) const {
   if (options_.use != Use::training) throw Error("backward: the model was made for inference");
-  ops::linear_backward_input(dhidden, dlogits, natural_head_, Sum::leaves, Write::overwrite);
+  ops::linear_backward_input(dhidden, dlogits, natural_head_, leaves_, Write::overwrite);
+  if (unit_ != nullptr) unit_->sum(dhidden, "gradient of the head");
   Tensor dhead = gradients.head();
   ops::linear_backward_weight(dhead, dlogits, hidden);
 }

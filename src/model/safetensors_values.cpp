@@ -54,6 +54,48 @@ bool widen_all(float* out, std::span<const std::byte> bytes, Widen widen) {
   return finite;
 }
 
+/// Where the rows of a block begin in a stored tensor: at `begin` + r * `columns`.
+struct StoredRows {
+  std::int64_t begin = 0, columns = 0;
+};
+
+template <class Stored, class Widen>
+bool widen_rows(Tensor& values, const StoredTensor& stored, const StoredRows& from, Widen widen) {
+  constexpr auto width = static_cast<std::int64_t>(sizeof(Stored));
+  bool finite = true;
+  for (std::int64_t r = 0; r < values.dim(0); ++r) {
+    const auto begin = static_cast<std::size_t>((from.begin + r * from.columns) * width);
+    const auto count = static_cast<std::size_t>(values.dim(1) * width);
+    const bool good = widen_all<Stored>(values.data<float>() + r * values.dim(1),
+                                        stored.bytes.subspan(begin, count), widen);
+    finite = finite && good;
+  }
+  return finite;
+}
+
+/// values [rows, n] = n elements from the beginning of each row.
+void read_rows(Tensor& values, const StoredTensor& stored, const StoredRows& from) {
+  bool finite = true;
+  switch (stored.dtype) {
+    case DType::f32:
+      finite = widen_rows<float>(values, stored, from, [](float x) { return x; });
+      break;
+    case DType::bf16:
+      finite = widen_rows<std::uint16_t>(values, stored, from, widen_bf16);
+      break;
+    case DType::f16:
+      finite = widen_rows<std::uint16_t>(values, stored, from, widen_f16);
+      break;
+    default:
+      throw InputError(stored.file + ": tensor \"" + stored.name + "\" is stored as " +
+                       name_of(stored.dtype) + "; expected f32, bf16 or f16");
+  }
+  if (!finite) {
+    throw InputError(stored.file + ": tensor \"" + stored.name +
+                     "\" holds a value that is not finite");
+  }
+}
+
 /// A file that is written under a temporary name and gets its own only when complete.
 class NewFile {
  public:
@@ -136,26 +178,25 @@ void read_values(Tensor& values, const StoredTensor& stored) {
     throw Error(stored.name + ": " + std::to_string(stored.size()) + " elements do not fit " +
                 values.shape());
   }
-  float* out = values.data<float>();
-  bool finite = true;
-  switch (stored.dtype) {
-    case DType::f32:
-      finite = widen_all<float>(out, stored.bytes, [](float x) { return x; });
-      break;
-    case DType::bf16:
-      finite = widen_all<std::uint16_t>(out, stored.bytes, widen_bf16);
-      break;
-    case DType::f16:
-      finite = widen_all<std::uint16_t>(out, stored.bytes, widen_f16);
-      break;
-    default:
-      throw InputError(stored.file + ": tensor \"" + stored.name + "\" is stored as " +
-                       name_of(stored.dtype) + "; expected f32, bf16 or f16");
+  Tensor row = values.view({1, values.size()});
+  read_rows(row, stored, {.columns = values.size()});
+}
+
+void read_block(Tensor& values, const StoredTensor& stored, std::int64_t row, std::int64_t column) {
+  const bool vector = stored.shape.size() == 1;
+  const std::int64_t stored_rows = vector ? 1 : stored.shape[0];
+  const std::int64_t columns = vector ? stored.shape[0] : stored.shape[1];
+  const std::int64_t inner = vector ? values.size() : values.dim(1);
+  const std::int64_t rows = vector ? 1 : values.dim(0);
+  if (row < 0 || column < 0 || row + rows > stored_rows || column + inner > columns ||
+      !values.contiguous()) {
+    throw Error(stored.name + ": " + values.shape() + " is no block of it at " +
+                std::to_string(row) + ", " + std::to_string(column));
   }
-  if (!finite) {
-    throw InputError(stored.file + ": tensor \"" + stored.name +
-                     "\" holds a value that is not finite");
-  }
+  // Whole rows lie one after the other: they are read as one.
+  const bool whole_rows = inner == columns;
+  Tensor matrix = whole_rows ? values.view({1, values.size()}) : values.view({rows, inner});
+  read_rows(matrix, stored, {row * columns + column, columns});
 }
 
 void write_safetensors(const std::filesystem::path& file, std::vector<TensorToWrite> tensors,

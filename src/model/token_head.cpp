@@ -78,7 +78,7 @@ void TokenHead::forward_chunk(const Pass& pass, std::int64_t begin, std::int64_t
   lse_.reserve(device_, f32, {n, 2});
   logprob_.reserve(device_, f32, {n});
   ops::gather_rows(hidden_.tensor(), pass.hidden, rows);
-  pass.model.logits(logits_.tensor(), hidden_.tensor());
+  pass.model.local_logits(logits_.tensor(), hidden_.tensor());
   expect_finite(ops::token_lse(lse_.tensor(), logits_.tensor(), pass.law), begin, "model");
   ops::token_logprob(logprob_.tensor(), logits_.tensor(), lse_.tensor(),
                      targets_.tensor().rows(begin, end), pass.law);
@@ -95,7 +95,7 @@ void TokenHead::forward_chunk(const Pass& pass, std::int64_t begin, std::int64_t
   reference_lse_.reserve(device_, f32, {n, 2});
   kl_.reserve(device_, f32, {n});
   ops::gather_rows(reference_hidden_.tensor(), pass.reference.hidden, rows);
-  reference.logits(reference_logits_.tensor(), reference_hidden_.tensor());
+  reference.local_logits(reference_logits_.tensor(), reference_hidden_.tensor());
   expect_finite(ops::token_lse(reference_lse_.tensor(), reference_logits_.tensor(), pass.law),
                 begin, "reference");
   ops::token_kl(kl_.tensor(), logits_.tensor(), lse_.tensor(), reference_logits_.tensor(),

@@ -33,10 +33,10 @@ std::int64_t positions_of(const GenerateRequest& request) {
 Generator::Generator(Qwen3& model, const GeneratorOptions& options)
     : model_(&model),
       options_(options),
-      cache_(model.config(), model.device(), 0),
+      cache_(model.local_config(), model.device(), 0),
       scheduler_({options.max_batch, options.prefill_chunk, options.share_prefixes}),
       stops_(static_cast<std::size_t>(model.config().vocab_size)) {
-  const std::int64_t block_bytes = KvCache::bytes_per_block(model.config());
+  const std::int64_t block_bytes = KvCache::bytes_per_block(model.local_config());
   max_blocks_ = options.kv_blocks > 0 ? options.kv_blocks : options.kv_bytes / block_bytes;
   if (max_blocks_ < 1) {
     throw InputError("generator: no room for keys and values: " + std::to_string(options.kv_bytes) +

@@ -130,7 +130,7 @@ std::vector<Numbered> generate_own(const World& world, Qwen3& model,
     }
   }
   if (requests.empty()) return results;
-  const std::int64_t block_bytes = KvCache::bytes_per_block(model.config());
+  const std::int64_t block_bytes = KvCache::bytes_per_block(model.local_config());
   GeneratorOptions generator;
   generator.kv_bytes =
       std::max(std::min(blocks * block_bytes, most_kv_bytes), longest_blocks * block_bytes);

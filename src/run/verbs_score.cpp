@@ -72,7 +72,7 @@ class Scorer {
         model_(&model),
         cases_(&cases),
         packed_(model.device()),
-        cache_(model.config(), model.device(), 1),
+        cache_(model.local_config(), model.device(), 1),
         head_(model.device()) {
     options_.law = law;
   }

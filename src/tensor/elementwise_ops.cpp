@@ -51,6 +51,13 @@ void convert(Tensor& y, const Tensor& x) {
   }
 }
 
+void copy_rows(Tensor& y, const Tensor& x) {
+  expect_matrix("copy_rows: y", y);
+  expect_matrix("copy_rows: x", x, y.dim(0), y.dim(1));
+  kernels::copy_rows(y.device().exec(), y.data<float>(), y.row_stride(), x.data<float>(),
+                     x.row_stride(), y.dim(0), y.dim(1));
+}
+
 void gather_rows(Tensor& y, const Tensor& x, const Tensor& index) {
   expect_matrix("gather_rows: x", x);
   expect_matrix("gather_rows: y", y);

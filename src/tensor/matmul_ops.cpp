@@ -8,7 +8,7 @@ namespace fst::ops {
 namespace {
 
 kernels::SumOrder order_of(Sum sum) {
-  return sum == Sum::chain ? kernels::SumOrder::chain : kernels::SumOrder::leaves;
+  return static_cast<kernels::SumOrder>(sum);
 }
 kernels::Update update_of(Write write) {
   return write == Write::overwrite ? kernels::Update::overwrite : kernels::Update::add;

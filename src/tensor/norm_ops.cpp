@@ -8,26 +8,40 @@
 
 namespace fst::ops {
 
-void embedding_forward(Tensor& y, const Tensor& tokens, const Tensor& table) {
+void embedding_part_forward(Tensor& y, const Tensor& tokens, const Tensor& table,
+                            std::int64_t first) {
   expect_matrix("embedding_forward: table", table);
   expect_contiguous("embedding_forward: table", table);
   const std::int64_t rows = tokens.size(), dim = table.dim(1);
   expect_matrix("embedding_forward: y", y, rows, dim);
   expect_contiguous("embedding_forward: y", y);
-  expect_indices("embedding_forward: tokens", tokens, rows, table.dim(0));
+  expect_elements("embedding_forward: tokens", tokens, rows);
   kernels::embedding_forward(y.device().exec(), y.data<float>(), tokens.data<std::int32_t>(),
-                             table.data<float>(), rows, dim);
+                             table.data<float>(), rows, dim, {first, table.dim(0)});
 }
 
-void embedding_backward(Tensor& dtable, const Tensor& dy, const Tensor& tokens) {
+void embedding_forward(Tensor& y, const Tensor& tokens, const Tensor& table) {
+  expect_matrix("embedding_forward: table", table);
+  expect_indices("embedding_forward: tokens", tokens, tokens.size(), table.dim(0));
+  embedding_part_forward(y, tokens, table, 0);
+}
+
+void embedding_part_backward(Tensor& dtable, const Tensor& dy, const Tensor& tokens,
+                             std::int64_t first) {
   expect_matrix("embedding_backward: dtable", dtable);
   expect_contiguous("embedding_backward: dtable", dtable);
   const std::int64_t rows = tokens.size(), dim = dtable.dim(1);
   expect_matrix("embedding_backward: dy", dy, rows, dim);
   expect_contiguous("embedding_backward: dy", dy);
-  expect_indices("embedding_backward: tokens", tokens, rows, dtable.dim(0));
+  expect_elements("embedding_backward: tokens", tokens, rows);
   kernels::embedding_backward(dtable.device().exec(), dtable.data<float>(), dy.data<float>(),
-                              tokens.data<std::int32_t>(), rows, dim);
+                              tokens.data<std::int32_t>(), rows, dim, {first, dtable.dim(0)});
+}
+
+void embedding_backward(Tensor& dtable, const Tensor& dy, const Tensor& tokens) {
+  expect_matrix("embedding_backward: dtable", dtable);
+  expect_indices("embedding_backward: tokens", tokens, tokens.size(), dtable.dim(0));
+  embedding_part_backward(dtable, dy, tokens, 0);
 }
 
 void rms_norm_forward(Tensor& y, Tensor& rstd, const Tensor& x, const Tensor& weight, float eps) {

@@ -17,7 +17,7 @@ TEST(Embedding, ForwardCopiesTheRowOfEachToken) {
   const auto table = noise.normals(5 * 7);
   const std::vector<std::int32_t> tokens{4, 0, 4};
   std::vector<float> y(3 * 7);
-  embedding_forward(Cpu{}, y.data(), tokens.data(), table.data(), 3, 7);
+  embedding_forward(Cpu{}, y.data(), tokens.data(), table.data(), 3, 7, {0, 5});
   for (std::size_t t = 0; t < 3; ++t) {
     for (std::size_t i = 0; i < 7; ++i) {
       EXPECT_EQ(y[t * 7 + i], table[static_cast<std::size_t>(tokens[t]) * 7 + i]);
@@ -43,7 +43,8 @@ TEST(Embedding, BackwardAddsInTheOrderOfTheRowsOnAnyNumberOfThreads) {
   ThreadPool two(2), three(3);
   for (ThreadPool* pool : {static_cast<ThreadPool*>(nullptr), &two, &three}) {
     std::vector<float> got = start;
-    embedding_backward(Cpu{best_isa(), pool}, got.data(), dy.data(), tokens.data(), rows, dim);
+    embedding_backward(Cpu{best_isa(), pool}, got.data(), dy.data(), tokens.data(), rows, dim,
+                       {0, vocab});
     EXPECT_EQ(differing(got, want), 0);
   }
 }

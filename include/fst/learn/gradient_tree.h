@@ -6,20 +6,11 @@
 #include <utility>
 #include <vector>
 
+#include "fst/base/range.h"
 #include "fst/comm/communicator.h"
 #include "fst/model/gradients.h"
 
 namespace fst {
-
-/// A half-open range of indices.
-struct Range {
-  std::int64_t begin = 0, end = 0;
-  std::int64_t size() const { return end - begin; }
-};
-/// Part `index` of `count` items cut into `parts` as evenly as possible: [count i / parts,
-/// count (i + 1) / parts). Leaves of groups, leaves of a rank and shards of a vector are such
-/// parts.
-Range part_of(std::int64_t count, std::int64_t parts, std::int64_t index);
 
 /// Sums gradient leaves over the learners in one fixed binary tree (halved at the middle), so that
 /// the result does not depend on how many learners there are; each learner keeps its shard of the

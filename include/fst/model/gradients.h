@@ -8,21 +8,27 @@ namespace fst {
 /// on tensor parallelism or on the order of uses: q_norm and k_norm have one row per head, and a
 /// tied embedding has two accumulators. The canonical flat vector lies in place: finish() only
 /// joins the parts into it, so a leaf costs little more memory than its parameters.
+///
+/// Of a model that several ranks share these are the gradients of this rank's shard. Those of the
+/// norms are the same on every rank: finish() gathers the heads' parts of q_norm and k_norm, the
+/// others come out so by themselves.
 class Gradients {
  public:
-  Gradients(const Qwen3Config& config, const Device& device);
+  /// `config`: the whole model's. `unit` as in Qwen3Options; must outlive this.
+  Gradients(const Qwen3Config& config, const Device& device, const TensorParallel* unit = nullptr);
 
   /// Back to zero, ready to accumulate.
   void zero();
-  /// Accumulators of a layer; q_norm [N, H], k_norm [K, H]. Throws Error after finish().
+  /// Accumulators of a layer; q_norm [N, H], k_norm [K, H], this rank's heads. Throws Error after
+  /// finish().
   LayerTensors layer(std::int64_t index) const;
   Tensor embedding() const;   // [V, D], the look-up's use only
   Tensor final_norm() const;  // [D]
   Tensor head() const;        // [V, D], the head's use only
 
   /// Joins heads by the halving tree and a tied embedding as (look-up + head), once. Returns the
-  /// gradient [n] in the order of parameter_specs(), valid until zero(); a second call returns the
-  /// same.
+  /// gradient [n] in the order of specs(), valid until zero(); a second call returns the same.
+  /// Collective over the unit.
   const Tensor& finish();
   /// View of one parameter's finished gradient. Throws Error before finish().
   Tensor at(const std::string& name) const;
@@ -32,9 +38,13 @@ class Gradients {
 
  private:
   void expect_open() const;
+  void join_head_norms();
   Parameters flat_;
-  Buffer head_norms_;  // [layers, (N + K) * H], or empty
-  Buffer tied_head_;   // [V, D], or empty
+  Qwen3Config local_;           // heads of this rank
+  const TensorParallel* unit_;  // nullptr where nothing is shared
+  Buffer head_norms_;           // [layers, (N + K) * H], or empty
+  Buffer gathered_norms_;       // those of all ranks, one after the other
+  Buffer tied_head_;            // [V, D], or empty
   bool finished_ = false;
 };
 

@@ -9,7 +9,8 @@
 namespace fst {
 
 /// Storage of keys and values: per layer f32 [blocks, K, 2, 16 * H] (tensor/ops.h). Which sequence
-/// uses which block is the caller's business. All blocks start zeroed.
+/// uses which block is the caller's business. All blocks start zeroed. `config` has this rank's
+/// heads (Qwen3::local_config()).
 class KvCache {
  public:
   KvCache(const Qwen3Config& config, const Device& device, std::int64_t blocks);

@@ -8,28 +8,37 @@
 
 #include "fst/model/model_files.h"
 #include "fst/model/qwen3_config.h"
+#include "fst/model/shard.h"
 #include "fst/tensor/tensor.h"
 
 namespace fst {
 
-/// One named parameter and its place in the flat vector.
+/// One named parameter, or a shard's block of it, and its place in the flat vector.
 struct ParameterSpec {
   std::string name;       // Hugging Face's
   std::int64_t rows = 1;  // 1 for vectors
   std::int64_t cols = 0;
-  std::int64_t offset = 0;  // elements from the start of the flat vector
+  std::int64_t offset = 0;  // elements from the start of the (shard's) flat vector
   int rank = 2;             // 1: vector, 2: matrix
   bool decay = true;        // weight decay applies: matrices, not norms and biases
+  bool replicated = false;  // every rank of a unit holds all of it: the norms
+  // The whole parameter, and where this block begins in it.
+  std::int64_t global_rows = 1, global_cols = 0;
+  std::int64_t row_begin = 0, col_begin = 0;
 
   std::int64_t size() const { return rows * cols; }
+  std::int64_t global_size() const { return global_rows * global_cols; }
 };
 
 /// The canonical order: embedding; per layer input norm, q, k, v (and their biases), q norm, k
 /// norm, o, post-attention norm, gate, up, down; final norm; head unless tied. No padding, so q|k|v
-/// and gate|up are one matrix each.
-std::vector<ParameterSpec> parameter_specs(const Qwen3Config& config);
+/// and gate|up are one matrix each, a shard's blocks of them too. `config` is the whole model's.
+std::vector<ParameterSpec> parameter_specs(const Qwen3Config& config, const Shard& shard = {});
+/// Elements of a shard's flat vector.
+std::int64_t parameter_count(const Qwen3Config& config, const Shard& shard);
 
-/// The parameters of one layer, or their gradients; views. Empty where the family has none.
+/// The parameters of one layer, or their gradients; views. Empty where the family has none. Sizes
+/// are the shard's (local_config()).
 struct LayerTensors {
   Tensor input_norm;      // [D]
   Tensor qkv, qkv_bias;   // [(N + 2K) H, D], [(N + 2K) H]
@@ -40,13 +49,16 @@ struct LayerTensors {
   Tensor down;            // [D, F]
 };
 
-/// Weights of a model: one flat f32 vector [n] in canonical order and its table.
+/// Weights of a model, or of a shard of it: one flat f32 vector [n] in canonical order and its
+/// table.
 class Parameters {
  public:
-  /// All zero.
-  Parameters(const Qwen3Config& config, const Device& device);
+  /// All zero. Throws InputError if the degree does not divide the model.
+  Parameters(const Qwen3Config& config, const Device& device, const Shard& shard = {});
 
+  /// The whole model's.
   const Qwen3Config& config() const { return config_; }
+  const Shard& shard() const { return shard_; }
   std::int64_t size() const { return flat_.tensor().size(); }
   Tensor& flat() { return flat_.tensor(); }
   const Tensor& flat() const { return flat_.tensor(); }
@@ -60,32 +72,38 @@ class Parameters {
   /// [V, D]: the embedding where the two are tied.
   Tensor head() const;
 
-  /// A hash of names, shapes and bits of all parameters: equal models have equal identities on
-  /// every machine, whatever file they came from.
-  std::uint64_t identity() const;
+  /// A hash of names, shapes and bits of all parameters of the whole model: equal models have equal
+  /// identities on every machine, whatever file they came from and however many ranks share them.
+  /// `unit` is the one the shard belongs to (its identity_share() are summed; collective over it),
+  /// or nullptr for a whole model.
+  std::uint64_t identity(const TensorParallel* unit = nullptr) const;
+  /// What this shard adds to the identity, modulo 2^64.
+  std::uint64_t identity_share() const;
 
  private:
-  Qwen3Config config_;
+  Qwen3Config config_, local_;
+  Shard shard_;
   std::vector<ParameterSpec> specs_;
   std::unordered_map<std::string, std::size_t> index_;
   Buffer flat_;
 };
 
-/// Reads the weights of a Hugging Face folder (f32, bf16 or f16, widened exactly). A tied model may
-/// store lm_head.weight, which is ignored. Throws InputError naming the tensor that is missing,
-/// unexpected, of another shape than config.json says or not finite.
+/// Reads the weights of a Hugging Face folder (f32, bf16 or f16, widened exactly), of a shard only
+/// its blocks. A tied model may store lm_head.weight, which is ignored. Throws InputError naming
+/// the tensor that is missing, unexpected, of another shape than config.json says or not finite (in
+/// this shard).
 Parameters load_parameters(const std::filesystem::path& folder, const Qwen3Config& config,
-                           const Device& device);
+                           const Device& device, const Shard& shard = {});
 
 /// Fresh weights: matrices normal(0, initializer_range), norms one, biases zero; a function of
-/// `seed` and the parameter's name alone.
+/// `seed`, the parameter's name and the element's place in the whole parameter.
 void initialise(Parameters& parameters, std::uint64_t seed);
 
 /// Writes a folder that transformers loads: config.json, model.safetensors stored as `storage` (f32
 /// or bf16), and `files`, whose config.json keeps its fields but the storage type. Without any file
 /// a generation_config.json is written that names the stop set. The weights come last, so a folder
 /// with model.safetensors is complete. Throws Error if the config.json among `files` describes
-/// another model, or the disk fails.
+/// another model, `parameters` are a shard, or the disk fails.
 void write_model_folder(const std::filesystem::path& folder, const Parameters& parameters,
                         DType storage, const ModelFiles& files);
 /// write_model_folder() with the files of `source`, a model folder, or none if it is empty. Throws

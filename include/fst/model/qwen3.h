@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <vector>
 
 #include "fst/model/activations.h"
@@ -22,6 +23,9 @@ struct Qwen3Options {
   std::int64_t max_positions = 0;
   /// Type of weights and activations in arithmetic; only f32 so far, others throw InputError.
   DType dtype = DType::f32;
+  /// The ranks that share the model, each with its shard; nullptr or one rank: the whole model, and
+  /// nothing is communicated. Must outlive the model.
+  const TensorParallel* unit = nullptr;
 };
 
 /// The decoder, forward and backward; one implementation for sampling, scoring and training.
@@ -30,8 +34,15 @@ struct Qwen3Options {
 /// the packing, the chunking of a prefill, the threads or the instruction set. Orders of sums are
 /// the contract of kernels/README.md; the gradient of the residual stream is (gradient from above)
 /// + (gradient through the norm), at each of the two norms of a layer.
+///
+/// With a unit of more than one rank forward, backward, logits and logits_backward are collective
+/// over it: all ranks pass the same batch, each its own shard of weights, cache, activations and
+/// gradients, and hidden states and their gradients are whole and the same on all. Every degree
+/// gives the bits of degree 1. Column-parallel: q, k, v, gate, up (whole heads, MLP columns) and
+/// the head (vocabulary rows); row-parallel: o and down, whose leaves are joined over the ranks.
 class Qwen3 {
  public:
+  /// `config`: the whole model's. Throws InputError if the unit's degree does not divide it.
   Qwen3(const Qwen3Config& config, const Device& device, const Qwen3Options& options);
 
   /// Packs the weights. For inference they are copied and `parameters` may go; for training they
@@ -44,19 +55,29 @@ class Qwen3 {
   /// needs (context 0 for every sequence; training only). Throws Error for tokens outside the
   /// vocabulary, positions outside the table and blocks outside the cache.
   const Tensor& forward(const TokenBatch& batch, KvCache& cache, Activations* saved = nullptr);
-  /// logits [R, V] = hidden [R, D] * head^T.
-  void logits(Tensor& out, const Tensor& hidden) const;
+  /// logits [R, V] = hidden [R, D] * head^T, all of them on every rank.
+  void logits(Tensor& out, const Tensor& hidden);
+  /// This rank's columns vocab() of them; not collective. out [R, vocab().size()].
+  void local_logits(Tensor& out, const Tensor& hidden) const;
 
   /// Adds to `gradients` the gradient of all parameters but the head, given dhidden [T, D] = dL /
   /// d(result of forward). `batch`, `cache` and `saved` as forward left them.
   void backward(const TokenBatch& batch, const KvCache& cache, const Activations& saved,
                 const Tensor& dhidden, Gradients& gradients);
   /// The head's part: dhidden [R, D] (overwritten) and, with `gradients`, the head's weight
-  /// gradient, continued over the rows in order. dlogits [R, V], hidden [R, D].
+  /// gradient, continued over the rows in order. dlogits [R, vocab().size()], hidden [R, D].
   void logits_backward(Tensor& dhidden, Gradients& gradients, const Tensor& dlogits,
                        const Tensor& hidden) const;
 
+  /// The whole model's.
   const Qwen3Config& config() const { return config_; }
+  /// What this rank computes; its KvCache and Activations are made from it.
+  const Qwen3Config& local_config() const { return local_; }
+  const Shard& shard() const { return shard_; }
+  /// Rows of the embedding and the head on this rank.
+  const Range& vocab() const { return vocab_; }
+  /// nullptr unless the model is shared by several ranks.
+  const TensorParallel* unit() const { return unit_; }
   const Device& device() const { return device_; }
   std::int64_t max_positions() const { return options_.max_positions; }
   /// Weights held by this object; scratch and the Parameters it reads in place come on top.
@@ -72,6 +93,8 @@ class Qwen3 {
     LayerActivations layer;  // what nobody saves
     Buffer residual, normed, k, mlp, hidden, last_rstd;
     Buffer dresidual, dnormed, dqkv, dq, dk, dattention, dgate_up, dmlp, rstd;
+    Buffer partial;                      // [T, D]: this rank's part of a row-parallel product
+    Buffer local_logits, joined_logits;  // [R, V / ranks]; those of all ranks one after the other
   };
 
   void check_ready(const TokenBatch& batch, const KvCache& cache) const;
@@ -80,20 +103,28 @@ class Qwen3 {
   void attention_block(const Layer& layer, const TokenBatch& batch, Tensor& cache,
                        LayerActivations& kept);
   void mlp_block(const Layer& layer, LayerActivations& kept);
+  void embed(Tensor& out, const Tensor& tokens);
+  void add_row_parallel(const Tensor& x, const Tensor& weight, const char* what);
+  Tensor fused_backward_input(const Tensor& dy, const Tensor& weight,
+                              std::initializer_list<std::int64_t> sizes, const char* what);
   void attention_block_backward(const Layer& layer, const TokenBatch& batch, const Tensor& cache,
                                 const LayerActivations& kept, LayerTensors& gradient);
   void mlp_block_backward(const Layer& layer, const LayerActivations& kept, LayerTensors& gradient);
 
-  Qwen3Config config_;
+  Qwen3Config config_, local_;
   Device device_;
   Qwen3Options options_;
+  const TensorParallel* unit_;  // nullptr where nothing is shared
+  Shard shard_;
+  Range vocab_;
+  ops::Sum leaves_;  // of a sum that the ranks share
   float scale_ = 1.0f;
   bool weights_set_ = false;
   std::vector<Layer> layers_;
   Buffer vectors_;         // copies of all norms and biases
   Buffer embedding_copy_;  // inference only
-  Tensor embedding_;       // [V, D]
-  Tensor natural_head_;    // [V, D], training only
+  Tensor embedding_;       // [V, D], this rank's rows
+  Tensor natural_head_;    // the same, training only
   Tensor final_norm_;
   Buffer head_;           // packed
   Buffer cosine_, sine_;  // [max_positions, H / 2]

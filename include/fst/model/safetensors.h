@@ -69,4 +69,8 @@ void write_safetensors(const std::filesystem::path& file, std::vector<TensorToWr
 /// as many elements as `stored`.
 void read_values(Tensor& values, const StoredTensor& stored);
 
+/// The same for a block: values [rows, columns] begins at (row, column) of a stored matrix; of a
+/// stored vector, values [n] at `column`. Only the block's pages of the file are touched.
+void read_block(Tensor& values, const StoredTensor& stored, std::int64_t row, std::int64_t column);
+
 }  // namespace fst

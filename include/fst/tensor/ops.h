@@ -23,8 +23,13 @@ namespace fst::ops {
 
 /// How a product sums over its inner dimension of length n. `chain`: one FMA chain from +0,
 /// ascending. `leaves`: 8 chains over [floor(i n/8), floor((i+1) n/8)), joined
-/// ((0+1)+(2+3))+((4+5)+(6+7)).
-enum class Sum { chain, leaves };
+/// ((0+1)+(2+3))+((4+5)+(6+7)). A rank that holds 1/2, 1/4 or 1/8 of the inner dimension owns
+/// `four`, `two` or one of the leaves and computes its subtree. The value is the number of chains.
+enum class Sum : std::uint8_t { chain = 1, two = 2, four = 4, leaves = 8 };
+/// What one of `ranks` (1, 2, 4 or 8) computes of a sum of eight leaves.
+constexpr Sum leaves_of_rank(int ranks) {
+  return static_cast<Sum>(8 / ranks);
+}
 /// What happens to the old contents of the output: y = r, or y = y + r (one rounded addition).
 enum class Write { overwrite, add };
 
@@ -52,6 +57,14 @@ void bias_backward(Tensor& dbias, const Tensor& dy);
 void embedding_forward(Tensor& y, const Tensor& tokens, const Tensor& table);
 /// dtable[tokens[t]] += dy[t], t ascending. dtable [V, D].
 void embedding_backward(Tensor& dtable, const Tensor& dy, const Tensor& tokens);
+/// The same where the table is a part of the vocabulary that begins at row `first`. Forward: rows
+/// of other tokens become -0 everywhere, which changes nothing when it is added (x + -0 = x for
+/// every x, -0 included), so that the sum over the parts is the whole look-up, bit for bit.
+/// Backward: other tokens are passed over.
+void embedding_part_forward(Tensor& y, const Tensor& tokens, const Tensor& table,
+                            std::int64_t first);
+void embedding_part_backward(Tensor& dtable, const Tensor& dy, const Tensor& tokens,
+                             std::int64_t first);
 
 /// y[t, i] = x[t, i] rstd[t] weight[i], rstd[t] = 1 / sqrt(mean_i x^2 + eps). y, x [T, D], rstd
 /// [T], weight [D]. Source: arXiv:1910.07467, eq. 4.
@@ -195,6 +208,8 @@ void sum_of_squares(kernels::ExactSum& sum, const Tensor& x);
 /// nearest even.
 void convert(Tensor& y, const Tensor& x);
 void fill(Tensor& y, float value);
+/// y = x for matrices f32 of one shape whose rows may be strided (blocks of columns).
+void copy_rows(Tensor& y, const Tensor& x);
 /// y[i] = x[index[i]] (rows); y [n, D], x [T, D], index i32 [n].
 void gather_rows(Tensor& y, const Tensor& x, const Tensor& index);
 /// dx[index[i]] += dy[i] (rows), i ascending.

@@ -1,0 +1,26 @@
+#pragma once
+
+#include "fst/comm/communicator.h"
+#include "fst/tensor/tensor_parallel.h"
+
+namespace fst {
+
+/// TensorParallel over a communicator, usually World::unit(role). Floats are moved by MPI and added
+/// here: each rank gets one slice of all parts, joins it, and the joined slices are gathered; what
+/// is small is sent whole, in one round instead of two. With one member nothing happens. Collective
+/// over `comm`, which must outlive this.
+class Unit final : public TensorParallel {
+ public:
+  explicit Unit(const Communicator& comm) : comm_(&comm) {}
+
+  int rank() const override { return comm_->rank(); }
+  int size() const override { return comm_->size(); }
+  void sum(Tensor& x, std::string_view what) const override;
+  void gather(Tensor& all, const Tensor& mine, std::string_view what) const override;
+
+ private:
+  const Communicator* comm_;
+  mutable Buffer parts_;  // what came from the other ranks
+};
+
+}  // namespace fst

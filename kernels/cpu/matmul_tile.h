@@ -190,7 +190,7 @@ void leaves_tile(const Tile& t) {
   alignas(64) float stack[3][rows][vectors * lanes];
   Vec sum[rows][vectors];
   const std::int64_t leaves = std::int64_t{1} << t.leaf_bits;
-  for (std::int64_t leaf = 0; leaf < leaves; ++leaf) {
+  for (std::int64_t leaf = 0;; ++leaf) {
     const std::int64_t first = leaf * t.inner >> t.leaf_bits;
     const std::int64_t last = (leaf + 1) * t.inner >> t.leaf_bits;
     clear(sum);

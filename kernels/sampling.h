@@ -30,19 +30,19 @@ struct SamplingRule {
 /// 1e-6 relative, and what is less probable than 2^-32 is never drawn.
 ///
 /// @param tokens, logprob   [rows]; logprob under the law that is left, computed from the kept
-///                          logits in ascending order as in token_law.h (temperature 0: of the
-///                          whole law at temperature 1)
-/// @param logits            [rows, stride]
+///                          logits in ascending order as in token_law.h (temperature 0, and where
+///                          the rule keeps all: of the whole law, at temperature 1 for the former)
+/// @param logits            [rows, columns], rows of `stride`; the law is the first `vocab` columns
 /// @param keys, positions   [rows]
 /// Returns the first row in which a logit is not finite (nothing is drawn there), or -1.
 std::int64_t sample_tokens(const Cpu& cpu, std::int32_t* tokens, float* logprob,
                            const float* logits, const std::uint64_t* keys,
                            const std::int32_t* positions, std::int64_t rows, std::int64_t stride,
-                           std::int64_t vocab, const SamplingRule& rule);
+                           std::int64_t columns, std::int64_t vocab, const SamplingRule& rule);
 
 /// The kept ids of one row, ascending, and their probabilities. ids, probability [vocab]. Returns
 /// how many there are, or -1 if a logit is not finite.
 std::int64_t kept_tokens(const Cpu& cpu, std::int32_t* ids, float* probability, const float* logits,
-                         std::int64_t vocab, const SamplingRule& rule);
+                         std::int64_t columns, std::int64_t vocab, const SamplingRule& rule);
 
 }  // namespace fst::kernels

@@ -139,23 +139,25 @@ struct Kept {
 template <Isa isa>
 Kept keep(const float* logits, std::int64_t vocab, float beta, const LawSum& total,
           const SamplingRule& rule) {
-  Kept kept{Truncation<isa>(logits, vocab, beta, total).kept(rule), {}};
+  Kept kept{Truncation<isa>(logits, vocab, beta, total).kept(rule), TokenLaw<isa>::lse(total)};
+  const auto count = static_cast<std::int64_t>(kept.ids.size());
+  if (count == vocab) return kept;
   std::vector<float> left(kept.ids.size());
   for (std::size_t i = 0; i < left.size(); ++i) left[i] = logits[kept.ids[i]];
   LawSum sum{};
-  TokenLaw<isa>::sum(sum, left.data(), static_cast<std::int64_t>(left.size()), beta);
+  TokenLaw<isa>::sum(sum, left.data(), {count, count, beta});
   kept.lse = TokenLaw<isa>::lse(sum);
   return kept;
 }
 
 /// False if a logit is not finite.
 template <Isa isa>
-bool draw(std::int32_t& token, float& logprob, const float* logits, std::int64_t vocab,
-          std::uint64_t key, std::int32_t position, const SamplingRule& rule) {
+bool draw(std::int32_t& token, float& logprob, const float* logits, std::int64_t columns,
+          std::int64_t vocab, std::uint64_t key, std::int32_t position, const SamplingRule& rule) {
   const bool is_greedy = rule.temperature == 0.0f;
   const float beta = is_greedy ? 1.0f : 1.0f / rule.temperature;
   LawSum total{};
-  if (!TokenLaw<isa>::sum(total, logits, vocab, beta)) return false;
+  if (!TokenLaw<isa>::sum(total, logits, {columns, vocab, beta})) return false;
   LogSumExp lse = TokenLaw<isa>::lse(total);
   const auto at = static_cast<std::uint32_t>(position);
   if (is_greedy) {
@@ -179,14 +181,14 @@ bool draw(std::int32_t& token, float& logprob, const float* logits, std::int64_t
 std::int64_t sample_tokens(const Cpu& cpu, std::int32_t* tokens, float* logprob,
                            const float* logits, const std::uint64_t* keys,
                            const std::int32_t* positions, std::int64_t rows, std::int64_t stride,
-                           std::int64_t vocab, const SamplingRule& rule) {
+                           std::int64_t columns, std::int64_t vocab, const SamplingRule& rule) {
   std::atomic<std::int64_t> first_bad{rows};
   const std::int64_t grain = vocab < 4096 ? 4096 / (vocab + 1) + 1 : 1;
   for_isa(cpu, [&]<Isa isa>() {
     parallel_for(cpu, rows, grain, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t t = begin; t < end; ++t) {
-        if (draw<isa>(tokens[t], logprob[t], logits + t * stride, vocab, keys[t], positions[t],
-                      rule)) {
+        if (draw<isa>(tokens[t], logprob[t], logits + t * stride, columns, vocab, keys[t],
+                      positions[t], rule)) {
           continue;
         }
         std::int64_t seen = first_bad.load();
@@ -199,12 +201,12 @@ std::int64_t sample_tokens(const Cpu& cpu, std::int32_t* tokens, float* logprob,
 }
 
 std::int64_t kept_tokens(const Cpu& cpu, std::int32_t* ids, float* probability, const float* logits,
-                         std::int64_t vocab, const SamplingRule& rule) {
+                         std::int64_t columns, std::int64_t vocab, const SamplingRule& rule) {
   return for_isa(cpu, [&]<Isa isa>() -> std::int64_t {
     const bool is_greedy = rule.temperature == 0.0f;
     const float beta = is_greedy ? 1.0f : 1.0f / rule.temperature;
     LawSum total{};
-    if (!TokenLaw<isa>::sum(total, logits, vocab, beta)) return -1;
+    if (!TokenLaw<isa>::sum(total, logits, {columns, vocab, beta})) return -1;
     if (is_greedy) {
       ids[0] = greedy(logits, vocab);
       probability[0] = 1.0f;

@@ -6,7 +6,7 @@ namespace fst::kernels {
 
 namespace FST_ISA_NS {
 
-inline constexpr int leaves = 8;
+inline constexpr int all_leaves = 8;
 
 FST_INLINE Vec minus_infinity() {
   return set(-__builtin_inff());
@@ -48,15 +48,16 @@ FST_INLINE LawSum join(const LawSum& x, const LawSum& y, float beta) {
   return {top, x.sum * exp((x.max - top) * beta) + y.sum * exp((y.max - top) * beta)};
 }
 
-/// f(leaf's first element, its length) for the 8 leaves, results joined by the tree with +.
+/// f(leaf, its first element, its length) for the leaves of a part.
 template <class F>
-FST_INLINE float tree_of_leaves(std::int64_t n, F f) {
-  float part[leaves];
-  for (int i = 0; i < leaves; ++i) {
-    const std::int64_t begin = i * n / leaves;
-    part[i] = f(begin, (i + 1) * n / leaves - begin);
+FST_INLINE void for_leaves(const LawPart& law, F f) {
+  const std::int64_t inside = law.inside();
+  for (std::int64_t i = 0; i < law.leaves; ++i) {
+    const std::int64_t begin = i * law.columns / law.leaves;
+    const std::int64_t whole = (i + 1) * law.columns / law.leaves;
+    const std::int64_t end = whole < inside ? whole : inside;
+    f(i, begin, end < begin ? std::int64_t{0} : end - begin);
   }
-  return ((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7]));
 }
 
 /// log p of logits.
@@ -79,10 +80,12 @@ FST_INLINE Vec weighted(Vec lp, Vec lq, const Coefficients& k) {
 }
 
 template <bool with_kl>
-FST_INLINE void backward_row(float* dlogits, const float* logits, std::int64_t n, float beta,
-                             const LogSumExp& lse, std::int64_t target, const RowTerms& terms) {
+FST_INLINE void backward_row(float* dlogits, const float* logits, const LawPart& law,
+                             const LogSumExp& lse, std::int64_t row_target, const RowTerms& terms) {
+  const std::int64_t n = law.inside(), target = row_target - law.first;
+  const float beta = law.beta;
   const bool has_target = target >= 0 && target < n;
-  const float g = has_target ? terms.dlogprob : 0.0f;
+  const float g = row_target >= 0 && row_target < law.vocab ? terms.dlogprob : 0.0f;
   const Coefficients k{set(g), set(terms.dentropy), set(terms.entropy), set(terms.dkl),
                        set(terms.kl)};
   const LogLaw log_p(lse, beta), log_q(terms.reference_lse, beta);
@@ -105,23 +108,37 @@ FST_INLINE void backward_row(float* dlogits, const float* logits, std::int64_t n
     store_first(dlogits + i, gradient(load_first(logits + i, n - i), reference) * b, n - i);
   }
   if (has_target) dlogits[target] = at_target;
+  for (std::int64_t v = n; v < law.columns; ++v) dlogits[v] = 0.0f;
 }
 
 }  // namespace FST_ISA_NS
 
 template <Isa isa>
-bool TokenLaw<isa>::sum(LawSum& total, const float* logits, std::int64_t n, float beta) {
+bool TokenLaw<isa>::leaf_sums(LawSum* sums, const float* logits, const LawPart& law) {
   using namespace FST_ISA_NS;
-  LawSum part[leaves];
   bool finite = true;
-  for (int i = 0; i < leaves; ++i) {
-    const std::int64_t begin = i * n / leaves;
-    finite = leaf_sum(part[i], logits + begin, (i + 1) * n / leaves - begin, beta) && finite;
+  for_leaves(law, [&](std::int64_t i, std::int64_t begin, std::int64_t count) {
+    finite = leaf_sum(sums[i], logits + begin, count, law.beta) && finite;
+  });
+  return finite;
+}
+
+template <Isa isa>
+LawSum TokenLaw<isa>::join(LawSum* sums, float beta) {
+  using namespace FST_ISA_NS;
+  for (int step = 1; step < all_leaves; step *= 2) {
+    for (int i = 0; i < all_leaves; i += 2 * step) {
+      sums[i] = FST_ISA_NS::join(sums[i], sums[i + step], beta);
+    }
   }
-  for (int step = 1; step < leaves; step *= 2) {
-    for (int i = 0; i < leaves; i += 2 * step) part[i] = join(part[i], part[i + step], beta);
-  }
-  total = part[0];
+  return sums[0];
+}
+
+template <Isa isa>
+bool TokenLaw<isa>::sum(LawSum& total, const float* logits, const LawPart& law) {
+  LawSum sums[FST_ISA_NS::all_leaves];
+  const bool finite = leaf_sums(sums, logits, law);
+  total = join(sums, law.beta);
   return finite;
 }
 
@@ -131,27 +148,28 @@ LogSumExp TokenLaw<isa>::lse(const LawSum& total) {
 }
 
 template <Isa isa>
-float TokenLaw<isa>::entropy(const float* logits, std::int64_t n, float beta,
-                             const LogSumExp& lse) {
+void TokenLaw<isa>::entropy_leaves(float* sums, const float* logits, const LawPart& law,
+                                   const LogSumExp& lse) {
   using namespace FST_ISA_NS;
-  const LogLaw log_p(lse, beta);
-  return -tree_of_leaves(n, [&](std::int64_t begin, std::int64_t count) {
+  const LogLaw log_p(lse, law.beta);
+  for_leaves(law, [&](std::int64_t leaf, std::int64_t begin, std::int64_t count) {
     Vec total = zero();
     const auto take = [&](std::int64_t, Mask mask, Vec z) __attribute__((always_inline)) {
       const Vec lp = log_p(z);
       total = select(mask, fma(exp(lp), lp, total), total);
     };
     over(logits + begin, count, take);
-    return FST_ISA_NS::sum(total);
+    sums[leaf] = FST_ISA_NS::sum(total);
   });
 }
 
 template <Isa isa>
-float TokenLaw<isa>::kl(const float* logits, const float* reference, std::int64_t n, float beta,
-                        const LogSumExp& lse, const LogSumExp& reference_lse) {
+void TokenLaw<isa>::kl_leaves(float* sums, const float* logits, const float* reference,
+                              const LawPart& law, const LogSumExp& lse,
+                              const LogSumExp& reference_lse) {
   using namespace FST_ISA_NS;
-  const LogLaw log_p(lse, beta), log_q(reference_lse, beta);
-  return tree_of_leaves(n, [&](std::int64_t begin, std::int64_t count) {
+  const LogLaw log_p(lse, law.beta), log_q(reference_lse, law.beta);
+  for_leaves(law, [&](std::int64_t leaf, std::int64_t begin, std::int64_t count) {
     Vec total = zero();
     const auto take = [&](std::int64_t i, Mask mask, Vec z) __attribute__((always_inline)) {
       const float* at = reference + begin + i;
@@ -160,17 +178,17 @@ float TokenLaw<isa>::kl(const float* logits, const float* reference, std::int64_
       total = select(mask, fma(exp(lp), lp - log_q(other), total), total);
     };
     over(logits + begin, count, take);
-    return FST_ISA_NS::sum(total);
+    sums[leaf] = FST_ISA_NS::sum(total);
   });
 }
 
 template <Isa isa>
-void TokenLaw<isa>::backward(float* dlogits, const float* logits, std::int64_t n, float beta,
+void TokenLaw<isa>::backward(float* dlogits, const float* logits, const LawPart& law,
                              const LogSumExp& lse, std::int64_t target, const RowTerms& terms) {
   if (terms.reference_logits == nullptr) {
-    FST_ISA_NS::backward_row<false>(dlogits, logits, n, beta, lse, target, terms);
+    FST_ISA_NS::backward_row<false>(dlogits, logits, law, lse, target, terms);
   } else {
-    FST_ISA_NS::backward_row<true>(dlogits, logits, n, beta, lse, target, terms);
+    FST_ISA_NS::backward_row<true>(dlogits, logits, law, lse, target, terms);
   }
 }
 

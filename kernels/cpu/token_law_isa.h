@@ -28,14 +28,20 @@ struct RowTerms {
 /// One row of the law. The order of all sums: kernels/token_law.h.
 template <Isa isa>
 struct TokenLaw {
-  /// False if a logit is not finite.
-  static bool sum(LawSum& total, const float* logits, std::int64_t n, float beta);
+  /// The part's leaves. False if a logit is not finite.
+  static bool leaf_sums(LawSum* sums, const float* logits, const LawPart& law);
+  /// The tree of eight leaves, which are overwritten.
+  static LawSum join(LawSum* sums, float beta);
+  /// Both, of a whole law.
+  static bool sum(LawSum& total, const float* logits, const LawPart& law);
   static LogSumExp lse(const LawSum& total);
-  static float entropy(const float* logits, std::int64_t n, float beta, const LogSumExp& lse);
-  static float kl(const float* logits, const float* reference, std::int64_t n, float beta,
-                  const LogSumExp& lse, const LogSumExp& reference_lse);
-  /// dlogits[0 .. n), without the target's own term unless 0 <= target < n.
-  static void backward(float* dlogits, const float* logits, std::int64_t n, float beta,
+  /// sum p log p and sum p (log p - log q) over each leaf of the part.
+  static void entropy_leaves(float* sums, const float* logits, const LawPart& law,
+                             const LogSumExp& lse);
+  static void kl_leaves(float* sums, const float* logits, const float* reference,
+                        const LawPart& law, const LogSumExp& lse, const LogSumExp& reference_lse);
+  /// dlogits[0 .. columns). `target` in the whole vocabulary.
+  static void backward(float* dlogits, const float* logits, const LawPart& law,
                        const LogSumExp& lse, std::int64_t target, const RowTerms& terms);
   /// y[i] = exp(log p) of the logits x[i]; y may be x.
   static void probabilities(float* y, const float* x, std::int64_t n, float beta,

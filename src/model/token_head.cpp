@@ -36,6 +36,7 @@ struct TokenHead::Pass {
   const HeadOptions& options;
   const HeadReference& reference;
   ops::TokenLaw law;
+  VocabLaw vocab_law{model.unit(), model.vocab().begin};
   std::int64_t entries = 0;
   std::int64_t chunk = 0;
 
@@ -49,8 +50,9 @@ void TokenHead::prepare(Pass& pass, const HeadRows& rows) {
   }
   const std::int64_t vocab = pass.model.config().vocab_size;
   if (pass.law.vocab == 0) pass.law.vocab = vocab;
-  if (pass.kl() && pass.reference.model->config().vocab_size != vocab) {
-    throw Error("head: the reference has another vocabulary");
+  if (pass.kl() && (pass.reference.model->config().vocab_size != vocab ||
+                    pass.reference.model->shard() != pass.model.shard())) {
+    throw Error("head: the reference has another vocabulary or another share of it");
   }
   for (const TokenId target : rows.targets) {
     if (target < 0 || target >= pass.law.vocab) {
@@ -70,36 +72,36 @@ void TokenHead::prepare(Pass& pass, const HeadRows& rows) {
   scores_.kl.assign(pass.kl() ? n : 0, 0.0f);
 }
 
-void TokenHead::forward_chunk(const Pass& pass, std::int64_t begin, std::int64_t end) {
+void TokenHead::forward_chunk(Pass& pass, std::int64_t begin, std::int64_t end) {
   const std::int64_t n = end - begin;
   const Tensor rows = rows_.tensor().rows(begin, end);
   hidden_.reserve(device_, f32, {n, pass.model.config().hidden_size});
-  logits_.reserve(device_, f32, {n, pass.model.config().vocab_size});
+  logits_.reserve(device_, f32, {n, pass.model.vocab().size()});
   lse_.reserve(device_, f32, {n, 2});
   logprob_.reserve(device_, f32, {n});
   ops::gather_rows(hidden_.tensor(), pass.hidden, rows);
   pass.model.local_logits(logits_.tensor(), hidden_.tensor());
-  expect_finite(ops::token_lse(lse_.tensor(), logits_.tensor(), pass.law), begin, "model");
-  ops::token_logprob(logprob_.tensor(), logits_.tensor(), lse_.tensor(),
-                     targets_.tensor().rows(begin, end), pass.law);
+  expect_finite(pass.vocab_law.lse(lse_.tensor(), logits_.tensor(), pass.law), begin, "model");
+  pass.vocab_law.logprob(logprob_.tensor(), logits_.tensor(), lse_.tensor(),
+                         targets_.tensor().rows(begin, end), pass.law);
   copy_out(part(scores_.logprob, begin, end), logprob_);
   if (pass.options.entropy) {
     entropy_.reserve(device_, f32, {n});
-    ops::token_entropy(entropy_.tensor(), logits_.tensor(), lse_.tensor(), pass.law);
+    pass.vocab_law.entropy(entropy_.tensor(), logits_.tensor(), lse_.tensor(), pass.law);
     copy_out(part(scores_.entropy, begin, end), entropy_);
   }
   if (!pass.kl()) return;
   const Qwen3& reference = *pass.reference.model;
   reference_hidden_.reserve(device_, f32, {n, reference.config().hidden_size});
-  reference_logits_.reserve(device_, f32, {n, reference.config().vocab_size});
+  reference_logits_.reserve(device_, f32, {n, reference.vocab().size()});
   reference_lse_.reserve(device_, f32, {n, 2});
   kl_.reserve(device_, f32, {n});
   ops::gather_rows(reference_hidden_.tensor(), pass.reference.hidden, rows);
   reference.local_logits(reference_logits_.tensor(), reference_hidden_.tensor());
-  expect_finite(ops::token_lse(reference_lse_.tensor(), reference_logits_.tensor(), pass.law),
+  expect_finite(pass.vocab_law.lse(reference_lse_.tensor(), reference_logits_.tensor(), pass.law),
                 begin, "reference");
-  ops::token_kl(kl_.tensor(), logits_.tensor(), lse_.tensor(), reference_logits_.tensor(),
-                reference_lse_.tensor(), pass.law);
+  pass.vocab_law.kl(kl_.tensor(), logits_.tensor(), lse_.tensor(), reference_logits_.tensor(),
+                    reference_lse_.tensor(), pass.law);
   copy_out(part(scores_.kl, begin, end), kl_);
 }
 
@@ -157,8 +159,8 @@ const HeadScores& TokenHead::backward(Tensor& dhidden, Gradients& gradients, con
     const std::int64_t end = std::min(begin + pass.chunk, pass.entries);
     forward_chunk(pass, begin, end);
     const ops::TokenGradient gradient = upstream(pass, begin, end, loss);
-    ops::token_backward(logits_.tensor(), logits_.tensor(), lse_.tensor(),
-                        targets_.tensor().rows(begin, end), gradient, pass.law);
+    pass.vocab_law.backward(logits_.tensor(), logits_.tensor(), lse_.tensor(),
+                            targets_.tensor().rows(begin, end), gradient, pass.law);
     dhidden_.reserve(device_, f32, {end - begin, model.config().hidden_size});
     model.logits_backward(dhidden_.tensor(), gradients, logits_.tensor(), hidden_.tensor());
     ops::scatter_add_rows(dhidden, dhidden_.tensor(), rows_.tensor().rows(begin, end));

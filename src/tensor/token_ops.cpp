@@ -8,24 +8,28 @@ namespace fst::ops {
 
 namespace {
 
-/// 1 / temperature as the kernels want it.
-float beta_of(const char* what, const TokenLaw& law) {
+/// What the kernels want to know of a law and of the columns at hand: `vocab` > 0 of it, all of it
+/// in the logits if they are no part.
+kernels::LawPart law_of(const char* what, const Tensor& logits, const TokenLaw& law,
+                        const VocabPart& part = {}) {
+  expect_matrix(what, logits);
+  const std::int64_t columns = logits.dim(1);
+  if (law.vocab <= 0 || law.vocab > columns * part.ranks) {
+    wrong_shape(what,
+                "a law of 1 to " + std::to_string(columns * part.ranks) + " tokens, asked for " +
+                    std::to_string(law.vocab),
+                logits);
+  }
   if (!(law.temperature > 0.0f)) {
     throw Error(std::string(what) + ": expected a temperature above 0, found " +
                 std::to_string(law.temperature));
   }
-  return 1.0f / law.temperature;
+  return {columns, law.vocab, 1.0f / law.temperature, part.first, 8 / part.ranks};
 }
 
 /// Logits of at least `vocab` > 0 columns.
 void expect_logits(const char* what, const Tensor& logits, std::int64_t vocab) {
-  expect_matrix(what, logits);
-  if (vocab <= 0 || vocab > logits.dim(1)) {
-    wrong_shape(what,
-                "a law of 1 to " + std::to_string(logits.dim(1)) + " tokens, asked for " +
-                    std::to_string(vocab),
-                logits);
-  }
+  law_of(what, logits, {1.0f, vocab});
 }
 
 /// The two parts per row that token_lse() leaves.
@@ -53,53 +57,107 @@ kernels::SamplingRule rule_of(const char* what, const SamplingLaw& law) {
 }  // namespace
 
 std::int64_t token_lse(Tensor& lse, const Tensor& logits, const TokenLaw& law) {
-  expect_logits("token_lse: logits", logits, law.vocab);
+  const kernels::LawPart whole = law_of("token_lse: logits", logits, law);
   expect_lse("token_lse: lse", lse, logits.dim(0));
   return kernels::token_lse(logits.device().exec(), lse.data<float>(), logits.data<float>(),
-                            logits.dim(0), logits.row_stride(), law.vocab,
-                            beta_of("token_lse", law));
+                            logits.dim(0), logits.row_stride(), whole);
+}
+
+void token_lse_leaves(Tensor& pairs, const Tensor& logits, const TokenLaw& law,
+                      const VocabPart& part) {
+  const kernels::LawPart mine = law_of("token_lse_leaves: logits", logits, law, part);
+  expect_elements("token_lse_leaves: pairs", pairs, logits.dim(0) * mine.leaves * 2);
+  kernels::token_lse_leaves(logits.device().exec(), pairs.data<float>(), logits.data<float>(),
+                            logits.dim(0), logits.row_stride(), mine);
+}
+
+std::int64_t join_lse(Tensor& lse, const Tensor& pairs, const TokenLaw& law) {
+  const std::int64_t rows = lse.dim(0);
+  expect_lse("join_lse: lse", lse, rows);
+  expect_elements("join_lse: pairs", pairs, 2 * 8 * rows);
+  return kernels::join_lse(lse.device().exec(), lse.data<float>(), pairs.data<float>(), rows,
+                           8 / pairs.dim(0), 1.0f / law.temperature);
 }
 
 void token_logprob(Tensor& logprob, const Tensor& logits, const Tensor& lse, const Tensor& targets,
-                   const TokenLaw& law) {
+                   const TokenLaw& law, const VocabPart& part) {
   const std::int64_t rows = logits.dim(0);
-  expect_logits("token_logprob: logits", logits, law.vocab);
+  const kernels::LawPart mine = law_of("token_logprob: logits", logits, law, part);
   expect_elements("token_logprob: logprob", logprob, rows);
   expect_lse("token_logprob: lse", lse, rows);
   expect_elements("token_logprob: targets", targets, rows);
   kernels::token_logprob(logits.device().exec(), logprob.data<float>(), logits.data<float>(),
                          lse.data<float>(), targets.data<std::int32_t>(), rows, logits.row_stride(),
-                         law.vocab, beta_of("token_logprob", law));
+                         mine);
 }
 
 void token_entropy(Tensor& entropy, const Tensor& logits, const Tensor& lse, const TokenLaw& law) {
   const std::int64_t rows = logits.dim(0);
-  expect_logits("token_entropy: logits", logits, law.vocab);
+  const kernels::LawPart whole = law_of("token_entropy: logits", logits, law);
   expect_elements("token_entropy: entropy", entropy, rows);
   expect_lse("token_entropy: lse", lse, rows);
   kernels::token_entropy(logits.device().exec(), entropy.data<float>(), logits.data<float>(),
-                         lse.data<float>(), rows, logits.row_stride(), law.vocab,
-                         beta_of("token_entropy", law));
+                         lse.data<float>(), rows, logits.row_stride(), whole);
 }
+
+void token_entropy_leaves(Tensor& sums, const Tensor& logits, const Tensor& lse,
+                          const TokenLaw& law, const VocabPart& part) {
+  const std::int64_t rows = logits.dim(0);
+  const kernels::LawPart mine = law_of("token_entropy_leaves: logits", logits, law, part);
+  expect_elements("token_entropy_leaves: sums", sums, rows * mine.leaves);
+  expect_lse("token_entropy_leaves: lse", lse, rows);
+  kernels::token_entropy_leaves(logits.device().exec(), sums.data<float>(), logits.data<float>(),
+                                lse.data<float>(), rows, logits.row_stride(), mine);
+}
+
+void join_entropy(Tensor& entropy, const Tensor& sums) {
+  expect_elements("join_entropy: sums", sums, 8 * entropy.size());
+  kernels::join_leaves(entropy.data<float>(), sums.data<float>(), entropy.size(), 8 / sums.dim(0),
+                       -1.0f);
+}
+
+namespace {
+
+void expect_reference(const Tensor& logits, const Tensor& lse, const Tensor& reference_logits,
+                      const Tensor& reference_lse) {
+  expect_matrix("token_kl: reference_logits", reference_logits, logits.dim(0), logits.dim(1));
+  expect_lse("token_kl: lse", lse, logits.dim(0));
+  expect_lse("token_kl: reference_lse", reference_lse, logits.dim(0));
+}
+
+}  // namespace
 
 void token_kl(Tensor& kl, const Tensor& logits, const Tensor& lse, const Tensor& reference_logits,
               const Tensor& reference_lse, const TokenLaw& law) {
-  const std::int64_t rows = logits.dim(0);
-  expect_logits("token_kl: logits", logits, law.vocab);
-  expect_matrix("token_kl: reference_logits", reference_logits, rows, logits.dim(1));
-  expect_elements("token_kl: kl", kl, rows);
-  expect_lse("token_kl: lse", lse, rows);
-  expect_lse("token_kl: reference_lse", reference_lse, rows);
+  const kernels::LawPart whole = law_of("token_kl: logits", logits, law);
+  expect_reference(logits, lse, reference_logits, reference_lse);
+  expect_elements("token_kl: kl", kl, logits.dim(0));
   kernels::token_kl(logits.device().exec(), kl.data<float>(), logits.data<float>(),
                     lse.data<float>(), reference_logits.data<float>(), reference_lse.data<float>(),
-                    rows, logits.row_stride(), reference_logits.row_stride(), law.vocab,
-                    beta_of("token_kl", law));
+                    logits.dim(0), logits.row_stride(), reference_logits.row_stride(), whole);
+}
+
+void token_kl_leaves(Tensor& sums, const Tensor& logits, const Tensor& lse,
+                     const Tensor& reference_logits, const Tensor& reference_lse,
+                     const TokenLaw& law, const VocabPart& part) {
+  const kernels::LawPart mine = law_of("token_kl_leaves: logits", logits, law, part);
+  expect_reference(logits, lse, reference_logits, reference_lse);
+  expect_elements("token_kl_leaves: sums", sums, logits.dim(0) * mine.leaves);
+  kernels::token_kl_leaves(logits.device().exec(), sums.data<float>(), logits.data<float>(),
+                           lse.data<float>(), reference_logits.data<float>(),
+                           reference_lse.data<float>(), logits.dim(0), logits.row_stride(),
+                           reference_logits.row_stride(), mine);
+}
+
+void join_kl(Tensor& kl, const Tensor& sums) {
+  expect_elements("join_kl: sums", sums, 8 * kl.size());
+  kernels::join_leaves(kl.data<float>(), sums.data<float>(), kl.size(), 8 / sums.dim(0), 1.0f);
 }
 
 void token_backward(Tensor& dlogits, const Tensor& logits, const Tensor& lse, const Tensor& targets,
-                    const TokenGradient& gradient, const TokenLaw& law) {
+                    const TokenGradient& gradient, const TokenLaw& law, const VocabPart& part) {
   const std::int64_t rows = logits.dim(0);
-  expect_logits("token_backward: logits", logits, law.vocab);
+  const kernels::LawPart mine = law_of("token_backward: logits", logits, law, part);
   expect_matrix("token_backward: dlogits", dlogits, rows, logits.dim(1));
   expect_lse("token_backward: lse", lse, rows);
   expect_elements("token_backward: targets", targets, rows);
@@ -131,8 +189,7 @@ void token_backward(Tensor& dlogits, const Tensor& logits, const Tensor& lse, co
   terms.reference_stride = gradient.reference_logits.row_stride();
   kernels::token_backward(logits.device().exec(), dlogits.data<float>(), logits.data<float>(),
                           lse.data<float>(), targets.data<std::int32_t>(), terms, rows,
-                          logits.dim(1), dlogits.row_stride(), logits.row_stride(), law.vocab,
-                          beta_of("token_backward", law));
+                          dlogits.row_stride(), logits.row_stride(), mine);
 }
 
 void sample_tokens(Tensor& tokens, Tensor& logprob, const Tensor& logits,
@@ -149,8 +206,8 @@ void sample_tokens(Tensor& tokens, Tensor& logprob, const Tensor& logits,
   }
   const std::int64_t bad = kernels::sample_tokens(
       logits.device().exec(), tokens.data<std::int32_t>(), logprob.data<float>(),
-      logits.data<float>(), keys.data(), positions.data(), rows, logits.row_stride(), law.vocab,
-      rule_of("sample_tokens", law));
+      logits.data<float>(), keys.data(), positions.data(), rows, logits.row_stride(), logits.dim(1),
+      law.vocab, rule_of("sample_tokens", law));
   if (bad >= 0) {
     throw Error("sample_tokens: row " + std::to_string(bad) + " has a logit that is not finite");
   }
@@ -166,7 +223,7 @@ std::int64_t kept_tokens(Tensor& ids, Tensor& probability, const Tensor& logits_
   }
   const std::int64_t kept =
       kernels::kept_tokens(row.device().exec(), ids.data<std::int32_t>(), probability.data<float>(),
-                           row.data<float>(), law.vocab, rule_of("kept_tokens", law));
+                           row.data<float>(), row.dim(1), law.vocab, rule_of("kept_tokens", law));
   if (kept < 0) throw Error("kept_tokens: a logit is not finite");
   return kept;
 }

@@ -7,6 +7,7 @@
 
 #include "fst/base/types.h"
 #include "fst/model/qwen3.h"
+#include "fst/model/vocab_law.h"
 
 namespace fst {
 
@@ -17,7 +18,7 @@ struct HeadRows {
 };
 
 /// A second model for KL(policy || reference), full vocabulary: its hidden states for the same
-/// rows.
+/// rows. Shared by the same unit as the policy.
 struct HeadReference {
   const Qwen3* model = nullptr;  // nullptr: no KL
   Tensor hidden;                 // [T, D of the reference]
@@ -26,8 +27,8 @@ struct HeadReference {
 struct HeadOptions {
   /// law.vocab 0 means all rows of the head.
   ops::TokenLaw law;
-  /// Rows whose logits exist at the same time: chunk_rows * V floats, twice with a reference.
-  /// Changes no bit of any result.
+  /// Rows whose logits exist at the same time: chunk_rows * V / ranks floats, twice with a
+  /// reference. Changes no bit of any result.
   std::int64_t chunk_rows = 128;
   bool entropy = false;
 };
@@ -48,7 +49,9 @@ struct HeadChunk {
 using HeadLoss = std::function<void(const HeadChunk&)>;
 
 /// The chunked vocabulary projection: log-probabilities, entropy and KL of a list of rows, forward
-/// only or with the gradient in the same pass. Logits of all rows never exist together.
+/// only or with the gradient in the same pass. Logits of all rows never exist together. Where ranks
+/// share the model each has its part of the vocabulary, of logits and of their gradient; score()
+/// and backward() are collective over the unit, and scores and dhidden are the same on every rank.
 class TokenHead {
  public:
   explicit TokenHead(const Device& device) : device_(device) {}
@@ -68,7 +71,7 @@ class TokenHead {
 
  private:
   struct Pass;
-  void forward_chunk(const Pass& pass, std::int64_t begin, std::int64_t end);
+  void forward_chunk(Pass& pass, std::int64_t begin, std::int64_t end);
   void prepare(Pass& pass, const HeadRows& rows);
   ops::TokenGradient upstream(const Pass& pass, std::int64_t begin, std::int64_t end,
                               const HeadLoss& loss);

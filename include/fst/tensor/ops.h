@@ -137,21 +137,43 @@ struct TokenLaw {
   std::int64_t vocab = 0;
 };
 
+/// Logits of which this rank has a part: columns from vocabulary row `first` on, one of `ranks` (1,
+/// 2, 4 or 8) equal parts. The default is all of them.
+struct VocabPart {
+  std::int64_t first = 0;
+  int ranks = 1;
+};
+
 /// log sum_v exp(logits[t, v] / temperature) in two parts: lse[t] = {greatest, log of the sum
 /// relative to it}, so that log-probabilities keep their precision however large the logits are.
-/// Vocabulary rows are cut in 8 leaves, each in a fixed order, joined by the tree. logits [T, V],
-/// lse [T, 2]. All logits must be finite: the return value is the first row with one that is not,
-/// or -1.
+/// The columns of the logits, all rows of the head, are cut in 8 leaves (those beyond the law drop
+/// out), each in a fixed order, joined by the tree. logits [T, V], lse [T, 2]. All logits of the
+/// law must be finite: the return value is the first row with one that is not, or -1.
 std::int64_t token_lse(Tensor& lse, const Tensor& logits, const TokenLaw& law);
-/// logprob[t] = log p(target[t]) from the row's lse. targets i32 [T]; a target outside the
-/// law gives -infinity.
+/// logprob[t] = log p(target[t]) from the row's lse. targets i32 [T], in the whole vocabulary; a
+/// target that is not in this part of the law gives -infinity.
 void token_logprob(Tensor& logprob, const Tensor& logits, const Tensor& lse, const Tensor& targets,
-                   const TokenLaw& law);
+                   const TokenLaw& law, const VocabPart& part = {});
 /// entropy[t] = -sum_v p log p (nats), at the law's temperature.
 void token_entropy(Tensor& entropy, const Tensor& logits, const Tensor& lse, const TokenLaw& law);
 /// kl[t] = KL(p || q), full vocabulary, p from logits, q from reference_logits; both under `law`.
 void token_kl(Tensor& kl, const Tensor& logits, const Tensor& lse, const Tensor& reference_logits,
               const Tensor& reference_lse, const TokenLaw& law);
+
+/// The three in two steps, for logits of which each rank has a part: what the part's 8 / ranks
+/// leaves give, and, from those of all ranks one after the other ([ranks, ...]), the value of the
+/// row, with the bits of the functions above. pairs [T, leaves, 2], sums [T, leaves]; logits
+/// [T, V / ranks]. join_lse returns what token_lse does.
+void token_lse_leaves(Tensor& pairs, const Tensor& logits, const TokenLaw& law,
+                      const VocabPart& part);
+void token_entropy_leaves(Tensor& sums, const Tensor& logits, const Tensor& lse,
+                          const TokenLaw& law, const VocabPart& part);
+void token_kl_leaves(Tensor& sums, const Tensor& logits, const Tensor& lse,
+                     const Tensor& reference_logits, const Tensor& reference_lse,
+                     const TokenLaw& law, const VocabPart& part);
+std::int64_t join_lse(Tensor& lse, const Tensor& pairs, const TokenLaw& law);
+void join_entropy(Tensor& entropy, const Tensor& sums);
+void join_kl(Tensor& kl, const Tensor& sums);
 
 /// Upstream gradients of one chunk of rows; empty tensors mean "no such term".
 struct TokenGradient {
@@ -161,9 +183,10 @@ struct TokenGradient {
   Tensor reference_logits, reference_lse;  // [T, V], [T, 2], with dkl
 };
 /// dlogits[t, v] = (dlogprob ([v = target] - p) - dentropy p (log p + H) + dkl p ((log p - log q) -
-/// KL)) / temperature; 0 beyond the law's vocabulary. dlogits may alias logits. Source: spec 5.4.
+/// KL)) / temperature for the columns of the part; 0 beyond the law's vocabulary. dlogits may alias
+/// logits. Source: spec 5.4.
 void token_backward(Tensor& dlogits, const Tensor& logits, const Tensor& lse, const Tensor& targets,
-                    const TokenGradient& gradient, const TokenLaw& law);
+                    const TokenGradient& gradient, const TokenLaw& law, const VocabPart& part = {});
 
 /// Truncation of the law before drawing; order: temperature, top-k, top-p, min-p, each
 /// renormalising what is left; ties at a cut go to the lower id. 0 temperature: the greatest logit,

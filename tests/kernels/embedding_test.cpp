@@ -25,6 +25,29 @@ TEST(Embedding, ForwardCopiesTheRowOfEachToken) {
   }
 }
 
+TEST(Embedding, PartsOfTheTableAddUpToTheWholeBitForBit) {
+  const std::int64_t vocab = 6, dim = 7;
+  Noise noise(3);
+  auto table = noise.normals(vocab * dim);
+  table[3] = -0.0f;
+  table[4] = 0.0f;
+  const std::vector<std::int32_t> tokens{5, 0, 3, 0};
+  std::vector<float> whole(4 * 7), low(whole), high(whole);
+  embedding_forward(Cpu{}, whole.data(), tokens.data(), table.data(), 4, dim, {0, vocab});
+  embedding_forward(Cpu{}, low.data(), tokens.data(), table.data(), 4, dim, {0, 3});
+  embedding_forward(Cpu{}, high.data(), tokens.data(), table.data() + 3 * dim, 4, dim, {3, 3});
+  std::vector<float> sum(whole.size());
+  for (std::size_t i = 0; i < sum.size(); ++i) sum[i] = low[i] + high[i];
+  EXPECT_EQ(differing(sum, whole), 0);
+
+  const auto dy = noise.normals(4 * dim);
+  std::vector<float> dwhole(table.size()), dparts(table.size());
+  embedding_backward(Cpu{}, dwhole.data(), dy.data(), tokens.data(), 4, dim, {0, vocab});
+  embedding_backward(Cpu{}, dparts.data(), dy.data(), tokens.data(), 4, dim, {0, 3});
+  embedding_backward(Cpu{}, dparts.data() + 3 * dim, dy.data(), tokens.data(), 4, dim, {3, 3});
+  EXPECT_EQ(differing(dparts, dwhole), 0);
+}
+
 TEST(Embedding, BackwardAddsInTheOrderOfTheRowsOnAnyNumberOfThreads) {
   const std::int64_t rows = 300, dim = 131, vocab = 5;  // many repeats
   Noise noise(2);

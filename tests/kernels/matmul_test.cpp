@@ -30,15 +30,20 @@ float chain(float start, const float* a, std::int64_t a_step, const float* b, st
   return start;
 }
 
+constexpr SumOrder orders[] = {SumOrder::chain, SumOrder::two, SumOrder::four, SumOrder::leaves};
+
 /// The definition of one output element in kernels/matmul.h.
 float product(SumOrder order, const float* a, std::int64_t a_step, const float* b,
               std::int64_t b_step, std::int64_t n) {
-  if (order == SumOrder::chain) return chain(0.0f, a, a_step, b, b_step, 0, n);
-  float leaf[8];
-  for (std::int64_t i = 0; i < 8; ++i) {
-    leaf[i] = chain(0.0f, a, a_step, b, b_step, i * n / 8, (i + 1) * n / 8);
+  const auto leaves = static_cast<std::int64_t>(order);
+  std::vector<float> sums;
+  for (std::int64_t i = 0; i < leaves; ++i) {
+    sums.push_back(chain(0.0f, a, a_step, b, b_step, i * n / leaves, (i + 1) * n / leaves));
   }
-  return ((leaf[0] + leaf[1]) + (leaf[2] + leaf[3])) + ((leaf[4] + leaf[5]) + (leaf[6] + leaf[7]));
+  for (; sums.size() > 1; sums.resize(sums.size() / 2)) {
+    for (std::size_t i = 0; i < sums.size() / 2; ++i) sums[i] = sums[2 * i] + sums[2 * i + 1];
+  }
+  return sums[0];
 }
 
 /// All sums of a product a b^T by the definition: a [rows, n], b(j, i) = b[j * b_row + i * b_step].
@@ -101,7 +106,7 @@ TEST_P(Matmul, ForwardHasTheBitsOfItsDefinition) {
     const std::int64_t ldx = k + 3, ldy = n + 2;
     const Floats x = random_floats(rows * ldx, 1), weight = random_floats(n * k, 2);
     const Floats bias = random_floats(n, 3), old = random_floats(rows * ldy, 4);
-    for (const SumOrder order : {SumOrder::chain, SumOrder::leaves}) {
+    for (const SumOrder order : orders) {
       const Floats sums = products(order, x, rows, ldx, weight, n, k, 1, k);
       for (const Update update : {Update::overwrite, Update::add}) {
         for (const float* b : {static_cast<const float*>(nullptr), bias.data()}) {
@@ -129,7 +134,7 @@ TEST_P(Matmul, BackwardInputHasTheBitsOfItsDefinition) {
     const std::int64_t lddx = k + 1, lddy = n + 5;
     const Floats dy = random_floats(rows * lddy, 5), weight = random_floats(n * k, 6);
     const Floats old = random_floats(rows * lddx, 7);
-    for (const SumOrder order : {SumOrder::chain, SumOrder::leaves}) {
+    for (const SumOrder order : orders) {
       const Floats sums = products(order, dy, rows, lddy, weight, k, 1, k, n);
       for (const Update update : {Update::overwrite, Update::add}) {
         Floats expected = old;
@@ -172,12 +177,46 @@ TEST_P(Matmul, BackwardWeightContinuesTheChainOfTheOldContents) {
   }
 }
 
+// What tensor parallelism rests on: 172 is divided by 2 and 4, but its eighths are not whole.
+TEST_P(Matmul, SubtreesOfRanksJoinToTheBitsOfTheWholeTree) {
+  const Cpu cpu{GetParam(), nullptr};
+  const std::int64_t rows = 19, n = 41;
+  for (const auto& [ranks, k] : std::vector<std::pair<std::int64_t, std::int64_t>>{
+           {2, 172}, {4, 172}, {8, 8 * 29}, {2, 2 * 5003}, {4, 4 * 2501}}) {
+    const Floats x = random_floats(rows * k, 1), weight = random_floats(n * k, 2);
+    Floats whole(static_cast<std::size_t>(rows * n));
+    linear_forward(cpu, whole.data(), n, x.data(), k, packed(cpu, weight, n, k).data(), nullptr,
+                   rows, n, k, SumOrder::leaves, Update::overwrite);
+    std::vector<Floats> parts;
+    for (std::int64_t r = 0; r < ranks; ++r) {
+      const std::int64_t width = k / ranks;
+      Floats slice;
+      for (std::int64_t i = 0; i < n; ++i) {
+        const float* row = weight.data() + i * k + r * width;
+        slice.insert(slice.end(), row, row + width);
+      }
+      parts.emplace_back(whole.size());
+      linear_forward(cpu, parts.back().data(), n, x.data() + r * width, k,
+                     packed(cpu, slice, n, width).data(), nullptr, rows, n, width,
+                     static_cast<SumOrder>(8 / ranks), Update::overwrite);
+    }
+    for (; parts.size() > 1; parts.resize(parts.size() / 2)) {
+      for (std::size_t i = 0; i < parts.size() / 2; ++i) {
+        Floats joined = parts[2 * i];
+        for (std::size_t e = 0; e < joined.size(); ++e) joined[e] += parts[2 * i + 1][e];
+        parts[i] = joined;
+      }
+    }
+    EXPECT_EQ(differing_bits(parts[0], whole), 0) << ranks << " ranks, " << k;
+  }
+}
+
 TEST_P(Matmul, RowDoesNotDependOnItsBatch) {
   const Cpu cpu{GetParam(), nullptr};
   const std::int64_t rows = 67, n = 75, k = 301;
   const Floats x = random_floats(rows * k, 1), weight = random_floats(n * k, 2);
   const Floats panels = packed(cpu, weight, n, k);
-  for (const SumOrder order : {SumOrder::chain, SumOrder::leaves}) {
+  for (const SumOrder order : orders) {
     Floats batch(static_cast<std::size_t>(rows * n)), alone = batch;
     linear_forward(cpu, batch.data(), n, x.data(), k, panels.data(), nullptr, rows, n, k, order,
                    Update::overwrite);

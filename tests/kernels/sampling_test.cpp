@@ -44,7 +44,7 @@ Draws draws_of(const Cpu& cpu, const Problem& p, const SamplingRule& rule) {
   const auto n = static_cast<std::size_t>(p.rows);
   Draws d{std::vector<std::int32_t>(n), std::vector<float>(n)};
   EXPECT_EQ(sample_tokens(cpu, d.tokens.data(), d.logprob.data(), p.logits.data(), p.keys.data(),
-                          p.positions.data(), p.rows, p.stride, p.vocab, rule),
+                          p.positions.data(), p.rows, p.stride, p.stride, p.vocab, rule),
             -1);
   return d;
 }
@@ -165,9 +165,9 @@ TEST(Sampling, LogprobIsThatOfTokenLogprobBitForBitWhereNothingIsTruncated) {
       const Draws d = draws_of(cpu, p, rule);
       std::vector<float> lse(10), logprob(5);
       const float beta = 1.0f / 0.7f;
-      token_lse(cpu, lse.data(), p.logits.data(), 5, p.stride, vocab, beta);
+      token_lse(cpu, lse.data(), p.logits.data(), 5, p.stride, {p.stride, vocab, beta});
       token_logprob(cpu, logprob.data(), p.logits.data(), lse.data(), d.tokens.data(), 5, p.stride,
-                    vocab, beta);
+                    {p.stride, vocab, beta});
       EXPECT_EQ(test::differing(d.logprob, logprob), 0);
     }
   }
@@ -179,7 +179,7 @@ TEST(Sampling, TemperatureZeroTakesTheGreatestLogitWithTheLowestIdAndScoresItAtO
   const std::int32_t position = 0;
   std::int32_t token = -1;
   float logprob = 0.0f;
-  sample_tokens(Cpu{}, &token, &logprob, logits.data(), &key, &position, 1, 5, 5,
+  sample_tokens(Cpu{}, &token, &logprob, logits.data(), &key, &position, 1, 5, 5, 5,
                 {0.0f, 2, 0.5f, 0.0f});
   EXPECT_EQ(token, 1);
   double total = 0.0;
@@ -195,8 +195,9 @@ TEST(Sampling, DrawsOnlyKeptTokensWithTheirRenormalisedProbability) {
     for (std::int64_t t = 0; t < p.rows; ++t) {
       std::vector<std::int32_t> ids(300);
       std::vector<float> probability(300);
-      const std::int64_t kept = kept_tokens(cpu, ids.data(), probability.data(),
-                                            p.logits.data() + t * p.stride, p.vocab, rule);
+      const std::int64_t kept =
+          kept_tokens(cpu, ids.data(), probability.data(), p.logits.data() + t * p.stride, p.stride,
+                      p.vocab, rule);
       ASSERT_GT(kept, 0);
       ids.resize(static_cast<std::size_t>(kept));
       probability.resize(static_cast<std::size_t>(kept));
@@ -229,7 +230,7 @@ TEST(Sampling, TruncationAgreesWithAFullSortForFlatAndSteepLaws) {
       std::vector<float> probability(700);
       std::sort(expected.begin(), expected.end());
       ids.resize(static_cast<std::size_t>(kept_tokens(
-          cpu, ids.data(), probability.data(), p.logits.data(), 700, {1.0f, k, 1.0f, 0.0f})));
+          cpu, ids.data(), probability.data(), p.logits.data(), 703, 700, {1.0f, k, 1.0f, 0.0f})));
       EXPECT_EQ(ids, expected);
     }
     for (const double top_p : {0.1, 0.5, 0.99}) {
@@ -248,9 +249,9 @@ TEST(Sampling, TruncationAgreesWithAFullSortForFlatAndSteepLaws) {
       std::sort(expected.begin(), expected.end());
       std::vector<std::int32_t> ids(700);
       std::vector<float> probability(700);
-      ids.resize(
-          static_cast<std::size_t>(kept_tokens(cpu, ids.data(), probability.data(), p.logits.data(),
-                                               700, {1.0f, 0, static_cast<float>(top_p), 0.0f})));
+      ids.resize(static_cast<std::size_t>(kept_tokens(cpu, ids.data(), probability.data(),
+                                                      p.logits.data(), 703, 700,
+                                                      {1.0f, 0, static_cast<float>(top_p), 0.0f})));
       // Float32 weights: one token may fall either way at the edge of a flat law.
       EXPECT_NEAR(static_cast<double>(ids.size()), static_cast<double>(expected.size()), 1.0);
       if (ids.size() == expected.size()) {
@@ -267,7 +268,7 @@ TEST(Sampling, ReportsTheFirstRowThatIsNotFinite) {
   std::vector<std::int32_t> tokens(4);
   std::vector<float> logprob(4);
   EXPECT_EQ(sample_tokens(Cpu{}, tokens.data(), logprob.data(), p.logits.data(), p.keys.data(),
-                          p.positions.data(), 4, p.stride, 50, {}),
+                          p.positions.data(), 4, p.stride, p.stride, 50, {}),
             2);
 }
 

@@ -34,6 +34,7 @@ struct Rows {
       targets.push_back(static_cast<std::int32_t>(noise.below(vocab)));
     }
   }
+  LawPart law() const { return {stride, vocab, beta}; }
   /// log p in double.
   std::vector<double> log_law(const std::vector<float>& z, std::int64_t row) const {
     std::vector<double> lp(static_cast<std::size_t>(vocab));
@@ -60,14 +61,13 @@ Values all_values(const Cpu& cpu, const Rows& r) {
   x.lse.resize(2 * n);
   x.reference_lse.resize(2 * n);
   x.dlogits.resize(r.logits.size());
-  EXPECT_EQ(token_lse(cpu, x.lse.data(), r.logits.data(), r.rows, r.stride, r.vocab, r.beta), -1);
-  token_lse(cpu, x.reference_lse.data(), r.reference.data(), r.rows, r.stride, r.vocab, r.beta);
+  EXPECT_EQ(token_lse(cpu, x.lse.data(), r.logits.data(), r.rows, r.stride, r.law()), -1);
+  token_lse(cpu, x.reference_lse.data(), r.reference.data(), r.rows, r.stride, r.law());
   token_logprob(cpu, x.logprob.data(), r.logits.data(), x.lse.data(), r.targets.data(), r.rows,
-                r.stride, r.vocab, r.beta);
-  token_entropy(cpu, x.entropy.data(), r.logits.data(), x.lse.data(), r.rows, r.stride, r.vocab,
-                r.beta);
+                r.stride, r.law());
+  token_entropy(cpu, x.entropy.data(), r.logits.data(), x.lse.data(), r.rows, r.stride, r.law());
   token_kl(cpu, x.kl.data(), r.logits.data(), x.lse.data(), r.reference.data(),
-           x.reference_lse.data(), r.rows, r.stride, r.stride, r.vocab, r.beta);
+           x.reference_lse.data(), r.rows, r.stride, r.stride, r.law());
   std::vector<float> dlogprob(n, 0.7f), dentropy(n, -0.3f), dkl(n, 1.9f);
   TokenTerms terms;
   terms.dlogprob = dlogprob.data();
@@ -79,7 +79,7 @@ Values all_values(const Cpu& cpu, const Rows& r) {
   terms.reference_lse = x.reference_lse.data();
   terms.reference_stride = r.stride;
   token_backward(cpu, x.dlogits.data(), r.logits.data(), x.lse.data(), r.targets.data(), terms,
-                 r.rows, r.stride, r.stride, r.stride, r.vocab, r.beta);
+                 r.rows, r.stride, r.stride, r.law());
   return x;
 }
 
@@ -170,16 +170,96 @@ TEST(TokenLaw, LeafGivesTheSameBitsInEveryPlaceWhenTheOthersCarryNoMass) {
     std::vector<float> logits(static_cast<std::size_t>(vocab), -1e4f);
     std::copy(inner.begin(), inner.end(), logits.begin() + place * leaf);
     std::vector<float> lse(2);
-    token_lse(cpu, lse.data(), logits.data(), 1, vocab, vocab, 1.0f);
+    token_lse(cpu, lse.data(), logits.data(), 1, vocab, {vocab, vocab, 1.0f});
     results.push_back(lse);
   }
   for (const auto& lse : results) EXPECT_EQ(lse, results[0]);
 }
 
+/// Every value of `r` as ranks compute it that hold equal parts of its columns.
+Values values_in_parts(const Cpu& cpu, const Rows& r, std::int64_t ranks) {
+  const auto n = static_cast<std::size_t>(r.rows);
+  const std::int64_t columns = r.stride / ranks, leaves = 8 / ranks;
+  const auto part = [&](std::int64_t rank) {
+    return LawPart{columns, r.vocab, r.beta, rank * columns, leaves};
+  };
+  Values x;
+  for (auto* v : {&x.entropy, &x.kl}) v->resize(n);
+  x.logprob.assign(n, -std::numeric_limits<float>::infinity());
+  x.lse.resize(2 * n);
+  x.reference_lse.resize(2 * n);
+  x.dlogits.resize(r.logits.size());
+  std::vector<float> pairs(16 * n), sums(8 * n), mine(n);
+  const auto lse = [&](std::vector<float>& out, const std::vector<float>& logits) {
+    for (std::int64_t i = 0; i < ranks; ++i) {
+      token_lse_leaves(cpu, pairs.data() + i * 2 * leaves * r.rows, logits.data() + i * columns,
+                       r.rows, r.stride, part(i));
+    }
+    EXPECT_EQ(join_lse(cpu, out.data(), pairs.data(), r.rows, leaves, r.beta), -1);
+  };
+  lse(x.lse, r.logits);
+  lse(x.reference_lse, r.reference);
+  for (std::int64_t i = 0; i < ranks; ++i) {
+    token_logprob(cpu, mine.data(), r.logits.data() + i * columns, x.lse.data(), r.targets.data(),
+                  r.rows, r.stride, part(i));
+    for (std::size_t t = 0; t < n; ++t) x.logprob[t] = std::max(x.logprob[t], mine[t]);
+    token_entropy_leaves(cpu, sums.data() + i * leaves * r.rows, r.logits.data() + i * columns,
+                         x.lse.data(), r.rows, r.stride, part(i));
+  }
+  join_leaves(x.entropy.data(), sums.data(), r.rows, leaves, -1.0f);
+  for (std::int64_t i = 0; i < ranks; ++i) {
+    token_kl_leaves(cpu, sums.data() + i * leaves * r.rows, r.logits.data() + i * columns,
+                    x.lse.data(), r.reference.data() + i * columns, x.reference_lse.data(), r.rows,
+                    r.stride, r.stride, part(i));
+  }
+  join_leaves(x.kl.data(), sums.data(), r.rows, leaves, 1.0f);
+  const std::vector<float> dlogprob(n, 0.7f), dentropy(n, -0.3f), dkl(n, 1.9f);
+  for (std::int64_t i = 0; i < ranks; ++i) {
+    const TokenTerms terms{dlogprob.data(),
+                           dentropy.data(),
+                           x.entropy.data(),
+                           dkl.data(),
+                           x.kl.data(),
+                           r.reference.data() + i * columns,
+                           x.reference_lse.data(),
+                           r.stride};
+    token_backward(cpu, x.dlogits.data() + i * columns, r.logits.data() + i * columns, x.lse.data(),
+                   r.targets.data(), terms, r.rows, r.stride, r.stride, part(i));
+  }
+  return x;
+}
+
+// 323 + 5 and 1203 + 5 columns: the law ends inside the last leaf; 3 + 5: most leaves are empty.
+TEST(TokenLaw, PartsOfTheVocabularyGiveTheBitsOfTheWhole) {
+  for (const std::int64_t vocab : {323, 1203, 3}) {
+    const Rows r(7, vocab, 0.8f, 9);
+    for (const Isa isa : test::isas()) {
+      const Cpu cpu{isa, nullptr};
+      const Values whole = all_values(cpu, r);
+      for (const std::int64_t ranks : {1, 2, 4, 8}) {
+        expect_same_bits(values_in_parts(cpu, r, ranks), whole);
+      }
+    }
+  }
+}
+
+TEST(TokenLaw, PartThatIsNotFiniteSpoilsTheWholeRow) {
+  Rows r(3, 35, 1.0f, 3);
+  r.logits[static_cast<std::size_t>(r.stride + 21)] = std::numeric_limits<float>::infinity();
+  std::vector<float> pairs(16 * 3), lse(6);
+  for (std::int64_t rank = 0; rank < 4; ++rank) {
+    token_lse_leaves(Cpu{}, pairs.data() + rank * 2 * 2 * 3, r.logits.data() + rank * 10, 3,
+                     r.stride, {10, r.vocab, r.beta, rank * 10, 2});
+  }
+  EXPECT_EQ(join_lse(Cpu{}, lse.data(), pairs.data(), 3, 2, r.beta), 1);
+  EXPECT_TRUE(std::isnan(lse[2]) && std::isnan(lse[3]));
+  EXPECT_TRUE(std::isfinite(lse[0]) && std::isfinite(lse[5]));
+}
+
 TEST(TokenLaw, TemperatureOneIsTheLogitItself) {
   const float z = 1.2345678f;
   float lse[2] = {};
-  token_lse(Cpu{}, lse, &z, 1, 1, 1, 1.0f);
+  token_lse(Cpu{}, lse, &z, 1, 1, {1, 1, 1.0f});
   EXPECT_EQ(lse[0], z);
   EXPECT_EQ(lse[1], 0.0f);  // one token: log(1)
 }
@@ -195,9 +275,9 @@ TEST(TokenLaw, ReportsTheFirstRowThatIsNotFinite) {
       r.logits[static_cast<std::size_t>(1 * r.stride + 132)] = bad;  // beyond the law: no matter
       std::vector<float> lse(10);
       for (const Isa isa : test::isas()) {
-        EXPECT_EQ(token_lse(Cpu{isa, nullptr}, lse.data(), r.logits.data(), r.rows, r.stride,
-                            r.vocab, r.beta),
-                  2);
+        EXPECT_EQ(
+            token_lse(Cpu{isa, nullptr}, lse.data(), r.logits.data(), r.rows, r.stride, r.law()),
+            2);
         EXPECT_TRUE(std::isnan(lse[4]) && std::isnan(lse[5]));
         EXPECT_TRUE(std::isfinite(lse[2]) && std::isfinite(lse[3]));
       }
@@ -213,8 +293,8 @@ TEST(TokenLaw, LargeLogitsCostTheLogProbabilitiesNothing) {
                                           -1.3132616875182228, -91.31326168751822};
     for (std::int32_t target = 0; target < 4; ++target) {
       float lse[2] = {}, logprob = 0.0f;
-      token_lse(cpu, lse, logits.data(), 1, 4, 4, 1.0f);
-      token_logprob(cpu, &logprob, logits.data(), lse, &target, 1, 4, 4, 1.0f);
+      token_lse(cpu, lse, logits.data(), 1, 4, {4, 4, 1.0f});
+      token_logprob(cpu, &logprob, logits.data(), lse, &target, 1, 4, {4, 4, 1.0f});
       const double wanted = expected[static_cast<std::size_t>(target)];
       EXPECT_NEAR(logprob, wanted, 2e-7 * (1.0 - wanted));
     }
@@ -226,14 +306,14 @@ TEST(TokenLaw, TargetOutsideTheLawHasProbabilityZeroAndNoGradient) {
   const Cpu cpu{best_isa(), nullptr};
   const std::vector<std::int32_t> outside = {33, -1};
   std::vector<float> lse(4), logprob(2), dlogits(r.logits.size(), 9.0f);
-  token_lse(cpu, lse.data(), r.logits.data(), 2, r.stride, r.vocab, r.beta);
+  token_lse(cpu, lse.data(), r.logits.data(), 2, r.stride, r.law());
   token_logprob(cpu, logprob.data(), r.logits.data(), lse.data(), outside.data(), 2, r.stride,
-                r.vocab, r.beta);
+                r.law());
   const std::vector<float> ones = {1.0f, 1.0f};
   TokenTerms terms;
   terms.dlogprob = ones.data();
   token_backward(cpu, dlogits.data(), r.logits.data(), lse.data(), outside.data(), terms, 2,
-                 r.stride, r.stride, r.stride, r.vocab, r.beta);
+                 r.stride, r.stride, r.law());
   for (const float l : logprob) EXPECT_EQ(l, -std::numeric_limits<float>::infinity());
   for (const float d : dlogits) EXPECT_EQ(d, 0.0f);
 }
@@ -244,13 +324,13 @@ TEST(TokenLaw, BackwardMayOverwriteTheLogits) {
     const Rows r(3, 101, 0.6f, 6);
     std::vector<float> lse(6), apart(r.logits.size()), inside = r.logits;
     const std::vector<float> g = {1.0f, -0.25f, 0.5f};
-    token_lse(cpu, lse.data(), r.logits.data(), 3, r.stride, r.vocab, r.beta);
+    token_lse(cpu, lse.data(), r.logits.data(), 3, r.stride, r.law());
     TokenTerms terms;
     terms.dlogprob = g.data();
     token_backward(cpu, apart.data(), r.logits.data(), lse.data(), r.targets.data(), terms, 3,
-                   r.stride, r.stride, r.stride, r.vocab, r.beta);
+                   r.stride, r.stride, r.law());
     token_backward(cpu, inside.data(), inside.data(), lse.data(), r.targets.data(), terms, 3,
-                   r.stride, r.stride, r.stride, r.vocab, r.beta);
+                   r.stride, r.stride, r.law());
     EXPECT_TRUE(same_bits(apart, inside));
     for (std::int64_t t = 0; t < 3; ++t) {
       for (std::int64_t v = r.vocab; v < r.stride; ++v) {

@@ -47,10 +47,10 @@ inline std::int64_t differing_bits(const std::vector<float>& a, const std::vecto
 /// A model with what it needs to run whole sequences.
 struct Runner {
   Runner(const Parameters& given, const Device& device, Use use = Use::training,
-         std::int64_t max_positions = 2048)
+         std::int64_t max_positions = 2048, const TensorParallel* unit = nullptr)
       : parameters(given),
-        model(given.config(), device, {use, max_positions}),
-        cache(given.config(), device, 1),
+        model(given.config(), device, {.use = use, .max_positions = max_positions, .unit = unit}),
+        cache(model.local_config(), device, 1),
         packed(device),
         head(device) {
     model.set_weights(given);
@@ -98,6 +98,41 @@ struct Runner {
   KvCache cache;
   PackedSequences packed;
   TokenHead head;
+};
+
+/// A sequence fed through a cache in pieces; blocks are given out in a scrambled order.
+class Pieces {
+ public:
+  Pieces(const Parameters& parameters, std::int64_t length, const TensorParallel* unit = nullptr)
+      : device_(parameters.flat().device()),
+        model_(parameters.config(), device_, {.max_positions = 2048, .unit = unit}),
+        cache_(model_.local_config(), device_, 2 * blocks_for(length) + 1) {
+    model_.set_weights(parameters);
+    for (std::int64_t b = 0; b < blocks_for(length); ++b) {
+      table_.push_back(static_cast<std::int32_t>(2 * (blocks_for(length) - b)));
+    }
+  }
+  /// Feeds tokens [begin, end) and returns their hidden states.
+  std::vector<float> feed(const std::vector<TokenId>& tokens, std::int64_t begin,
+                          std::int64_t end) {
+    std::vector<std::int32_t> piece(tokens.begin() + begin, tokens.begin() + end), positions;
+    for (std::int64_t i = begin; i < end; ++i) positions.push_back(static_cast<std::int32_t>(i));
+    std::vector<std::int32_t> cu_seqlens = {0, static_cast<std::int32_t>(end - begin)};
+    std::vector<std::int32_t> context = {static_cast<std::int32_t>(begin)};
+    const auto view = [this](std::vector<std::int32_t>& values) {
+      return Tensor(device_, DType::i32, values.data(), {static_cast<std::int64_t>(values.size())});
+    };
+    const Tensor table(device_, DType::i32, table_.data(),
+                       {1, static_cast<std::int64_t>(table_.size())});
+    const TokenBatch batch{view(piece), view(positions), {view(cu_seqlens), view(context), table}};
+    return values_of(model_.forward(batch, cache_));
+  }
+
+ private:
+  Device device_;
+  Qwen3 model_;
+  KvCache cache_;
+  std::vector<std::int32_t> table_;
 };
 
 }  // namespace fst::testing

@@ -191,39 +191,6 @@ TEST(Qwen3, ForTrainingReadsTheEmbeddingInPlace) {
   EXPECT_GE(training.model.weight_bytes(), parameters.size() * size_of(DType::f32));
 }
 
-/// A sequence fed through a cache in pieces; blocks are given out in a scrambled order.
-class Pieces {
- public:
-  Pieces(const Parameters& parameters, std::int64_t length)
-      : model_(parameters.config(), cpu, {Use::inference, 2048}),
-        cache_(parameters.config(), cpu, 2 * blocks_for(length) + 1) {
-    model_.set_weights(parameters);
-    for (std::int64_t b = 0; b < blocks_for(length); ++b) {
-      table_.push_back(static_cast<std::int32_t>(2 * (blocks_for(length) - b)));
-    }
-  }
-  /// Feeds tokens [begin, end) and returns their hidden states.
-  std::vector<float> feed(const std::vector<TokenId>& tokens, std::int64_t begin,
-                          std::int64_t end) {
-    std::vector<std::int32_t> piece(tokens.begin() + begin, tokens.begin() + end), positions;
-    for (std::int64_t i = begin; i < end; ++i) positions.push_back(static_cast<std::int32_t>(i));
-    std::vector<std::int32_t> cu_seqlens = {0, static_cast<std::int32_t>(end - begin)};
-    std::vector<std::int32_t> context = {static_cast<std::int32_t>(begin)};
-    const auto view = [](std::vector<std::int32_t>& values) {
-      return Tensor(cpu, DType::i32, values.data(), {static_cast<std::int64_t>(values.size())});
-    };
-    const Tensor table(cpu, DType::i32, table_.data(),
-                       {1, static_cast<std::int64_t>(table_.size())});
-    const TokenBatch batch{view(piece), view(positions), {view(cu_seqlens), view(context), table}};
-    return testing::values_of(model_.forward(batch, cache_));
-  }
-
- private:
-  Qwen3 model_;
-  KvCache cache_;
-  std::vector<std::int32_t> table_;
-};
-
 TEST_P(EveryFamily, PrefillsInAnyChunksAndDecodesToTheSameBits) {
   constexpr std::int64_t length = 1040;  // beyond one softmax restart at 1024 keys
   const Parameters parameters = testing::random_parameters(config(), cpu, 18);
@@ -231,7 +198,7 @@ TEST_P(EveryFamily, PrefillsInAnyChunksAndDecodesToTheSameBits) {
   Runner runner(parameters, cpu, Use::inference);
   const auto expected = testing::values_of(runner.forward({tokens}));
   for (const std::int64_t chunk : {1, 7, 16, 129, 1000}) {
-    Pieces pieces(parameters, length);
+    testing::Pieces pieces(parameters, length);
     std::vector<float> hidden;
     for (std::int64_t begin = 0; begin < length; begin += chunk) {
       const auto piece = pieces.feed(tokens, begin, std::min(begin + chunk, length));

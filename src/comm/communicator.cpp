@@ -217,6 +217,37 @@ std::vector<std::vector<std::byte>> Communicator::all_gather(std::span<const std
   return parts;
 }
 
+void Communicator::all_gather_into(std::span<std::byte> all, std::span<const std::byte> mine,
+                                   std::string_view what) const {
+  const auto parts = static_cast<std::size_t>(std::max(1, size()));
+  if (all.size() != mine.size() * parts) {
+    throw Error("all_gather_into of " + std::string(what) + ": " + std::to_string(parts) +
+                " parts of " + std::to_string(mine.size()) + " bytes do not fill " +
+                std::to_string(all.size()));
+  }
+  if (mine.empty()) return;
+  if (alone(*this)) {
+    std::memcpy(all.data(), mine.data(), mine.size());
+    return;
+  }
+  if (all.size() <= static_cast<std::size_t>(channel_->chunk_bytes)) {
+    const Pace pace = meet(*channel_, all.size(), "all_gather_into", what);
+    const int count = static_cast<int>(mine.size());
+    MPI_Request request = MPI_REQUEST_NULL;
+    FST_MPI_CHECK(MPI_Iallgather(mine.data(), count, MPI_BYTE, all.data(), count, MPI_BYTE,
+                                 channel_->comm, &request));
+    channel_->wait({&request, 1}, "all_gather_into", what, pace);
+    return;
+  }
+  std::vector<Outgoing> out;
+  std::vector<Incoming> in;
+  for (int r = 0; r < size(); ++r) {
+    out.push_back({r, mine});
+    in.push_back({r, all.subspan(static_cast<std::size_t>(r) * mine.size(), mine.size())});
+  }
+  transfer(out, in, what);
+}
+
 std::vector<std::vector<std::byte>> Communicator::exchange(
     std::span<const std::vector<std::byte>> to, std::string_view what) const {
   if (!member()) return {};

@@ -1,6 +1,5 @@
 #include "fst/comm/unit.h"
 
-#include <algorithm>
 #include <cstring>
 #include <string>
 
@@ -12,7 +11,8 @@ namespace fst {
 
 namespace {
 
-/// Tensors up to here are sent whole to everybody: a round of messages costs more than the bytes.
+/// Tensors up to here are sent whole to everybody: a second round costs more than the bytes. Between
+/// two ranks both ways move as many.
 constexpr std::int64_t small_bytes = 32 * 1024;
 
 std::span<std::byte> bytes_of(const Tensor& x) {
@@ -39,31 +39,39 @@ void join(Tensor& parts, std::int64_t begin, std::int64_t end) {
 }  // namespace
 
 void Unit::sum(Tensor& x, std::string_view what) const {
-  const int ranks = size();
-  if (ranks <= 1 || x.size() == 0) return;
+  if (size() <= 1 || x.size() == 0) return;
   expect_contiguous(x, what);
-  const std::int64_t n = x.size();
-  const bool whole = n * size_of(DType::f32) <= small_bytes;
-  const Tensor flat = x.view({n});
+  if (size() == 2 || x.size() * size_of(DType::f32) <= small_bytes) {
+    parts_.reserve(x.device(), DType::f32, {size(), x.size()});
+    comm_->all_gather_into(bytes_of(parts_.tensor()), bytes_of(x), what);
+    join(parts_.tensor(), 0, size());
+    std::memcpy(x.raw(), parts_.tensor().raw(), bytes_of(x).size());
+  } else {
+    sum_slices(x, what);
+  }
+}
+
+/// Each rank joins one slice.
+void Unit::sum_slices(Tensor& x, std::string_view what) const {
+  const Tensor flat = x.view({x.size()});
   const auto slice = [&](int r) {
-    const Range range = whole ? Range{0, n} : part_of(n, ranks, r);
+    const Range range = part_of(x.size(), size(), r);
     return flat.rows(range.begin, range.end);
   };
   Tensor mine = slice(rank());
-  parts_.reserve(x.device(), DType::f32, {ranks, mine.size()});
+  parts_.reserve(x.device(), DType::f32, {size(), mine.size()});
   std::vector<Outgoing> out;
   std::vector<Incoming> in;
-  for (int r = 0; r < ranks; ++r) {
+  for (int r = 0; r < size(); ++r) {
     out.push_back({r, bytes_of(slice(r))});
     in.push_back({r, bytes_of(parts_.tensor().rows(r, r + 1))});
   }
   comm_->transfer(out, in, what);
-  join(parts_.tensor(), 0, ranks);
+  join(parts_.tensor(), 0, size());
   std::memcpy(mine.raw(), parts_.tensor().raw(), bytes_of(mine).size());
-  if (whole) return;
   out.clear();
   in.clear();
-  for (int r = 0; r < ranks; ++r) {
+  for (int r = 0; r < size(); ++r) {
     if (r == rank()) continue;
     out.push_back({r, bytes_of(mine)});
     in.push_back({r, bytes_of(slice(r))});
@@ -72,26 +80,11 @@ void Unit::sum(Tensor& x, std::string_view what) const {
 }
 
 void Unit::gather(Tensor& all, const Tensor& mine, std::string_view what) const {
-  const int ranks = std::max(1, size());
-  const std::span<std::byte> to = bytes_of(all), from = bytes_of(mine);
-  if (to.size() != from.size() * static_cast<std::size_t>(ranks) || all.dtype() != mine.dtype() ||
-      !all.contiguous() || !mine.contiguous()) {
-    throw Error("gather of " + std::string(what) + ": " + std::to_string(ranks) + " parts " +
-                mine.shape() + " do not fill " + all.shape());
+  if (all.dtype() != mine.dtype() || !all.contiguous() || !mine.contiguous()) {
+    throw Error("gather of " + std::string(what) + ": " + mine.shape() + " into " + all.shape() +
+                "; expected contiguous tensors of one dtype");
   }
-  if (from.empty()) return;
-  std::vector<Outgoing> out;
-  std::vector<Incoming> in;
-  for (int r = 0; r < ranks; ++r) {
-    const auto place = to.subspan(static_cast<std::size_t>(r) * from.size(), from.size());
-    if (r == std::max(0, rank())) {
-      std::memcpy(place.data(), from.data(), from.size());
-    } else {
-      out.push_back({r, from});
-      in.push_back({r, place});
-    }
-  }
-  comm_->transfer(out, in, what);
+  comm_->all_gather_into(bytes_of(all), bytes_of(mine), what);
 }
 
 }  // namespace fst

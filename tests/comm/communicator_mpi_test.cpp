@@ -50,6 +50,24 @@ TEST_P(CommunicatorTest, BroadcastGivesEverybodyTheRootsElements) {
   }
 }
 
+TEST_P(CommunicatorTest, AllGatherIntoPutsEqualPiecesInRankOrder) {
+  for (const std::size_t count : {0u, 1u, 301u, 40001u}) {
+    const auto mine = elements(rank(), count);
+    std::vector<float> all(count * static_cast<std::size_t>(size()));
+    comm_.all_gather_into(std::as_writable_bytes(std::span(all)), std::as_bytes(std::span(mine)),
+                          "floats");
+    for (int r = 0; r < size(); ++r) {
+      const auto first = all.begin() + static_cast<std::ptrdiff_t>(count) * r;
+      EXPECT_EQ(std::vector<float>(first, first + static_cast<std::ptrdiff_t>(count)),
+                elements(r, count));
+    }
+    all.push_back(0.0f);
+    EXPECT_THROW(comm_.all_gather_into(std::as_writable_bytes(std::span(all)),
+                                       std::as_bytes(std::span(mine)), "floats"),
+                 Error);
+  }
+}
+
 TEST_P(CommunicatorTest, BroadcastMovesTensorsAndTexts) {
   const Device device = Device::cpu();
   Buffer buffer(device, DType::i64, {3, 67});

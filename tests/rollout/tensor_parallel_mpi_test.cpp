@@ -15,11 +15,9 @@ namespace {
 const Device cpu = Device::cpu();
 
 /// The communicator of this rank's unit: the first 2^k ranks, or one rank alone.
-class TensorParallelRanks : public ::testing::TestWithParam<std::int64_t> {
+class TensorParallelRanks : public ::testing::Test {
  protected:
-  TensorParallelRanks() : comm_(make(test::world().all())), unit_(comm_) {
-    comm_.set_chunk_bytes(GetParam());
-  }
+  TensorParallelRanks() : comm_(make(test::world().all())), unit_(comm_) {}
   static Communicator make(const Communicator& all) {
     int degree = 1;
     while (2 * degree <= std::min(all.size(), 8)) degree *= 2;
@@ -30,10 +28,7 @@ class TensorParallelRanks : public ::testing::TestWithParam<std::int64_t> {
   Unit unit_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Chunks, TensorParallelRanks,
-                         ::testing::Values(std::int64_t{1} << 30, std::int64_t{4099}));
-
-TEST_P(TensorParallelRanks, GiveTheBitsOfTheWholeModelForwardAndBackward) {
+TEST_F(TensorParallelRanks, GiveTheBitsOfTheWholeModelForwardAndBackward) {
   for (const Family family : {Family::qwen3, Family::qwen2}) {
     const Qwen3Config config = testing::shared_config(family, family == Family::qwen3);
     const Parameters whole = testing::random_parameters(config, cpu, 61);
@@ -71,7 +66,7 @@ std::vector<Completion> completions_of(const Parameters& whole, const TensorPara
   return Generator(model, options).generate(requests);
 }
 
-TEST_P(TensorParallelRanks, DrawTheTokensOfTheWholeModel) {
+TEST_F(TensorParallelRanks, DrawTheTokensOfTheWholeModel) {
   const Parameters whole = testing::random_parameters(testing::shared_config(), cpu, 65);
   const auto expected = completions_of(whole, nullptr), found = completions_of(whole, &unit_);
   ASSERT_EQ(found.size(), expected.size());

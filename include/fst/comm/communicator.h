@@ -84,6 +84,11 @@ class Communicator {
   /// What each member gave, by rank; lengths may differ. On an empty communicator: empty.
   std::vector<std::vector<std::byte>> all_gather(std::span<const std::byte> mine,
                                                  std::string_view what) const;
+  /// The same where all lengths are equal, into memory that the caller has: all = the members'
+  /// `mine` one after the other. They must not overlap. For small pieces this is the quickest
+  /// operation: one round and no allocation.
+  void all_gather_into(std::span<std::byte> all, std::span<const std::byte> mine,
+                       std::string_view what) const;
   /// all_to_all: `to[r]` goes to rank r (size() entries); returns what each rank sent here, by
   /// rank.
   std::vector<std::vector<std::byte>> exchange(std::span<const std::vector<std::byte>> to,

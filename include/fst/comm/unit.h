@@ -19,6 +19,8 @@ class Unit final : public TensorParallel {
   void gather(Tensor& all, const Tensor& mine, std::string_view what) const override;
 
  private:
+  void sum_slices(Tensor& x, std::string_view what) const;
+
   const Communicator* comm_;
   mutable Buffer parts_;  // what came from the other ranks
 };

@@ -19,6 +19,7 @@ namespace {
 constexpr const char* weights_name = "/policy/weights";
 constexpr const char* m_name = "/optimizer/m";
 constexpr const char* v_name = "/optimizer/v";
+constexpr const char* ahead_name = "/ahead";
 
 /// Keys a resumed run may change: run.steps upwards and everything about layout, devices, threads,
 /// limits and paths.
@@ -164,6 +165,9 @@ void Run::save(const Evolution* evolution) {
   std::int64_t bytes = 4 * size * (traits_.trains ? 3 : 1);
   for (const auto& [name, text] : context_.policy_source.files)
     bytes += static_cast<std::int64_t>(text.size());
+  const bool holds_ahead = rollouts_.holds_ahead();
+  const std::string ahead = holds_ahead ? rollouts_.ahead_bytes() : std::string();
+  bytes += static_cast<std::int64_t>(ahead.size());
 
   CheckpointWriter writer(world_.all(), folder / file_name(id),
                           {git_commit(), version(), resolved_deck(config_)}, bytes);
@@ -189,6 +193,7 @@ void Run::save(const Evolution* evolution) {
   writer.blob("/state", state_.to_bytes(), DigestUse::digest);
   if (evolution != nullptr)
     writer.blob("/evolution", to_bytes(evolution->state()), DigestUse::digest);
+  if (holds_ahead) writer.blob(ahead_name, ahead, DigestUse::digest);
   const nlohmann::json rows(recorder_.row_counts());
   writer.blob("/rows", rows.dump(), DigestUse::digest);
   const std::int64_t lines = recorder_.lines();
@@ -259,8 +264,13 @@ void Run::resume_from(const std::filesystem::path& file) {
     reader.array(v_name, optimizer.shard().begin, {optimizer.v().data<float>(), count});
     optimizer.set_steps(state_.step);
   }
-  learner_.set_version(state_.step);
-  policy_.version = state_.step;
+  policy_.version = traits_.trains ? state_.step : 0;  // weights that nobody trains keep theirs
+  learner_.set_version(policy_.version);
+  if (reader.has(ahead_name)) {
+    const Cycle cycle = cycle_of(config_, state_.step);
+    enter_stage(cycle);
+    rollouts_.restore_ahead(training_batch(cycle, state_.step), reader.blob(ahead_name));
+  }
   if (reader.has("/evolution"))
     interrupted_ = evolution_state_from_bytes(reader.blob("/evolution"));
   const auto rows = nlohmann::json::parse(reader.blob("/rows")).get<RowCounts>();

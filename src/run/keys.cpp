@@ -70,7 +70,7 @@ void bind_roles(Table& t, RunConfig& c) {
   t.number("ranks.learner", c.ranks.learner, 0, 1000000, "ranks", "learner ranks");
   t.number("rollout.tp", c.rollout.tp, 1, 8, "ranks", "tensor-parallel degree of a rollout unit");
   t.number("rollout.max_lag", c.rollout.max_lag, 0, 1, "steps",
-           "1: sample step t+1 while t is learnt");
+           "1: within a cycle, sample step t+1 while t is learnt");
   t.number("rollout.temperature", c.rollout.temperature, 1e-3, 100, "",
            "sampling temperature in training");
   t.number("rollout.max_new_tokens", c.rollout.max_new_tokens, 1, 1000000, "tokens",

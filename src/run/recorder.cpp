@@ -229,6 +229,7 @@ void Recorder::rollouts(std::int64_t step, const Cycle& cycle, const char* phase
     const auto split = static_cast<std::size_t>(t.prompt_length);
     Row row(table_number("rollout"));
     row.set(dataset("/rollout/step"), step)
+        .set(dataset("/rollout/policy"), t.policy)
         .set(dataset("/rollout/cycle"), cycle.index)
         .set(dataset("/rollout/phase"), phase)
         .set(dataset("/rollout/problem"),

@@ -17,13 +17,9 @@ LearnerRole::LearnerRole(RunContext& context, Policy& policy)
                                 context.world.learner(), learner_options(config, context.vocab));
 }
 
-LearnedStep LearnerRole::step(RolloutRole& rollouts, const RequestBatch& batch,
-                              const std::vector<Outcome>& outcomes,
-                              const std::string& seed_prompt) {
-  LearnedStep learned;
+Received LearnerRole::receive(RolloutRole& rollouts, const RequestBatch& batch) {
   const World& world = context_->world;
   const auto groups = static_cast<std::int64_t>(batch.problems.size());
-  const auto weights = request_weights(context_->config, batch, outcomes);
   const auto owner = [&](std::int32_t request) {
     const auto group = batch.requests[static_cast<std::size_t>(request)].problem;
     return world.world_rank(
@@ -31,13 +27,26 @@ LearnedStep LearnerRole::step(RolloutRole& rollouts, const RequestBatch& batch,
                                          world.units(Role::learner)));
   };
   const Stopwatch exchange;
-  const auto trajectories = rollouts.for_learners(owner);
-  learned.seconds_exchange = exchange.seconds();
-  learned.seconds_rollout = rollouts.seconds();
+  Received received;
+  received.trajectories = rollouts.for_learners(owner);
+  received.seconds_exchange = exchange.seconds();
+  received.seconds_rollout = rollouts.seconds();
+  return received;
+}
+
+LearnedStep LearnerRole::step(const Received& received, const RequestBatch& batch,
+                              const std::vector<Outcome>& outcomes,
+                              const std::string& seed_prompt) {
+  LearnedStep learned;
+  learned.seconds_rollout = received.seconds_rollout;
+  learned.seconds_exchange = received.seconds_exchange;
+  const World& world = context_->world;
+  const auto groups = static_cast<std::int64_t>(batch.problems.size());
+  const auto weights = request_weights(context_->config, batch, outcomes);
   if (learner_) {
     std::vector<LearnerSequence> sequences;
     std::vector<AnchorSequence> anchors;
-    for (const Trajectory& t : trajectories) {
+    for (const Trajectory& t : received.trajectories) {
       const auto i = static_cast<std::size_t>(t.request);
       const Request& request = batch.requests[i];
       if (weights.policy[i] != 0.0 || weights.kl[i] != 0.0) {

@@ -97,14 +97,16 @@ bool RolloutRole::serves(std::int32_t problem) const {
 }
 
 void RolloutRole::start(const RequestBatch& batch, const Task& task) {
-  requests_ = static_cast<std::int32_t>(batch.requests.size());
-  mine_.clear();
-  outcomes_.clear();
-  seconds_ = 0;
-  if (!generator_) return;
+  now_ = sample(batch, task);
+}
+
+Sampled RolloutRole::sample(const RequestBatch& batch, const Task& task) {
+  Sampled sampled;
+  sampled.requests = static_cast<std::int32_t>(batch.requests.size());
+  if (!generator_) return sampled;
   const Stopwatch watch;
   std::vector<GenerateRequest> wanted;
-  for (std::int32_t i = 0; i < requests_; ++i) {
+  for (std::int32_t i = 0; i < sampled.requests; ++i) {
     const Request& request = batch.requests[static_cast<std::size_t>(i)];
     if (!serves(request.problem)) continue;
     Trajectory trajectory;
@@ -120,11 +122,11 @@ void RolloutRole::start(const RequestBatch& batch, const Task& task) {
     generate.max_new_tokens = batch.max_new_tokens;
     generate.law = batch.law;
     wanted.push_back(std::move(generate));
-    mine_.push_back(std::move(trajectory));
+    sampled.mine.push_back(std::move(trajectory));
   }
   auto completions = generator_->generate(wanted);
-  for (std::size_t i = 0; i < mine_.size(); ++i) {
-    Trajectory& trajectory = mine_[i];
+  for (std::size_t i = 0; i < sampled.mine.size(); ++i) {
+    Trajectory& trajectory = sampled.mine[i];
     Completion& completion = completions[i];
     trajectory.text = context_->tokenizer.decode(completion.tokens, SpecialTokens::skip);
     trajectory.tokens.insert(trajectory.tokens.end(), completion.tokens.begin(),
@@ -136,8 +138,9 @@ void RolloutRole::start(const RequestBatch& batch, const Task& task) {
     trajectory.verdict = task.verify(problem, {trajectory.text, trajectory.finish == Finish::stop});
     trajectory.answer = answer_class(task, problem, trajectory.text);
   }
-  if (batch.score_base) score_base();
-  seconds_ = watch.seconds();
+  if (batch.score_base) score_base(sampled.mine);
+  sampled.seconds = watch.seconds();
+  return sampled;
 }
 
 PassOptions RolloutRole::pass_options() const {
@@ -150,12 +153,13 @@ PassOptions RolloutRole::pass_options() const {
 
 /// log p(completion) - log p_base(completion) of what was sampled: the k1 estimate that a KL term
 /// in the reward uses.
-void RolloutRole::score_base() {
+void RolloutRole::score_base(std::vector<Trajectory>& trajectories) {
   std::vector<std::vector<std::int32_t>> targets;
   std::vector<LossSequence> sequences;
-  for (const Trajectory& t : mine_) targets.push_back(completion_targets(t));
-  for (std::size_t i = 0; i < mine_.size(); ++i) sequences.push_back({mine_[i].tokens, targets[i]});
-  std::vector<kernels::ExactSum> ratios(mine_.size());
+  for (const Trajectory& t : trajectories) targets.push_back(completion_targets(t));
+  for (std::size_t i = 0; i < trajectories.size(); ++i)
+    sequences.push_back({trajectories[i].tokens, targets[i]});
+  std::vector<kernels::ExactSum> ratios(trajectories.size());
   PassOptions options = pass_options();
   options.law.temperature = static_cast<float>(context_->config.rollout.temperature);
   options.base = BaseUse::logprob;
@@ -166,34 +170,35 @@ void RolloutRole::score_base() {
       sum.add(-static_cast<double>(chunk.base_logprob[i]));
     }
   });
-  for (std::size_t i = 0; i < mine_.size(); ++i) mine_[i].base_log_ratio = ratios[i].value();
+  for (std::size_t i = 0; i < trajectories.size(); ++i)
+    trajectories[i].base_log_ratio = ratios[i].value();
 }
 
 const std::vector<Outcome>& RolloutRole::outcomes() {
-  if (!outcomes_.empty() || requests_ == 0) return outcomes_;
+  if (!now_.outcomes.empty() || now_.requests == 0) return now_.outcomes;
   std::vector<Numbered> mine;
-  for (const Trajectory& t : mine_) {
+  for (const Trajectory& t : now_.mine) {
     mine.push_back({t.request,
                     {t.verdict.reward, t.prompt_length, t.length(), t.finish, t.verdict.status,
                      t.answer, t.base_log_ratio}});
   }
   const auto all = all_gather<Numbered>(context_->world.all(), mine, "rewards");
-  outcomes_.resize(static_cast<std::size_t>(requests_));
-  std::vector<bool> seen(outcomes_.size(), false);
+  now_.outcomes.resize(static_cast<std::size_t>(now_.requests));
+  std::vector<bool> seen(now_.outcomes.size(), false);
   for (const Numbered& numbered : all) {
     const auto place = static_cast<std::size_t>(numbered.request);
-    outcomes_.at(place) = numbered.outcome;
+    now_.outcomes.at(place) = numbered.outcome;
     seen[place] = true;
   }
   for (std::size_t i = 0; i < seen.size(); ++i) {
     if (!seen[i]) throw Error("rewards: nobody sampled request " + std::to_string(i));
   }
-  return outcomes_;
+  return now_.outcomes;
 }
 
 std::vector<Trajectory> RolloutRole::for_learners(const std::function<int(std::int32_t)>& owner) {
   return sorted_by_request(route<Trajectory>(
-      context_->world.all(), mine_, [&](const Trajectory& t) { return owner(t.request); },
+      context_->world.all(), now_.mine, [&](const Trajectory& t) { return owner(t.request); },
       "trajectories for the learners"));
 }
 
@@ -202,7 +207,7 @@ std::vector<Trajectory> RolloutRole::for_reflection(
   std::vector<Trajectory> out;
   std::vector<int> to;
   for (const auto& [request, rank] : wanted) {
-    for (const Trajectory& t : mine_) {
+    for (const Trajectory& t : now_.mine) {
       if (t.request != request) continue;
       out.push_back(t);
       to.push_back(rank);
@@ -216,9 +221,13 @@ std::vector<Trajectory> RolloutRole::for_reflection(
 }
 
 std::vector<Trajectory> RolloutRole::for_history() {
+  return on_first_rank(now_.mine, "trajectories for the history");
+}
+
+std::vector<Trajectory> RolloutRole::on_first_rank(const std::vector<Trajectory>& mine,
+                                                   const char* what) {
   return sorted_by_request(route<Trajectory>(
-      context_->world.all(), mine_, [](const Trajectory&) { return 0; },
-      "trajectories for the history"));
+      context_->world.all(), mine, [](const Trajectory&) { return 0; }, what));
 }
 
 Divergence RolloutRole::divergence() {
@@ -227,9 +236,9 @@ Divergence RolloutRole::divergence() {
   if (scorer_ && context_->config.eval.kl) {
     std::vector<std::vector<std::int32_t>> targets;
     std::vector<LossSequence> sequences;
-    for (const Trajectory& t : mine_) targets.push_back(completion_targets(t));
-    for (std::size_t i = 0; i < mine_.size(); ++i)
-      sequences.push_back({mine_[i].tokens, targets[i]});
+    for (const Trajectory& t : now_.mine) targets.push_back(completion_targets(t));
+    for (std::size_t i = 0; i < now_.mine.size(); ++i)
+      sequences.push_back({now_.mine[i].tokens, targets[i]});
     PassOptions options = pass_options();
     options.entropy = true;
     options.base = BaseUse::kl;

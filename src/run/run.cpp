@@ -55,11 +55,15 @@ bool Run::train(const Cycle& cycle) {
       return false;
     }
     if (traits_.trains) {
-      const RequestBatch batch =
-          training_requests(config_, *task_, cycle, state_.step, prompts(), context_.vocab);
-      rollouts_.start(batch, *task_);
+      const RequestBatch batch = training_batch(cycle, state_.step);
+      if (!rollouts_.take_up()) rollouts_.start(batch, *task_);
       const auto& outcomes = rollouts_.outcomes();
-      const LearnedStep learned = learner_.step(rollouts_, batch, outcomes, task_->seed_prompt);
+      const Received received = learner_.receive(rollouts_, batch);
+      // With rollout.max_lag = 1 the next step is sampled by the same θ while this one is learnt.
+      if (samples_ahead(config_, cycle, state_.step)) {
+        rollouts_.start_ahead(training_batch(cycle, state_.step + 1), *task_);
+      }
+      const LearnedStep learned = learner_.step(received, batch, outcomes, task_->seed_prompt);
       record_step(batch, learned, cycle);
       rollouts_.adopt(learner_.version());
     }

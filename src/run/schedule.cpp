@@ -52,7 +52,8 @@ std::vector<std::string> unused_keys(const RunConfig& config,
     const bool slow = starts(key, "optim.") || starts(key, "kl.") || starts(key, "cispo.") ||
                       starts(key, "learner.") || key == "ranks.learner" || key == "train.loss" ||
                       key == "train.advantage" || key == "train.group_size" ||
-                      key == "train.aggregation" || key == "train.std" || key == "train.entropy";
+                      key == "train.aggregation" || key == "train.std" || key == "train.entropy" ||
+                      key == "rollout.max_lag";
     const bool keeps_prompts = key == "evolve.prompts" && !traits.seed_prompt_only;
     const bool population = key == "evolve.population";
     if ((population && !traits.given_population) ||
@@ -96,6 +97,10 @@ Cycle cycle_of(const RunConfig& config, std::int64_t step) {
   const MethodTraits traits = traits_of(config.run.method);
   cycle.evolves = traits.evolves_every_cycle || (traits.evolves_first_cycle && cycle.index == 0);
   return cycle;
+}
+
+bool samples_ahead(const RunConfig& config, const Cycle& cycle, std::int64_t step) {
+  return config.rollout.max_lag > 0 && step + 1 < cycle.first_step + cycle.steps;
 }
 
 bool evaluation_due(const RunConfig& config, std::int64_t step) {

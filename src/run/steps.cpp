@@ -182,6 +182,10 @@ void Run::adopt_population(const Evolution& evolution, const Cycle& cycle) {
   world_.expect_same(state_.fingerprint(), "population");
 }
 
+RequestBatch Run::training_batch(const Cycle& cycle, std::int64_t step) const {
+  return training_requests(config_, *task_, cycle, step, prompts(), context_.vocab);
+}
+
 void Run::record_rollouts(const RequestBatch& batch, const std::vector<CandidateId>& candidates,
                           const char* phase, const Cycle& cycle) {
   std::int64_t bytes = 0;

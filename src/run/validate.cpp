@@ -37,8 +37,10 @@ void validate_roles(const RunConfig& c, std::vector<std::string>& mistakes) {
                          ": tensor parallelism is not part of this build: use 1");
     }
   }
-  if (c.rollout.max_lag != 0) {
-    mistakes.push_back("rollout.max_lag: sampling ahead is not part of this build: use 0");
+  if (c.rollout.max_lag > 0 && traits.trains && c.train.loss == "reinforce") {
+    mistakes.push_back(
+        "rollout.max_lag: 1 trains on rollouts of older weights, and train.loss = reinforce has no "
+        "ratio to correct for it: use cispo, grpo, dapo or dr_grpo, or 0");
   }
   if (c.engine.device == "cuda") {
     mistakes.push_back("engine.device: cuda is not part of this build: use cpu or auto");

@@ -142,7 +142,7 @@ std::string changed(const KeyInfo& key) {
   static const std::map<std::string, std::string> special{
       {"run.method", "copies"},  {"task.name", "world"},   {"task.variant", "hard"},
       {"task.stages", "B,hard"}, {"rollout.tp", "1"},      {"reflection.tp", "1"},
-      {"learner.tp", "1"},       {"rollout.max_lag", "0"}, {"engine.device", "cpu"},
+      {"learner.tp", "1"},       {"rollout.max_lag", "1"}, {"engine.device", "cpu"},
       {"engine.dtype", "f32"},   {"kl.estimator", "k2"},   {"kl.place", "loss"},
       {"eval.also", "C"},        {"task.lengths", "5,3"},  {"train.group_size", "20"},
       {"evolve.prompts", "5"},   {"ranks.rollout", "3"},   {"ranks.learner", "2"},

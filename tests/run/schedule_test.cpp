@@ -133,17 +133,38 @@ TEST(Schedule, EvaluationsAreDueAtMultiplesOrNever) {
   EXPECT_FALSE(evaluation_due(config, 5));
 }
 
+TEST(Schedule, SamplesAheadInsideACycleOnlyWhateverTheLengthOfTheRun) {
+  RunConfig config = config_of(Method::fst, 4);
+  config.task.stages = {"A", "B"};
+  config.task.steps_per_stage = 6;  // cycles of 4, 2, then 4 each
+  std::vector<std::int64_t> ahead;
+  const auto all = [&] {
+    ahead.clear();
+    for (std::int64_t step = 0; step < 14; ++step) {
+      if (samples_ahead(config, cycle_of(config, step), step)) ahead.push_back(step);
+    }
+    return ahead;
+  };
+  EXPECT_EQ(all(), std::vector<std::int64_t>{});
+  config.rollout.max_lag = 1;
+  EXPECT_EQ(all(), (std::vector<std::int64_t>{0, 1, 2, 4, 6, 7, 8, 10, 11, 12}));
+  config.run.steps = 7;
+  EXPECT_EQ(all(), (std::vector<std::int64_t>{0, 1, 2, 4, 6, 7, 8, 10, 11, 12}));
+  config.train.steps_per_cycle = 1;
+  EXPECT_EQ(all(), std::vector<std::int64_t>{}) << "every step is the first of its cycle";
+}
+
 TEST(UnusedKeys, AreThoseThatTheMethodIgnores) {
-  const std::vector<std::string> given{"run.seed",         "evolve.prompts",   "evolve.anchors",
-                                       "reflection.top_p", "model.reflection", "optim.lr",
-                                       "kl.coef",          "train.group_size", "evolve.population"};
+  const std::vector<std::string> given{
+      "run.seed", "evolve.prompts", "evolve.anchors",   "reflection.top_p",  "model.reflection",
+      "optim.lr", "kl.coef",        "train.group_size", "evolve.population", "rollout.max_lag"};
   const auto unused = [&](Method method) { return unused_keys(config_of(method), given); };
   using Keys = std::vector<std::string>;
   EXPECT_EQ(unused(Method::fst), Keys{"evolve.population"});
   EXPECT_EQ(unused(Method::rl), (Keys{"evolve.prompts", "evolve.anchors", "reflection.top_p",
                                       "model.reflection", "evolve.population"}));
-  EXPECT_EQ(unused(Method::gepa),
-            (Keys{"optim.lr", "kl.coef", "train.group_size", "evolve.population"}));
+  EXPECT_EQ(unused(Method::gepa), (Keys{"optim.lr", "kl.coef", "train.group_size",
+                                        "evolve.population", "rollout.max_lag"}));
   EXPECT_EQ(unused(Method::frozen),
             (Keys{"evolve.anchors", "reflection.top_p", "model.reflection"}));
   EXPECT_EQ(unused(Method::rl_gepa), Keys{"evolve.population"});

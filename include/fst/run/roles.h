@@ -2,8 +2,10 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -86,13 +88,36 @@ struct Divergence {
   std::int64_t tokens = 0;
 };
 
+/// A batch that has been sampled. Trajectories lie on the ranks that sampled them.
+struct Sampled {
+  std::int32_t requests = 0;
+  std::vector<Trajectory> mine;
+  std::vector<Outcome> outcomes;  // by request, on every rank; empty until they are exchanged
+  double seconds = 0;             // on this rank, verifying included
+};
+
 /// Samples, verifies, and measures what it sampled.
 class RolloutRole {
  public:
   RolloutRole(RunContext& context, Policy& policy);
 
-  /// Samples the batch with the present policy. A group (problem) is sampled by one unit.
+  /// Samples the batch with the present policy. A group (problem) is sampled by one unit. No rank
+  /// waits for another.
   void start(const RequestBatch& batch, const Task& task);
+  /// The same, and sets the batch aside: all methods below stay with that of the last start(),
+  /// until take_up().
+  void start_ahead(const RequestBatch& batch, const Task& task);
+  /// The batch set aside is as if it had been started now; its trajectories keep the version that
+  /// sampled them. False where there is none. Not collective.
+  bool take_up();
+  /// Whether a batch is set aside. Not collective.
+  bool holds_ahead() const { return ahead_.has_value(); }
+  /// The batch set aside, for a checkpoint: trajectories by request, whatever the layout. On rank
+  /// 0; elsewhere empty.
+  std::string ahead_bytes();
+  /// Sets aside what ahead_bytes() gave for `batch`. Throws Error if `bytes` are of another one.
+  /// Not collective; the same bytes on every rank.
+  void restore_ahead(const RequestBatch& batch, std::string_view bytes);
   /// Exchange 1: outcomes by request.
   const std::vector<Outcome>& outcomes();
   /// Exchange 2: trajectories go to the world rank `owner(request)`; returned there, by request.
@@ -106,23 +131,23 @@ class RolloutRole {
   /// Mean probability of the reference answers under `prompt`, teacher forced.
   double gold_probability(const std::vector<Problem>& problems, const std::string& prompt);
   /// Seconds the last start() took on this rank, verifying included.
-  double seconds() const { return seconds_; }
+  double seconds() const { return now_.seconds; }
   /// Exchange 5: the learner's weights become the policy everywhere.
   void adopt(PolicyVersion version);
 
  private:
   bool serves(std::int32_t problem) const;
+  Sampled sample(const RequestBatch& batch, const Task& task);
   PassOptions pass_options() const;
-  void score_base();
+  void score_base(std::vector<Trajectory>& trajectories);
+  std::vector<Trajectory> on_first_rank(const std::vector<Trajectory>& mine, const char* what);
 
   RunContext* context_;
   Policy* policy_;
   std::unique_ptr<Generator> generator_;
   std::unique_ptr<GradientPass> scorer_;
-  std::int32_t requests_ = 0;
-  std::vector<Trajectory> mine_;
-  std::vector<Outcome> outcomes_;
-  double seconds_ = 0;
+  Sampled now_;
+  std::optional<Sampled> ahead_;
 };
 
 /// A reflection to make: the parent's prompt and the rollouts that show what is wrong with it.
@@ -161,6 +186,12 @@ class ReflectionRole {
   std::int64_t vocab_ = 0;
 };
 
+/// What a step is learnt from: the trajectories of this learner, by request; none on other ranks.
+struct Received {
+  std::vector<Trajectory> trajectories;
+  double seconds_rollout = 0, seconds_exchange = 0;
+};
+
 struct LearnedStep {
   StepStats stats;
   std::vector<double> advantages;  // by request
@@ -171,9 +202,11 @@ struct LearnedStep {
 class LearnerRole {
  public:
   LearnerRole(RunContext& context, Policy& policy);
-  /// One optimiser step on the trajectories of the last start(). `batch` and `outcomes` are the
-  /// same on every rank; `seed_prompt` is what the KL anchor puts in place of the evolved prompt.
-  LearnedStep step(RolloutRole& rollouts, const RequestBatch& batch,
+  /// Fetches the trajectories of the last start() from the rollout ranks, which are free then.
+  Received receive(RolloutRole& rollouts, const RequestBatch& batch);
+  /// One optimiser step on them. `batch` and `outcomes` are the same on every rank; `seed_prompt`
+  /// is what the KL anchor puts in place of the evolved prompt. Other ranks wait at its end only.
+  LearnedStep step(const Received& received, const RequestBatch& batch,
                    const std::vector<Outcome>& outcomes, const std::string& seed_prompt);
   Learner* learner() { return learner_.get(); }  // null on ranks that do not learn
   PolicyVersion version() const { return version_; }

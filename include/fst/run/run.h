@@ -66,6 +66,7 @@ class Run {
   ScoreMatrix score(const Evolution& evolution, const Cycle& cycle);
   void reflect(Evolution& evolution);
   void adopt_population(const Evolution& evolution, const Cycle& cycle);
+  RequestBatch training_batch(const Cycle& cycle, std::int64_t step) const;
   void record_rollouts(const RequestBatch& batch, const std::vector<CandidateId>& candidates,
                        const char* phase, const Cycle& cycle);
   void evaluate();

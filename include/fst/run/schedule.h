@@ -44,6 +44,11 @@ struct Cycle {
 /// goes through the same cycles.
 Cycle cycle_of(const RunConfig& config, std::int64_t step);
 
+/// Whether step + 1 is sampled while `step` is learnt (rollout.max_lag = 1): within a cycle only,
+/// since prompts change between cycles, so each cycle begins on policy. Without run.steps as well:
+/// a run that ends inside a cycle holds what its continuation needs.
+bool samples_ahead(const RunConfig& config, const Cycle& cycle, std::int64_t step);
+
 /// Variants in order; one entry without task.stages.
 std::vector<std::string> stage_variants(const RunConfig& config);
 

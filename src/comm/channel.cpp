@@ -77,6 +77,15 @@ void Communicator::Channel::gather_round(const char* operation, std::string_view
   wait({&request, 1}, operation, what);
 }
 
+void Communicator::Channel::count(std::string_view what, std::int64_t sent,
+                                  std::int64_t received) const {
+  auto entry = traffic.find(what);
+  if (entry == traffic.end()) entry = traffic.try_emplace(traffic_name(what)).first;
+  ++entry->second.calls;
+  entry->second.sent += sent;
+  entry->second.received += received;
+}
+
 void Communicator::Channel::give_up(const char* operation, std::string_view what,
                                     double seconds) const {
   throw Error("waited " + std::to_string(static_cast<std::int64_t>(seconds)) + " s for " +

@@ -26,6 +26,8 @@ struct Communicator::Channel {
             Pace pace = Pace::patient) const;
   /// Waits patiently until all members have come to this operation.
   void gather_round(const char* operation, std::string_view what) const;
+  /// Notes one call that moved this many bytes.
+  void count(std::string_view what, std::int64_t sent, std::int64_t received) const;
 
   MPI_Comm comm = MPI_COMM_NULL;  // null: one member, no MPI
   int rank = 0;
@@ -36,6 +38,7 @@ struct Communicator::Channel {
   std::int64_t chunk_bytes = std::int64_t{1} << 30;
   mutable std::int64_t waits = 0;     // completed so far; the same on all members at the same place
   mutable std::string last = "none";  // the last completed one
+  mutable TrafficTable traffic;
 
  private:
   [[noreturn]] void give_up(const char* operation, std::string_view what, double seconds) const;

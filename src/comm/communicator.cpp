@@ -22,6 +22,22 @@ bool alone(const Communicator& comm) {
   return comm.size() <= 1;
 }
 
+constexpr std::int64_t length_bytes = sizeof(std::int64_t);  // of a length that goes along
+
+std::int64_t bytes_of(std::size_t count) {
+  return static_cast<std::int64_t>(count);
+}
+
+/// Bytes of the pieces that leave this rank, or come to it.
+template <class Piece>
+std::int64_t moved_bytes(std::span<const Piece> pieces, int rank) {
+  std::int64_t bytes = 0;
+  for (const Piece& piece : pieces) {
+    if (piece.peer != rank) bytes += bytes_of(piece.bytes.size());
+  }
+  return bytes;
+}
+
 Pace meet(const Communicator::Channel& channel, std::size_t bytes, const char* operation,
           std::string_view what) {
   if (bytes < large_bytes) return Pace::patient;
@@ -42,6 +58,8 @@ void reduce(const Communicator::Channel& channel, std::span<T> x, MPI_Datatype t
                                  channel.comm, &request));
     channel.wait({&request, 1}, operation, what, pace);
   }
+  const std::int64_t bytes = (channel.size - 1) * bytes_of(x.size_bytes());
+  channel.count(what, bytes, bytes);
 }
 
 /// Pieces from this rank to itself: the i-th outgoing one to the i-th incoming one.
@@ -119,8 +137,20 @@ MPI_Comm native(const Communicator& comm) {
   return comm.channel().comm;
 }
 
+const TrafficTable& Communicator::traffic() const {
+  static const TrafficTable none;
+  return member() ? channel_->traffic : none;
+}
+
 void Communicator::broadcast_bytes(std::span<std::byte> x, int root, std::string_view what) const {
   if (alone(*this)) return;
+  move_from(root, x, what);
+  const std::int64_t bytes = bytes_of(x.size());
+  const bool mine = rank() == root;
+  channel_->count(what, mine ? (size() - 1) * bytes : 0, mine ? 0 : bytes);
+}
+
+void Communicator::move_from(int root, std::span<std::byte> x, std::string_view what) const {
   const Pace pace = meet(*channel_, x.size(), "broadcast", what);
   const auto chunk = static_cast<std::size_t>(channel_->chunk_bytes);
   for (std::size_t begin = 0; begin < x.size(); begin += chunk) {
@@ -190,9 +220,11 @@ std::vector<std::vector<std::byte>> Communicator::all_gather(std::span<const std
   for (const std::int64_t bytes : sizes) total += bytes;
   for (std::size_t r = 0; r < parts.size(); ++r)
     parts[r].resize(static_cast<std::size_t>(sizes[r]));
+  const std::int64_t others = size() - 1;
+  channel_->count(what, others * (length_bytes + own), others * length_bytes + total - own);
   if (total > channel_->chunk_bytes) {  // displacements of MPI are 32 bits wide
     for (std::size_t r = 0; r < parts.size(); ++r) {
-      broadcast_bytes(parts[r], static_cast<int>(r), what);
+      move_from(static_cast<int>(r), parts[r], what);
     }
     return parts;
   }
@@ -271,13 +303,24 @@ std::vector<std::vector<std::byte>> Communicator::exchange(
     out.push_back({static_cast<int>(r), to[r]});
     in.push_back({static_cast<int>(r), from[r]});
   }
-  transfer(out, in, what);
+  const std::int64_t lengths = (size() - 1) * length_bytes;
+  channel_->count(what, lengths + moved_bytes<Outgoing>(out, rank()),
+                  lengths + moved_bytes<Incoming>(in, rank()));
+  move_pieces(out, in, what);
   return from;
 }
 
 void Communicator::transfer(std::span<const Outgoing> out, std::span<const Incoming> in,
                             std::string_view what) const {
   if (!member()) return;
+  if (!alone(*this)) {
+    channel_->count(what, moved_bytes(out, rank()), moved_bytes(in, rank()));
+  }
+  move_pieces(out, in, what);
+}
+
+void Communicator::move_pieces(std::span<const Outgoing> out, std::span<const Incoming> in,
+                               std::string_view what) const {
   copy_own(out, in, rank(), what);
   if (alone(*this)) return;
   channel_->gather_round("transfer", what);

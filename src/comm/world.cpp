@@ -206,6 +206,21 @@ void World::expect_same(std::uint64_t fingerprint, std::string_view what) const 
               " (this rank: " + std::to_string(fingerprint) + ")");
 }
 
+std::vector<TrafficRow> World::traffic() const {
+  std::vector<const Communicator*> communicators{&all_, &policy_};
+  for (const Role role : all_roles) {
+    const std::size_t i = number(role);
+    for (const Communicator* c : {&roles_[i], &units_[i], &across_[i]}) communicators.push_back(c);
+  }
+  std::vector<TrafficRow> rows;
+  for (const Communicator* communicator : communicators) {
+    for (const auto& [what, traffic] : communicator->traffic()) {
+      rows.push_back({communicator->name(), what, traffic});
+    }
+  }
+  return rows;
+}
+
 void World::set_deadline(double seconds) {
   all_.set_deadline(seconds);
   policy_.set_deadline(seconds);

@@ -4,8 +4,10 @@
 #include "fst/base/log.h"
 #include "fst/run/deck_file.h"
 #include "fst/run/pretrain.h"
+#include "fst/run/records.h"
 #include "fst/run/run.h"
 #include "fst/run/schedule.h"
+#include "fst/run/traffic_file.h"
 #include "fst/run/verbs.h"
 #include "fst/run/version.h"
 
@@ -40,13 +42,17 @@ int run_verb(World& world, const Words& words) {
   usage.summary = "The main job: fast-slow training, or the baseline that the deck names.";
   usage.options.add_options()(
       "resume", boost::program_options::value<std::string>()->default_value("none"),
-      "none: refuse a folder that holds a run; auto: its newest good checkpoint; or a checkpoint");
+      "none: refuse a folder that holds a run; auto: its newest good checkpoint; or a checkpoint")(
+      "traffic", boost::program_options::value<std::string>()->default_value(""),
+      "file for the bytes that the ranks moved, by name, when the run ends (JSON)");
   const auto call = DeckCall::parse(usage, words);
   if (!call) return EXIT_SUCCESS;
   const Resume resume = resume_of(call->arguments.text("resume"));
   const Deck deck = call->deck(world);
   expect_output(deck.config);
   expect_policy(deck.config);
+  const std::string traffic = call->arguments.text("traffic");
+  if (!traffic.empty()) on_first_rank(world, traffic, [&] { expect_output(traffic); });
   world.split(plan_of(deck.config));
   const auto unused = unused_keys(deck.config, deck.given);
   std::string list;
@@ -56,7 +62,9 @@ int run_verb(World& world, const Words& words) {
               " does not use: " + list);
   log::info(version_line() + ", " + world.layout());
   Run run(world, deck.config, resume);
-  return run.execute() == RunOutcome::finished ? 0 : exit_stopped_early;
+  const RunOutcome outcome = run.execute();
+  if (!traffic.empty()) write_traffic(world, traffic);
+  return outcome == RunOutcome::finished ? 0 : exit_stopped_early;
 }
 
 int pretrain_verb(World& world, const Words& words) {

@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "fst/comm/traffic.h"
 #include "fst/tensor/tensor.h"
 
 #include "kernels/exact_sum.h"
@@ -105,6 +106,9 @@ class Communicator {
   /// True if `mine` is true on every member (on an empty communicator: `mine`).
   bool all_of(bool mine, std::string_view what) const;
 
+  /// What this rank has moved through this communicator so far. Empty with fewer than two members.
+  const TrafficTable& traffic() const;
+
   struct Channel;  // the MPI side, src/comm/channel.h
   const Channel& channel() const { return *channel_; }
 
@@ -112,6 +116,10 @@ class Communicator {
   explicit Communicator(std::unique_ptr<Channel> channel);
   friend class World;
   void broadcast_bytes(std::span<std::byte> x, int root, std::string_view what) const;
+  // The movement alone, without a place in traffic().
+  void move_from(int root, std::span<std::byte> x, std::string_view what) const;
+  void move_pieces(std::span<const Outgoing> out, std::span<const Incoming> in,
+                   std::string_view what) const;
 
   std::unique_ptr<Channel> channel_;
 };

@@ -75,6 +75,8 @@ class World {
   /// Throws Error on every rank, listing who differs, unless all ranks pass the same number.
   /// Collective over all().
   void expect_same(std::uint64_t fingerprint, std::string_view what) const;
+  /// What this rank has moved, by communicator and name; not collective.
+  std::vector<TrafficRow> traffic() const;
   /// Seconds until a wait gives up, for all communicators above.
   void set_deadline(double seconds);
   /// Ends all ranks with this exit code. For main() alone.

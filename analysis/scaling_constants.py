@@ -16,8 +16,8 @@ CONSTANTS = (
     Constant("elementwise_passes", 6.7, "1", f"{ENGINE} 2.2: 20.7 MB moved per token of 8B for "
              "3.10 MB kept, forward and backward"),
     Constant("forward_passes", 2.2, "1", "a third of elementwise_passes: assumed"),
-    Constant("kernel_efficiency", 0.88, "1", f"{ENGINE} 2.2: 50 % MFU planned where 57 % is the sum "
-             "of the parts"),
+    Constant("kernel_efficiency", 0.88, "1", f"{ENGINE} 2.2: 50 % MFU planned where 57 % is the "
+             "sum of the parts"),
     Constant("decode_efficiency", 0.85, "1", f"{ENGINE} 5: share of the decoding floor that is "
              "planned; vLLM 0.10.2 reached 0.76 (1.3, 2.3)"),
     Constant("launch_seconds", 1.3e-6, "s/kernel", f"{ENGINE} 1.3: in a CUDA graph"),
@@ -28,7 +28,8 @@ CONSTANTS = (
     Constant("nvlink_rate", 370e9, "B/s per GPU", f"{ENGINE} 2.3: bus bandwidth of an all-reduce"),
     Constant("network_rate", 40e9, "B/s per GPU", "DGX H100: 8 x 400 Gb/s InfiniBand a node; 80 % "
              "of it: assumed"),
-    Constant("sum_latency", 6.3e-6, "s", f"{ENGINE} 2.3: one-shot all-reduce in a node; NCCL 23e-6"),
+    Constant("sum_latency", 6.3e-6, "s", f"{ENGINE} 2.3: one-shot all-reduce in a node; NCCL's: "
+             "23e-6"),
     Constant("message_latency", 20e-6, "s", "one exchange between roles or nodes: assumed"),
     Constant("bucket_bytes", 1e9, "B", "gradients are exchanged in buckets of this size: assumed"),
     Constant("head_chunk", 2048, "tokens", f"{ENGINE} 2.4: rows of logits that exist at once"),

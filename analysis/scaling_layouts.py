@@ -3,7 +3,6 @@ from collections import namedtuple
 from functools import lru_cache
 import math
 
-import qwen3_sizes as sizes
 import scaling_memory as memory
 import scaling_phases as phases
 import traffic_volumes as volumes
@@ -11,8 +10,12 @@ import traffic_volumes as volumes
 DEGREES = (1, 2, 4, 8)
 # Ranks of the roles (colocated: all the same), their degrees, and the data-parallel degree.
 Layout = namedtuple("Layout", "colocated rollout reflection learner tps dp max_lag recompute")
-# Seconds per step, but the fast phase: per cycle. idle: share of GPU time waiting for other roles.
-Prediction = namedtuple("Prediction", "layout rollout learn move fast step fst_step idle bytes slots")
+# Seconds per step, but the fast phase: per cycle. idle: share of GPU time without work.
+Prediction = namedtuple(
+    "Prediction", "layout rollout learn move fast step fst_step idle bytes slots")
+# Of a cycle's prompt evolution, in seconds: all of it; in it the reflection model; the first
+# scores; the number of rounds; in a round one minibatch, rewriting, scores of a child that passed.
+FastPhase = namedtuple("FastPhase", "seconds rewriting first rounds trial rewrite child")
 CLOSE = 1.02  # a simpler layout is taken if it is at most this much slower
 
 
@@ -22,7 +25,8 @@ def name(layout):
         text = f"colocated, tp {r}/{f}/{l}"
     else:
         text = f"{layout.rollout}+{layout.reflection}+{layout.learner}, tp {r}/{f}/{l}"
-    return text + (", lag 1" if layout.max_lag else "") + (", recompute" if layout.recompute else "")
+    text += ", lag 1" if layout.max_lag else ""
+    return text + (", recompute" if layout.recompute else "")
 
 
 def degrees(s):
@@ -72,11 +76,10 @@ def rollout_seconds(c, s, tp, ranks, w, slots):
 
 
 def fast_phase(c, s, layout, w, slots):
-    """(seconds, of which the reflection model works) of one cycle's prompt evolution. The scores of
-    the candidates it begins with, then rounds: parents on a minibatch, rewriting, children on it,
-    and those that pass on all anchors."""
+    """One cycle's prompt evolution: the scores of the candidates it begins with, then rounds:
+    parents on a minibatch, rewriting, children on it, and those that pass on all anchors."""
     if w.metric_calls == 0:
-        return 0.0, 0.0
+        return FastPhase(*[0.0] * 7)
     tp, units = layout.tps[0], layout.rollout // layout.tps[0]
     first = {"all_uncharged": w.prompts, "all_charged": w.prompts, "lead_only": 1}[w.carried]
     budget = w.metric_calls - (0 if w.carried == "all_uncharged" else first * w.anchors)
@@ -88,9 +91,10 @@ def fast_phase(c, s, layout, w, slots):
     own = math.ceil(w.proposals / (layout.reflection // layout.tps[1]))
     rewrite = own * phases.forward(c, s, layout.tps[1], w.evidence, 1) + phases.decode(
         c, s, layout.tps[1], [w.reflection] * own, w.evidence, own)
-    children = score(w.anchors, max(1, round(passing))) * min(1.0, passing)
-    trial = score(w.minibatch * w.proposals, 1)
-    return (score(w.anchors, first) + rounds * (2 * trial + rewrite + children), rounds * rewrite)
+    child = score(w.anchors, max(1, round(passing))) * min(1.0, passing)
+    trial, start = score(w.minibatch * w.proposals, 1), score(w.anchors, first)
+    seconds = start + rounds * (2 * trial + rewrite + child)
+    return FastPhase(seconds, rounds * rewrite, start, rounds, trial, rewrite, child)
 
 
 def messages(c, gpus, w):
@@ -102,11 +106,9 @@ def messages(c, gpus, w):
 
 def predict(c, s, gpus, w, layout):
     """The prediction for a layout, or None where it does not fit in memory."""
-    fit = (memory.colocated if layout.colocated else memory.split)(
-        c, s, layout.tps, layout.dp, w, layout.recompute)
-    if fit is None:
+    used, slots = memory.needed(c, s, layout, w)
+    if used > c.memory or slots < 1:
         return None
-    used, slots = fit
     learning = layout.tps[2]
     share = math.ceil(w.gradient_leaves / layout.dp) / w.gradient_leaves
     rollout = rollout_seconds(c, s, layout.tps[0], layout.rollout, w, slots)
@@ -114,27 +116,25 @@ def predict(c, s, gpus, w, layout):
              + phases.gradient_exchange(c, s, learning, layout.dp, w.gradient_leaves)
              + phases.update(c, s, learning, layout.dp, w.gradient_leaves))
     move = messages(c, gpus, w)
-    if not layout.colocated:
+    if not layout.colocated or layout.tps[0] != learning:
         move += phases.adoption(c, s, layout.tps[0], gpus)
     step = rollout + learn + move
     if layout.max_lag:  # the first step of a cycle has nothing to run beside
         turns = w.steps_per_cycle
         step = ((turns - 1) * max(rollout, learn) + rollout + learn) / turns + move
-    fast, rewriting = fast_phase(c, s, layout, w, slots)
-    cycle = fast + w.steps_per_cycle * step
-    working = busy(layout, w, rollout, learn, fast, rewriting)
-    return Prediction(layout, rollout, learn, move, fast, step, cycle / w.steps_per_cycle,
+    fast = fast_phase(c, s, layout, w, slots)
+    cycle = fast.seconds + w.steps_per_cycle * step
+    working = busy(layout, w, rollout, learn, fast)
+    return Prediction(layout, rollout, learn, move, fast.seconds, step, cycle / w.steps_per_cycle,
                       1 - working / (gpus * cycle), used, slots)
 
 
-def busy(layout, w, rollout, learn, fast, rewriting):
-    """GPU seconds of a cycle in which ranks do not wait for another role."""
-    scoring = fast - rewriting
-    if layout.colocated:
-        steps = layout.rollout * w.steps_per_cycle * (rollout + learn)
-        return steps + layout.rollout * scoring + layout.tps[1] * rewriting
-    return (layout.rollout * (w.steps_per_cycle * rollout + scoring)
-            + layout.learner * w.steps_per_cycle * learn + layout.reflection * rewriting)
+def busy(layout, w, rollout, learn, fast):
+    """GPU seconds of a cycle in which ranks have work, counting a unit's slowest response."""
+    drawing = layout.tps[0] * min(layout.rollout // layout.tps[0], w.problems)
+    rewriting = layout.tps[1] * min(layout.reflection // layout.tps[1], w.proposals)
+    return (drawing * w.steps_per_cycle * rollout + layout.learner * w.steps_per_cycle * learn
+            + layout.rollout * (fast.seconds - fast.rewriting) + rewriting * fast.rewriting)
 
 
 def simplicity(layout):
@@ -152,6 +152,6 @@ def recommend(c, s, gpus, w):
                key=lambda p: (simplicity(p.layout), p.fst_step))
 
 
-def memory_floor(s):
-    """Bytes of policy weights on one GPU at the greatest degree: for the message when none fits."""
-    return sizes.WEIGHT * sizes.parameters(s) / max(degrees(s))
+def least_memory(c, s, gpus, w):
+    """Bytes of the fullest GPU in the layout that needs least: for the message when none fits."""
+    return min((memory.needed(c, s, x, w)[0] for x in layouts(s, gpus, w)), default=float("inf"))

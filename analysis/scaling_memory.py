@@ -45,7 +45,7 @@ def slots(s, tp, w, room):
 
 
 def colocated(c, s, tps, dp, w, recompute):
-    """(bytes of a rank without cache, slots), or None where it does not fit. `tps`: rollout,
+    """(bytes of a rank, slots): it fits if the bytes do and there is a slot. `tps`: rollout,
     reflection, learner. Rollouts and steps alternate, so the cache takes the place of gradients
     and activations; base and reflection model are the same frozen weights."""
     rollout, reflection, learning = tps
@@ -53,7 +53,7 @@ def colocated(c, s, tps, dp, w, recompute):
     lasting, passing = learner(c, s, learning, dp, w, recompute)
     held = weights(s, {rollout, learning}) + weights(s, frozen) + lasting
     room = slots(s, rollout, w, c.memory - held)
-    return (held + passing, room) if held + passing <= c.memory and room >= 1 else None
+    return held + passing, room
 
 
 def split(c, s, tps, dp, w, recompute):
@@ -66,5 +66,9 @@ def split(c, s, tps, dp, w, recompute):
     reflects = weights(s, {reflection}) + sizes.cache_bytes(s, reflection) * (
         w.evidence + w.reflection)
     room = slots(s, rollout, w, c.memory - samples)
-    fullest = max(learns, samples, reflects)
-    return (fullest, room) if fullest <= c.memory and room >= 1 else None
+    return max(learns, samples, reflects), room
+
+
+def needed(c, s, layout, w):
+    one = colocated if layout.colocated else split
+    return one(c, s, layout.tps, layout.dp, w, layout.recompute)

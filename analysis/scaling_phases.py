@@ -6,6 +6,7 @@ from functools import lru_cache
 import math
 
 import qwen3_sizes as sizes
+import traffic_volumes as volumes
 
 Workload = namedtuple("Workload", [
     "problems", "group_size", "prompt", "response", "longest", "prompts", "steps_per_cycle",
@@ -115,12 +116,11 @@ def exchange(c, bytes_per_rank, ranks, neighbours):
 
 def gradient_exchange(c, s, tp, dp, leaves):
     """Gradient nodes to their owners in float32, updated weights back in bfloat16."""
-    elements = sizes.parameters(s) / tp
-    others = (dp - 1) / dp
+    elements = sizes.parameters(s) // tp
     neighbours = max(1, int(c.gpus_per_node) // tp)
-    nodes = 1 if dp & (dp - 1) == 0 and leaves % dp == 0 else math.ceil(math.log2(leaves)) / 2
-    return (exchange(c, 4 * nodes * elements * others, dp, neighbours)
-            + exchange(c, sizes.WEIGHT * elements * others, dp, neighbours))
+    return sum(exchange(c, total / dp, dp, neighbours)
+               for total in (volumes.gradient_leaves(elements, leaves, dp),
+                             volumes.updated_weights(elements, dp, sizes.WEIGHT)))
 
 
 def link_rate(c, gpus):

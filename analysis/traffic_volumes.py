@@ -42,7 +42,7 @@ def updated_weights(elements, ranks, item=F32):
 
 
 def policy_weights(elements, ranks, item=F32):
-    """'policy weights': a learner's weights to the rollout ranks, unless they are the same ranks."""
+    """'policy weights': a learner's to all rollout ranks, unless they are the same ranks."""
     return item * elements * ranks
 
 

@@ -11,8 +11,8 @@ namespace fst {
 
 namespace {
 
-/// Tensors up to here are sent whole to everybody: a second round costs more than the bytes. Between
-/// two ranks both ways move as many.
+/// Tensors up to here are sent whole to everybody: a second round costs more than the bytes.
+/// Between two ranks both ways move as many.
 constexpr std::int64_t small_bytes = 32 * 1024;
 
 std::span<std::byte> bytes_of(const Tensor& x) {

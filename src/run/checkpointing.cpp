@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "fst/base/error.h"
 #include "fst/base/log.h"
+#include "fst/run/continuation.h"
 #include "fst/run/run.h"
 #include "fst/run/version.h"
 #include "fst/store/checkpoint_file.h"
@@ -20,50 +20,7 @@ constexpr const char* weights_name = "/policy/weights";
 constexpr const char* m_name = "/optimizer/m";
 constexpr const char* v_name = "/optimizer/v";
 constexpr const char* ahead_name = "/ahead";
-
-/// Keys a resumed run may change: run.steps upwards and everything about layout, devices, threads,
-/// limits and paths.
-bool may_change(const std::string& key) {
-  static const std::set<std::string> free{"run.save_every",
-                                          "run.keep_every",
-                                          "run.time_limit",
-                                          "run.deadline",
-                                          "run.output",
-                                          "run.steps",
-                                          "model.policy",
-                                          "model.reflection",
-                                          "model.base",
-                                          "task.train",
-                                          "task.dev",
-                                          "task.test",
-                                          "task.seed_prompt",
-                                          "evolve.population",
-                                          "reflection.layout",
-                                          "learner.micro_batch",
-                                          "learner.head_chunk",
-                                          "rollout.max_batch",
-                                          "rollout.prefill_chunk",
-                                          "rollout.kv_mib",
-                                          "rollout.tp",
-                                          "reflection.tp",
-                                          "learner.tp",
-                                          "eval.lead"};
-  return free.count(key) != 0 || key.rfind("ranks.", 0) == 0 || key.rfind("engine.", 0) == 0 ||
-         key.rfind("pretrain.", 0) == 0;
-}
-
-void expect_same_deck(const RunConfig& config, const RunConfig& saved, const std::string& file) {
-  std::vector<std::string> mistakes;
-  const auto now = keys_of(config), then = keys_of(saved);
-  for (std::size_t i = 0; i < now.size(); ++i) {
-    if (now[i].text == then[i].text || may_change(now[i].name)) continue;
-    mistakes.push_back(now[i].name + " = " + now[i].text + ", but the run has " + then[i].text);
-  }
-  if (mistakes.empty()) return;
-  std::string message = file + ": this checkpoint belongs to another deck:";
-  for (const auto& m : mistakes) message += "\n  " + m;
-  throw InputError(message + "\nonly run.steps, layout, devices, limits and paths may change");
-}
+constexpr const char* inputs_name = "/inputs";
 
 nlohmann::json to_json(const Candidate& c) {
   return {{"id", c.id},
@@ -111,6 +68,7 @@ Run::Run(World& world, const RunConfig& config, const Resume& resume)
       learner_(context_, policy_),
       recorder_(world, config) {
   world_.set_deadline(config.run.deadline);
+  inputs_ = input_sums(world, config, context_.policy_source);
   enter_stage(cycle_of(config_, 0));
   begin(resume);
   if (traits_.given_population && state_.population.empty()) read_population();
@@ -155,6 +113,17 @@ std::uint64_t RunState::fingerprint() const {
   return hash_text(to_bytes());
 }
 
+/// The texts of a checkpoint by name. All ranks have the names, rank 0 what is written.
+std::map<std::string, std::string> Run::texts_to_save(const Evolution* evolution) {
+  std::map<std::string, std::string> texts{{"/state", state_.to_bytes()},
+                                           {"/rows", nlohmann::json(recorder_.row_counts()).dump()},
+                                           {inputs_name, nlohmann::json(inputs_).dump()}};
+  if (evolution != nullptr) texts["/evolution"] = to_bytes(evolution->state());
+  if (rollouts_.holds_ahead()) texts[ahead_name] = rollouts_.ahead_bytes();
+  for (const auto& [name, text] : context_.policy_source.files) texts["/model/" + name] = text;
+  return texts;
+}
+
 void Run::save(const Evolution* evolution) {
   const Stopwatch watch;
   recorder_.seal();
@@ -163,11 +132,8 @@ void Run::save(const Evolution* evolution) {
   const std::filesystem::path folder = config_.run.output;
   const std::int64_t size = context_.policy_source.config.parameter_count();
   std::int64_t bytes = 4 * size * (traits_.trains ? 3 : 1);
-  for (const auto& [name, text] : context_.policy_source.files)
-    bytes += static_cast<std::int64_t>(text.size());
-  const bool holds_ahead = rollouts_.holds_ahead();
-  const std::string ahead = holds_ahead ? rollouts_.ahead_bytes() : std::string();
-  bytes += static_cast<std::int64_t>(ahead.size());
+  const auto texts = texts_to_save(evolution);
+  for (const auto& [name, text] : texts) bytes += static_cast<std::int64_t>(text.size());
 
   CheckpointWriter writer(world_.all(), folder / file_name(id),
                           {git_commit(), version(), resolved_deck(config_)}, bytes);
@@ -190,19 +156,11 @@ void Run::save(const Evolution* evolution) {
     writer.array(m_name, size, m);
     writer.array(v_name, size, v);
   }
-  writer.blob("/state", state_.to_bytes(), DigestUse::digest);
-  if (evolution != nullptr)
-    writer.blob("/evolution", to_bytes(evolution->state()), DigestUse::digest);
-  if (holds_ahead) writer.blob(ahead_name, ahead, DigestUse::digest);
-  const nlohmann::json rows(recorder_.row_counts());
-  writer.blob("/rows", rows.dump(), DigestUse::digest);
+  for (const auto& [name, text] : texts) writer.blob(name, text, DigestUse::digest);
   const std::int64_t lines = recorder_.lines();
   writer.integers("/metrics_lines", std::span(&lines, 1), DigestUse::digest);
   const std::vector<std::int64_t> identities = model_identities();
   writer.integers("/identities", identities, DigestUse::digest);
-  for (const auto& [name, text] : context_.policy_source.files) {
-    writer.blob("/model/" + name, text, DigestUse::digest);
-  }
   writer.commit();
   if (world_.all().rank() == 0) keep_checkpoints(folder, id, config_.run.keep_every);
   saved_step_ = state_.step;
@@ -237,6 +195,8 @@ void Run::resume_from(const std::filesystem::path& file) {
   const CheckpointReader reader(world_.all(), file);
   const Deck saved = parse_deck(file.string(), reader.config(), {});
   expect_same_deck(config_, saved.config, file.string());
+  expect_same_inputs(inputs_, nlohmann::json::parse(reader.blob(inputs_name)).get<InputSums>(),
+                     file.string());
   state_ = RunState::from_bytes(reader.blob("/state"));
   if (config_.run.steps < state_.step) {
     throw InputError("run.steps = " + std::to_string(config_.run.steps) + ", but " + file.string() +

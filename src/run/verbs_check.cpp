@@ -2,6 +2,7 @@
 
 #include "fst/run/arguments.h"
 #include "fst/run/check_report.h"
+#include "fst/run/continuation.h"
 #include "fst/run/deck_file.h"
 #include "fst/run/verbs.h"
 
@@ -16,10 +17,13 @@ std::string keys_table() {
     if (cell.size() < width) cell.resize(width, ' ');
     return cell + "  ";
   };
-  text += padded("key", 28) + padded("default", 12) + padded("unit", 16) + "type; meaning\n";
+  text += padded("key", 28) + padded("default", 12) + padded("unit", 16) + padded("resumed", 10) +
+          "type; meaning\n";
   for (const KeyInfo& key : keys_of(RunConfig{})) {
     text += padded(key.name, 28) + padded(key.text.empty() ? "-" : key.text, 12) +
-            padded(key.unit.empty() ? "-" : key.unit, 16) + key.type + "; " + key.help + "\n";
+            padded(key.unit.empty() ? "-" : key.unit, 16) +
+            padded(may_change_on_resume(key.name) ? "may change" : "fixed", 10) + key.type + "; " +
+            key.help + "\n";
   }
   return text;
 }
@@ -33,8 +37,9 @@ int check_verb(World& world, const Words& words) {
       "Resolves a deck and prints what it comes to: every key, ranks, memory, steps, files and "
       "one\n"
       "rendered prompt. Touches nothing.";
-  usage.options.add_options()("keys", boost::program_options::bool_switch(),
-                              "list all keys with default, unit, type and meaning");
+  usage.options.add_options()(
+      "keys", boost::program_options::bool_switch(),
+      "list all keys with default, unit, whether a resumed run may change them, type and meaning");
   const auto call = DeckCall::parse(usage, words);
   if (!call) return EXIT_SUCCESS;
   const std::string text =

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -10,6 +11,7 @@
 
 #include "fst/base/clock.h"
 #include "fst/run/config.h"
+#include "fst/run/continuation.h"
 #include "fst/run/recorder.h"
 #include "fst/run/roles.h"
 #include "fst/run/schedule.h"
@@ -85,12 +87,14 @@ class Run {
   void start_afresh();
   void resume_from(const std::filesystem::path& file);
   std::vector<std::int64_t> model_identities();
+  std::map<std::string, std::string> texts_to_save(const Evolution* evolution);
   void save(const Evolution* evolution);
 
   World& world_;
   const RunConfig& config_;
   MethodTraits traits_;
   RunContext context_;
+  InputSums inputs_;  // by which a checkpoint knows its run's files
   Policy policy_;
   std::int64_t stage_ = -1;
   std::string variant_;

@@ -257,4 +257,5 @@ def main():
     sys.exit(any(delta > MOST_DELTA for delta in deltas.values()))
 
 
-main()
+if __name__ == "__main__":
+    main()

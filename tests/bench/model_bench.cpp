@@ -3,8 +3,8 @@
 // asks both in turn.
 //   {"do": "limits", "threads"}                            -> seconds and work of FMA chains and of
 //   reading
-//   {"do": "train", "threads", "steps", "sequences"}       -> seconds per step, losses before each
-//   step
+//   {"do": "train", "threads", "steps", "sequences", "leaves"?} -> seconds per step, losses before
+//   each step; eight gradient leaves unless given
 //   {"do": "sample", "threads", "new_tokens", "sequences", "batches"} -> seconds per batch,
 //   completions of the last one
 //   {"do": "prefill", "threads", "sequences"}              -> seconds until the first sequence's
@@ -23,6 +23,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "fst/base/clock.h"
@@ -72,14 +73,14 @@ struct Engine {
   std::unique_ptr<Generator> generator;
 };
 
-/// Training as `fst pretrain` does it: eight gradient leaves, AdamW, weights packed anew each step.
+/// Training as `fst pretrain` does it: gradient leaves, AdamW, weights packed anew each step.
 struct Trainer {
-  Trainer(const Bench& bench, int threads)
+  Trainer(const Bench& bench, int threads, std::int64_t leaves)
       : device(Device::cpu(threads)),
         learners(Communicator::self()),
         parameters(load_parameters(bench.folder, bench.config, device)),
         model(bench.config, device, {.use = Use::training, .max_positions = bench.positions}),
-        tree(bench.config, device, learners, 8),
+        tree(bench.config, device, learners, leaves),
         optimizer(parameters, tree.shard(), learners, {}),
         pass(model, nullptr) {
     model.set_weights(parameters);
@@ -250,17 +251,18 @@ Json score(Engine& engine, const Json& command) {
   return reply;
 }
 
-/// One object per number of threads, made when it is first asked for.
-template <class T>
-T& on_threads(std::map<int, std::unique_ptr<T>>& made, const Bench& bench, int threads) {
-  std::unique_ptr<T>& one = made[threads];
-  if (!one) one = std::make_unique<T>(bench, threads);
+/// One object per setting, made when it is first asked for.
+template <class T, class... Setting>
+T& made_for(std::map<std::tuple<Setting...>, std::unique_ptr<T>>& made, const Bench& bench,
+            Setting... setting) {
+  std::unique_ptr<T>& one = made[{setting...}];
+  if (!one) one = std::make_unique<T>(bench, setting...);
   return *one;
 }
 
 void answer_all(const Bench& bench) {
-  std::map<int, std::unique_ptr<Engine>> engines;
-  std::map<int, std::unique_ptr<Trainer>> trainers;
+  std::map<std::tuple<int>, std::unique_ptr<Engine>> engines;
+  std::map<std::tuple<int, std::int64_t>, std::unique_ptr<Trainer>> trainers;
   const Device devices[2] = {Device::cpu(1), Device::cpu(2)};
   Buffer memory(devices[0], DType::f32, {read_floats});
   ops::fill(memory.tensor(), 1.0f);
@@ -272,9 +274,10 @@ void answer_all(const Bench& bench) {
     if (what == "limits") {
       reply = limits(devices[threads == 1 ? 0 : 1], memory);
     } else if (what == "train") {
-      reply = train(on_threads(trainers, bench, threads), command);
+      const std::int64_t leaves = command.value("leaves", std::int64_t{8});
+      reply = train(made_for(trainers, bench, threads, leaves), command);
     } else {
-      Engine& engine = on_threads(engines, bench, threads);
+      Engine& engine = made_for(engines, bench, threads);
       reply = what == "sample"    ? sample(engine, command)
               : what == "decode"  ? decode(engine, command)
               : what == "prefill" ? prefill(engine, command)

@@ -1,0 +1,181 @@
+#!/usr/bin/env python3
+"""exactness.py --build FOLDER --models FOLDER [--repeat N] [--only TEXT] [--parts]: what the canonical sums cost beside
+plain ones, in one run. See README.md."""
+import argparse
+import json
+import os
+import pathlib
+import random
+import statistics
+import sys
+
+import compare
+import random_folder
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TRAINING, DECODING = 0.05, 0.10  # the most that exactness may cost
+PARTS = ("forward", "input", "norm", "leaves")
+MOST_DELTA = 1e-3  # of losses and log-probabilities: the rounding of sums of a few thousand terms
+LARGE_BYTES = 12 << 30  # what two processes with the 0.6B model need
+
+
+class Side(compare.Worker):
+    """One of the programs. `plain`: the parts of PARTS that are not canonical."""
+
+    def __init__(self, options, folder, plain):
+        os.environ["FST_PLAIN"] = ",".join(plain)
+        program = "model_bench_plain" if plain else "model_bench"
+        super().__init__(str(options.build / "tests" / program), str(folder))
+        self.leaves = 1 if "leaves" in plain else 8
+
+    def run(self, case):
+        extra = {"leaves": self.leaves} if case["do"] == "train" else {}
+        return self.ask(case["do"], threads=case["threads"], **extra, **case["work"])
+
+
+def model_folder(options, name):
+    config = json.loads((ROOT / "tests/bench/qwen3_0.6b.json").read_text())
+    if name == "tiny":
+        return ROOT / "input/tiny"
+    if name == "wide":  # two layers of it, for training on little memory
+        config |= {"num_hidden_layers": 2, "vocab_size": 4096, "bos_token_id": 0, "eos_token_id": 1}
+    folder = options.models / ("qwen3_0.6b" if name == "0.6B" else name)
+    random_folder.write(config, folder)
+    return folder
+
+
+def texts(vocab, count, shortest, longest):
+    dice = random.Random(1)
+    return [dice.choices(range(vocab), k=dice.randint(shortest, longest)) for _ in range(count)]
+
+
+def counted(threads):
+    return f"{threads} thread{'s' * (threads > 1)}"
+
+
+def training(name, vocab, count, threads, steps):
+    return {"model": name, "name": f"{name}: training, {counted(threads)}", "do": "train", "threads": threads,
+            "bar": TRAINING, "work": {"steps": steps, "sequences": texts(vocab, count, 32, 48)}}
+
+
+def decoding(name, vocab, batch, threads, new):
+    # Prompts of 16 n + 1 tokens: see decode() in model_bench.cpp.
+    return {"model": name, "name": f"{name}: decoding, batch {batch}, {counted(threads)}", "do": "decode",
+            "threads": threads, "bar": DECODING,
+            "work": {"new_tokens": new, "sequences": texts(vocab, batch, 33, 33)}}
+
+
+def sampling(threads):
+    return {"model": "tiny", "name": f"tiny: sampling 64 prompts, {counted(threads)}", "do": "sample",
+            "threads": threads, "bar": DECODING,
+            "work": {"new_tokens": 12, "sequences": texts(448, 64, 20, 36), "batches": 5}}
+
+
+def cases():
+    found = []
+    for threads in (1, 2):
+        found.append(training("tiny", 448, 64, threads, 5))
+        found += [decoding("tiny", 448, batch, threads, 64) for batch in (1, 8, 64)]
+        found.append(sampling(threads))
+    found.append(training("wide", 4096, 32, 2, 1))
+    return found + [decoding("0.6B", 151936, batch, 2, 16) for batch in (1, 8)]
+
+
+def measure(sides, case, repeat):
+    """Canonical, plain, plain, canonical, and so on; seconds of each call."""
+    for side in sides:
+        side.run(case)
+    seconds = ([], [])
+    for _ in range((repeat + 1) // 2):
+        for which in (0, 1, 1, 0):
+            seconds[which].append(compare.seconds_of(sides[which].run(case)))
+    return seconds
+
+
+def cost(seconds):
+    """(cost of the canonical side, least and most over pairs of calls)."""
+    canonical, plain = (statistics.median(side) for side in seconds)
+    pairs = [a / b - 1 for a, b in zip(*seconds)]
+    return canonical / plain - 1, min(pairs), max(pairs)
+
+
+def check(sides, vocab):
+    """Both sides compute the same up to rounding, and not the same bits. Returns the greatest differences."""
+    some, work = texts(vocab, 8, 40, 48), {"threads": 1, "steps": 3}
+    losses = [side.ask("train", **work, sequences=some, leaves=side.leaves)["loss"] for side in sides]
+    logprobs = [sum(side.ask("score", threads=1, sequences=some)["logprobs"], []) for side in sides]
+    greatest = [max(abs(a - b) for a, b in zip(*pair)) for pair in (losses, logprobs)]
+    if max(greatest) == 0.0:
+        sys.exit("the plain program has the bits of the canonical one: it replaces nothing")
+    if max(greatest) > MOST_DELTA:
+        sys.exit(f"losses and log-probabilities differ by {greatest}: more than rounding")
+    return greatest
+
+
+def available_bytes():
+    for line in pathlib.Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return 1024 * int(line.split()[1])
+    return 0
+
+
+def print_rows(rows):
+    print(f"\n{'case':40} {'canonical':>10} {'plain':>10} {'cost':>7} {'(range)':>18} {'bar':>5}")
+    for row in rows:
+        canonical, plain = (1e3 * statistics.median(side) for side in row["seconds"])
+        value, least, most = cost(row["seconds"])
+        span, missed = f"{least:+.1%} to {most:+.1%}", value > row["bar"] and row["part"] == "all"
+        name = row["case"] if row["part"] == "all" else f"  {row['part']} alone"
+        print(f"{name:40} {canonical:7.2f} ms {plain:7.2f} ms {value:+7.1%} {span:>18} {row['bar']:5.0%}"
+              f"{'  MISSED' if missed else ''}")
+
+
+def arguments():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", type=pathlib.Path, required=True)
+    parser.add_argument("--models", type=pathlib.Path, required=True, help="folder for models with random weights")
+    parser.add_argument("--json", type=pathlib.Path, help="file for every call's seconds")
+    parser.add_argument("--repeat", type=int, default=20, help="calls of each side per case")
+    parser.add_argument("--only", default="", help="cases whose name has this text")
+    parser.add_argument("--parts", action="store_true", help="also each part of the difference by itself")
+    return parser.parse_args()
+
+
+def measure_model(options, model, wanted):
+    """Rows of one model: all parts together and, where asked, one by one."""
+    folder, rows = model_folder(options, model), []
+    for part in ("all", *(PARTS if options.parts else ())):
+        sides = [Side(options, folder, ()), Side(options, folder, PARTS if part == "all" else (part,))]
+        if part == "all" and model != "0.6B":  # whose gradients need more memory
+            vocab = json.loads((folder / "config.json").read_text())["vocab_size"]
+            print(f"{model}: greatest difference of losses and log-probabilities: {check(sides, vocab)}", flush=True)
+        for case in wanted:
+            if part in ("input", "norm", "leaves") and case["do"] != "train":
+                continue
+            print(f"measuring {case['name']}, {part}", flush=True)
+            rows.append({"case": case["name"], "part": part, "bar": case["bar"],
+                         "seconds": measure(sides, case, options.repeat)})
+        for side in sides:
+            side.close()
+    return rows
+
+
+def main():
+    options = arguments()
+    chosen = [case for case in cases() if options.only in case["name"]]
+    rows = []
+    for model in dict.fromkeys(case["model"] for case in chosen):
+        if model == "0.6B" and available_bytes() < LARGE_BYTES:
+            print(f"0.6B: not run, it needs {LARGE_BYTES >> 30} GiB of free memory")
+            continue
+        rows += measure_model(options, model, [case for case in chosen if case["model"] == model])
+    order = [case["name"] for case in chosen]
+    rows.sort(key=lambda row: (order.index(row["case"]), ("all", *PARTS).index(row["part"])))
+    print_rows(rows)
+    print(f"load average at the end {os.getloadavg()[0]:.1f}")
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

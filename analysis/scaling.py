@@ -7,12 +7,12 @@ it. `--paper` adds the FST paper's own setting."""
 import argparse
 import sys
 
-import qwen3_sizes as sizes
 import scaling_constants
 import scaling_layouts as layouts
 import scaling_paper
 import scaling_phases as phases
-import traffic_volumes as volumes
+import scaling_sizes as sizes
+import scaling_volumes as volumes
 
 OPTIONS = (  # field of Workload, default, meaning
     ("problems", 32, "problems per step"), ("group_size", 8, "responses per problem"),

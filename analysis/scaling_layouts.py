@@ -5,7 +5,7 @@ import math
 
 import scaling_memory as memory
 import scaling_phases as phases
-import traffic_volumes as volumes
+import scaling_volumes as volumes
 
 DEGREES = (1, 2, 4, 8)
 # Ranks of the roles (colocated: all the same), their degrees, and the data-parallel degree.

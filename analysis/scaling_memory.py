@@ -3,7 +3,7 @@
 Source of the list: the design notes (engine.md 2.4, architecture.md 3) and `fst check`."""
 import math
 
-import qwen3_sizes as sizes
+import scaling_sizes as sizes
 
 
 def weights(s, degrees):

@@ -1,9 +1,9 @@
 """The FST paper's own setting, as this model sees it: Qwen3-8B on 8 H100, B = 32, G = 8, responses
 of at most 8192 tokens; 60 s per RL step and 100 s per FST step, six steps a cycle."""
-import qwen3_sizes as sizes
 import scaling_constants
 import scaling_layouts as layouts
 import scaling_phases as phases
+import scaling_sizes as sizes
 
 RL_STEP, FST_STEP, CYCLE, GPUS, LONGEST = 60.0, 100.0, 6, 8, 8192
 SOURCE = "arXiv:2605.12484, appendix D"

@@ -1,12 +1,12 @@
 """Seconds of the parts of a step on one unit of `tp` GPUs, from operations and bytes.
 
-`s` is a qwen3_sizes.Sizes, `c` are scaling_constants.constants(). Nothing overlaps unless said."""
+`s` is a scaling_sizes.Sizes, `c` are scaling_constants.constants(). Nothing overlaps unless said."""
 from collections import namedtuple
 from functools import lru_cache
 import math
 
-import qwen3_sizes as sizes
-import traffic_volumes as volumes
+import scaling_sizes as sizes
+import scaling_volumes as volumes
 
 Workload = namedtuple("Workload", [
     "problems", "group_size", "prompt", "response", "longest", "prompts", "steps_per_cycle",

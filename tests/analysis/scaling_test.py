@@ -9,14 +9,14 @@ import unittest
 
 import synthetic  # noqa: F401  puts analysis/ on the path
 import fst_store
-import qwen3_sizes as sizes
 import scaling
 import scaling_constants
 import scaling_layouts as layouts
 import scaling_memory as memory
 import scaling_paper
 import scaling_phases as phases
-import traffic_volumes as volumes
+import scaling_sizes as sizes
+import scaling_volumes as volumes
 
 C = scaling_constants.constants()
 MODELS = sizes.MODELS

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The formulas of analysis/traffic_volumes.py against the bytes that real runs count. FST names the binary."""
+"""The formulas of analysis/scaling_volumes.py against the bytes that real runs count. FST names the binary."""
 import json
 import os
 import pathlib
@@ -9,8 +9,8 @@ import unittest
 
 import synthetic  # noqa: F401  puts analysis/ on the path
 import fst_store
-import qwen3_sizes
-import traffic_volumes as volumes
+import scaling_sizes
+import scaling_volumes as volumes
 
 ROOT = fst_store.SOURCE
 FST = os.environ["FST"]
@@ -21,7 +21,7 @@ KEYS = {"run.steps": STEPS, "run.save_every": 2, "train.steps_per_cycle": 2, "tr
         "reflection.layout": ROOT / "input/reflection/world.txt"}  # short: the model has 512 positions
 SPLIT = {"ranks.rollout": 1, "ranks.reflection": 1, "ranks.learner": 2}
 LETTERS = {f"Which letter has number {i}?": "ABCD"[i % 4] for i in range(9)}
-ELEMENTS = qwen3_sizes.parameters(qwen3_sizes.from_config(json.loads((ROOT / "input/tiny/config.json").read_text())))
+ELEMENTS = scaling_sizes.parameters(scaling_sizes.from_config(json.loads((ROOT / "input/tiny/config.json").read_text())))
 # What has no formula (deck, problem files, checkpoints, evidence, stop requests) in all: bytes of a run.
 MOST_OTHER = 100_000
 

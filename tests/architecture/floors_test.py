@@ -28,6 +28,7 @@ OWNERS = {
 CUDA_SWITCHES = ["include/fst/tensor/tensor.h", "src/tensor/device.cpp",
                  "src/comm/communicator.cpp"]
 LINES = {"src": 400, "include": 400, "kernels": 400, "analysis": 80}
+LONGER = {"analysis/scaling": 200}  # what a file may have whose path begins so: a model, not a figure
 SUFFIXES = {".h", ".cpp", ".cu", ".cuh", ".py"}
 INCLUDE = re.compile(r'\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
@@ -87,8 +88,9 @@ def faults(root):
             if file.suffix not in SUFFIXES:
                 continue
             path, lines = file.relative_to(root).as_posix(), file.read_text().splitlines()
-            if len(lines) > limit:
-                found.append(f"{path}:{limit + 1}: {len(lines)} lines, more than {limit}")
+            most = next((n for start, n in LONGER.items() if path.startswith(start)), limit)
+            if len(lines) > most:
+                found.append(f"{path}:{most + 1}: {len(lines)} lines, more than {most}")
             for number, line in enumerate(lines if top != "analysis" else [], 1):
                 found += [f"{path}:{number}: {fault}" for fault in line_faults(path, line)]
     return found

@@ -50,10 +50,9 @@ int main(int argc, char** argv) {
     if (!world || world->all().rank() == 0) std::fprintf(stderr, "fst: %s\n", error.what());
     return exit_bad_input;
   } catch (const std::exception& error) {  // maybe on this rank only: the others would hang
-    const int rank = world ? world->all().rank() : 0;
-    std::fprintf(stderr, "fst: rank %d: %s\n", rank, error.what());
     // Alone too: MPI_Finalize would make HDF5 close once more what it could not close.
-    if (world) world->abort(exit_failure);
+    if (world) world->fail(error.what());
+    std::fprintf(stderr, "fst: %s\n", error.what());
     return exit_failure;
   }
 }

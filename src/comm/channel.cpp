@@ -8,12 +8,34 @@
 #include "fst/base/clock.h"
 #include "fst/base/error.h"
 
+#include "board.h"
+
 namespace fst {
 
 namespace {
 constexpr double spin_seconds = 50e-6;       // a small message between awake ranks takes 1 to 20 us
 constexpr long sleep_nanoseconds = 100'000;  // toolchain notes: waiting ranks then cost no core
 constexpr int tests_per_clock = 16;          // reading the clock is dearer than a test
+
+/// A wait that has become long, on the board while it lasts.
+class LongWait {
+ public:
+  explicit LongWait(Board* board) : board_(board) {}
+  LongWait(const LongWait&) = delete;
+  LongWait& operator=(const LongWait&) = delete;
+  ~LongWait() {
+    if (noted_) board_->end_wait();
+  }
+  void note(const std::string& name, std::int64_t number, std::string_view what) {
+    if (board_ == nullptr || noted_) return;
+    noted_ = true;
+    board_->begin_wait(name, number, what);
+  }
+
+ private:
+  Board* board_;
+  bool noted_ = false;
+};
 }  // namespace
 
 void mpi_check(int code, const char* call, const char* file, int line) {
@@ -49,6 +71,7 @@ Communicator::Channel::~Channel() {
 void Communicator::Channel::wait(std::span<MPI_Request> requests, const char* operation,
                                  std::string_view what, Pace pace) const {
   const Stopwatch clock;
+  LongWait long_wait(board);
   double waited = 0;
   for (std::int64_t tests = 1;; ++tests) {
     int done = 0;
@@ -64,6 +87,8 @@ void Communicator::Channel::wait(std::span<MPI_Request> requests, const char* op
     }
     if (sleeping || tests % tests_per_clock == 0) {
       waited = clock.seconds();
+      if (waited >= spin_seconds) long_wait.note(name, waits + 1, what);
+      if (board != nullptr && board->broken()) throw Error("another rank died");
       if (waited > deadline) give_up(operation, what, waited);
     }
   }
@@ -92,7 +117,8 @@ void Communicator::Channel::give_up(const char* operation, std::string_view what
               std::string(what) + " (" + operation + ", wait " + std::to_string(waits + 1) +
               " of communicator " + name + ") on its rank " + std::to_string(rank) + " of " +
               std::to_string(size) + ", host " + host + "; the last one completed was " + last +
-              "; another rank is late, elsewhere in the program or gone");
+              "; " +
+              (board == nullptr ? "another rank is late" : board->late_for(name, waits + 1)));
 }
 
 }  // namespace fst

@@ -10,6 +10,8 @@
 
 namespace fst {
 
+class Board;
+
 /// patient: a partner may be busy for minutes, so the core is given away between tests.
 /// eager: all partners are there and data is moving, so only yield.
 enum class Pace { patient, eager };
@@ -34,6 +36,7 @@ struct Communicator::Channel {
   int size = 1;
   std::string name;
   std::string host;
+  Board* board = nullptr;  // of the World; none for a communicator of one process
   double deadline = 600;
   std::int64_t chunk_bytes = std::int64_t{1} << 30;
   mutable std::int64_t waits = 0;     // completed so far; the same on all members at the same place

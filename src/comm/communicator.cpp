@@ -108,6 +108,7 @@ Communicator Communicator::subset(int color, int key, std::string name) const {
     if (part == MPI_COMM_NULL) return {};
   }
   auto channel = std::make_unique<Channel>(part, std::move(name));
+  channel->board = channel_->board;
   channel->deadline = channel_->deadline;
   channel->chunk_bytes = channel_->chunk_bytes;
   return Communicator(std::move(channel));

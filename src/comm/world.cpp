@@ -6,6 +6,7 @@
 #include "fst/base/error.h"
 #include "fst/base/log.h"
 
+#include "board.h"
 #include "channel.h"
 
 namespace fst {
@@ -68,6 +69,8 @@ std::vector<std::string> problems_of(const RankPlan& plan, int world_size) {
   return problems;
 }
 
+World::World() = default;
+
 World::World(int& argc, char**& argv) {
   int initialized = 0;
   FST_MPI_CHECK(MPI_Initialized(&initialized));
@@ -84,12 +87,16 @@ World::World(int& argc, char**& argv) {
   FST_MPI_CHECK(MPI_Comm_size(MPI_COMM_WORLD, &size));
   MPI_Comm own = MPI_COMM_NULL;
   if (size > 1) FST_MPI_CHECK(MPI_Comm_dup(MPI_COMM_WORLD, &own));
-  all_ = Communicator(std::make_unique<Communicator::Channel>(own, "all"));
+  auto channel = std::make_unique<Communicator::Channel>(own, "all");
+  board_ = size > 1 ? std::make_unique<Board>(own) : std::make_unique<Board>();
+  channel->board = board_.get();
+  all_ = Communicator(std::move(channel));
   log::set_rank(all_.rank());
 }
 
 World World::alone() {
   World world;
+  world.board_ = std::make_unique<Board>();
   world.all_ = Communicator::self();
   world.split({});
   return world;
@@ -97,6 +104,7 @@ World World::alone() {
 
 World::World(World&& other) noexcept
     : finalise_(other.finalise_),
+      board_(std::move(other.board_)),
       plan_(other.plan_),
       all_(std::move(other.all_)),
       policy_(std::move(other.policy_)) {
@@ -110,6 +118,7 @@ World::World(World&& other) noexcept
 }
 
 World::~World() {
+  if (board_) board_->leave();
   for (const Role role : all_roles) {
     const std::size_t i = number(role);
     across_[i] = {};
@@ -232,12 +241,17 @@ void World::set_deadline(double seconds) {
   }
 }
 
-void World::abort(int code) const {
+void World::enter(Activity activity, std::int64_t step) {
+  board_->enter(activity, step);
+}
+
+void World::fail(const std::string& message) const {
+  const bool mine = board_->report(board_->here() + ": " + message);
   int initialized = 0;
-  if (MPI_Initialized(&initialized) == MPI_SUCCESS && initialized != 0) {
-    MPI_Abort(MPI_COMM_WORLD, code);
+  if (mine && MPI_Initialized(&initialized) == MPI_SUCCESS && initialized != 0) {
+    MPI_Abort(MPI_COMM_WORLD, exit_failure);
   }
-  std::_Exit(code);
+  std::_Exit(exit_failure);
 }
 
 }  // namespace fst

@@ -56,6 +56,7 @@ bool Run::train(const Cycle& cycle) {
     }
     if (traits_.trains) {
       const RequestBatch batch = training_batch(cycle, state_.step);
+      world_.enter(Activity::rollout, state_.step + 1);
       if (!rollouts_.take_up()) rollouts_.start(batch, *task_);
       const auto& outcomes = rollouts_.outcomes();
       const Received received = learner_.receive(rollouts_, batch);
@@ -63,6 +64,7 @@ bool Run::train(const Cycle& cycle) {
       if (samples_ahead(config_, cycle, state_.step)) {
         rollouts_.start_ahead(training_batch(cycle, state_.step + 1), *task_);
       }
+      world_.enter(Activity::learning, state_.step + 1);
       const LearnedStep learned = learner_.step(received, batch, outcomes, task_->seed_prompt);
       record_step(batch, learned, cycle);
       rollouts_.adopt(learner_.version());

@@ -118,6 +118,7 @@ Evolution Run::begin_evolution(const Cycle& cycle) {
 }
 
 ScoreMatrix Run::score(const Evolution& evolution, const Cycle& cycle) {
+  world_.enter(Activity::rollout, state_.step);
   const auto& trials = evolution.trials();
   RequestBatch batch =
       scoring_requests(config_, evolution.state(), trials, anchors_, context_.vocab);
@@ -142,6 +143,7 @@ ScoreMatrix Run::score(const Evolution& evolution, const Cycle& cycle) {
 }
 
 void Run::reflect(Evolution& evolution) {
+  world_.enter(Activity::reflection, state_.step);
   round_evidence_.assign(evolution.round_proposals().size(), "");
   const auto length = [this](std::string_view prompt) {
     return reflection_->prompt_length(prompt);
@@ -196,6 +198,7 @@ void Run::record_rollouts(const RequestBatch& batch, const std::vector<Candidate
 }
 
 void Run::evaluate() {
+  world_.enter(Activity::evaluation, state_.step);
   EvaluationPlan plan;
   plan.split = config_.eval.split;
   plan.problems = evaluation_problems(config_, *task_);

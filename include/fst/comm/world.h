@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,6 +32,20 @@ struct RankPlan {
 /// nothing. tp must be 1, 2, 4 or 8 and divide the role's ranks; the ranks must add up to the
 /// world's.
 std::vector<std::string> problems_of(const RankPlan& plan, int world_size);
+
+/// What a rank is doing: for the report of a failure.
+enum class Activity : std::uint8_t {
+  none,
+  start_up,
+  rollout,
+  reflection,
+  learning,
+  evaluation,
+  checkpoint
+};
+const char* name_of(Activity activity);
+
+class Board;
 
 /// All ranks of the job, and MPI while it lives. One per process, made first and destroyed last.
 class World {
@@ -79,15 +94,20 @@ class World {
   std::vector<TrafficRow> traffic() const;
   /// Seconds until a wait gives up, for all communicators above.
   void set_deadline(double seconds);
-  /// Ends all ranks with this exit code. For main() alone.
-  [[noreturn]] void abort(int code) const;
+
+  /// What this rank does from now on; a failure of any rank is reported with it. Not collective.
+  void enter(Activity activity, std::int64_t step);
+  /// Ends all ranks with exit code 1 after one line on stderr: `message` behind this rank, its node
+  /// and where it is. Where several ranks fail at a time, one of them speaks. For main() alone.
+  [[noreturn]] void fail(const std::string& message) const;
 
  private:
-  World() = default;
+  World();
   int role_size(Role role) const;
   int first_rank(Role role) const;
 
   bool finalise_ = false;
+  std::unique_ptr<Board> board_;  // before the communicators, which point to it
   RankPlan plan_;
   Communicator all_, policy_;
   Communicator roles_[3], units_[3], across_[3];

@@ -51,6 +51,15 @@ Candidate candidate_from(const nlohmann::json& json) {
   return c;
 }
 
+/// What is newer than `file` in the run's own folder: damaged, or of a course that is left here.
+void set_newer_aside(const std::filesystem::path& file, const std::filesystem::path& folder) {
+  const auto taken = parse_checkpoint_name(file.filename().string());
+  if (taken && std::filesystem::exists(folder / file.filename()) &&
+      std::filesystem::equivalent(file, folder / file.filename())) {
+    set_aside(folder, *taken);
+  }
+}
+
 bool holds_a_run(const std::filesystem::path& folder) {
   return std::filesystem::exists(folder / "config.resolved.cfg") ||
          std::filesystem::exists(History::file_in(folder)) || !list_checkpoints(folder).empty();
@@ -67,6 +76,7 @@ Run::Run(World& world, const RunConfig& config, const Resume& resume)
       rollouts_(context_, policy_),
       learner_(context_, policy_),
       recorder_(world, config) {
+  world_.enter(Activity::start_up, 0);
   world_.set_deadline(config.run.deadline);
   inputs_ = input_sums(world, config, context_.policy_source);
   enter_stage(cycle_of(config_, 0));
@@ -125,6 +135,7 @@ std::map<std::string, std::string> Run::texts_to_save(const Evolution* evolution
 }
 
 void Run::save(const Evolution* evolution) {
+  world_.enter(Activity::checkpoint, state_.step);
   const Stopwatch watch;
   recorder_.seal();
   CheckpointId id{state_.step, -1};
@@ -183,10 +194,7 @@ std::vector<std::int64_t> Run::model_identities() {
 }
 
 void Run::start_afresh() {
-  const std::filesystem::path folder = config_.run.output;
-  if (world_.all().rank() == 0) {
-    for (const auto& id : list_checkpoints(folder)) std::filesystem::remove(folder / file_name(id));
-  }
+  if (world_.all().rank() == 0) set_aside(config_.run.output, {-1, -1});
   recorder_.open(nullptr, 0);
   recorder_.attempt(-1, context_.device);
 }
@@ -204,8 +212,8 @@ void Run::resume_from(const std::filesystem::path& file) {
   }
   const auto identities = reader.integers("/identities");
   const auto present = model_identities();
-  const char* names[] = {"", "model.base", "model.reflection"};
-  for (std::size_t i = 1; i < 3; ++i) {
+  const char* names[] = {"model.policy", "model.base", "model.reflection"};
+  for (std::size_t i = 0; i < 3; ++i) {
     if (identities.at(i) != present[i] && identities.at(i) != 0 && present[i] != 0) {
       throw InputError(std::string(names[i]) +
                        ": not the model this run began with (its weights differ)");
@@ -213,6 +221,10 @@ void Run::resume_from(const std::filesystem::path& file) {
   }
   policy_.restore_identity(identities.at(0));
   if (Parameters* parameters = policy_.parameters()) {
+    if (reader.array_size(weights_name) != parameters->size()) {
+      throw InputError(file.string() + ": has " + std::to_string(reader.array_size(weights_name)) +
+                       " weights, model.policy has " + std::to_string(parameters->size()));
+    }
     reader.array(weights_name, 0,
                  {parameters->flat().data<float>(), static_cast<std::size_t>(parameters->size())});
     policy_.model()->set_weights(*parameters);
@@ -234,11 +246,11 @@ void Run::resume_from(const std::filesystem::path& file) {
   if (reader.has("/evolution"))
     interrupted_ = evolution_state_from_bytes(reader.blob("/evolution"));
   const auto rows = nlohmann::json::parse(reader.blob("/rows")).get<RowCounts>();
+  if (world_.all().rank() == 0) set_newer_aside(file, config_.run.output);
   recorder_.open(&rows, reader.integers("/metrics_lines").at(0));
   recorder_.attempt(state_.step, context_.device);
   saved_step_ = interrupted_ ? -1 : state_.step;
-  log::info("resumed at step " + std::to_string(state_.step) + " from " + file.string() +
-            ", target " + std::to_string(config_.run.steps));
+  log::info("resumed at step " + std::to_string(state_.step) + " from " + file.string());
 }
 
 void Run::begin(const Resume& resume) {

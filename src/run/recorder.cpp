@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "fst/base/error.h"
 #include "fst/base/log.h"
 #include "fst/run/run.h"
 #include "fst/run/version.h"
@@ -72,11 +73,30 @@ Recorder::Recorder(const World& world, const RunConfig& config)
 void Recorder::open(const RowCounts* rows, std::int64_t lines) {
   if (!speaks_) return;
   const std::filesystem::path folder = config_->run.output;
-  if (rows == nullptr) History::remove(folder);
-  history_.emplace(folder, FileIdentity{git_commit(), version(), resolved_deck(*config_)});
+  const FileIdentity identity{git_commit(), version(), resolved_deck(*config_)};
+  if (rows == nullptr) {
+    keep_attempts(folder, identity);
+  } else {
+    history_.emplace(folder, identity);
+    history_->cut_back(*rows);
+  }
   metrics_.emplace(folder / "metrics.jsonl");
-  if (rows != nullptr) history_->cut_back(*rows);
   metrics_->cut_back(lines);
+}
+
+/// A history without rows but for the attempts that came to nothing, if it can still be read.
+void Recorder::keep_attempts(const std::filesystem::path& folder, const FileIdentity& identity) {
+  const bool old = std::filesystem::exists(History::file_in(folder)) ||
+                   std::filesystem::exists(History::journal_in(folder));
+  try {
+    history_.emplace(folder, identity);
+    if (old) history_->cut_back({});
+  } catch (const Error& error) {
+    log::warn(std::string(error.what()) + "; a new history is begun");
+    history_.reset();
+    History::remove(folder);
+    history_.emplace(folder, identity);
+  }
 }
 
 void Recorder::attempt(std::int64_t resumed_step, const Device& device) {
@@ -94,6 +114,11 @@ void Recorder::attempt(std::int64_t resumed_step, const Device& device) {
       .set(dataset("/attempt/resumed_from_step"), resumed_step)
       .set(dataset("/attempt/version"), version_line());
   history_->append(row);
+  const std::string from =
+      resumed_step < 0 ? "from the start" : "from step " + std::to_string(resumed_step);
+  log::info("attempt " + std::to_string(number_of) + " " + from + ", target step " +
+            std::to_string(config_->run.steps) + "; " + world_->layout() + "; " +
+            device.description() + "; host " + world_->host());
 }
 
 /// One row per proposal of the round just ended.
@@ -293,7 +318,9 @@ void Recorder::evaluation(const EvaluationRow& e) {
 }
 
 void Recorder::seal() {
-  if (speaks_) history_->seal();
+  if (!speaks_) return;
+  history_->seal();
+  metrics_->sync();  // a checkpoint that outlives a power failure knows these lines
 }
 
 RowCounts Recorder::row_counts() const {

@@ -83,6 +83,15 @@ std::optional<fs::path> newest_good_checkpoint(const Communicator& comm, const f
   return std::nullopt;
 }
 
+void set_aside(const fs::path& folder, const CheckpointId& taken) {
+  for (const CheckpointId& id : list_checkpoints(folder)) {
+    if (id <= taken) continue;
+    const fs::path aside = folder / (file_name(id) + ".aside");
+    log::warn((folder / file_name(id)).string() + " is kept as " + aside.filename().string());
+    fs::rename(folder / file_name(id), aside);
+  }
+}
+
 void keep_checkpoints(const fs::path& folder, const CheckpointId& newest, std::int64_t keep_every) {
   std::vector<CheckpointId> found = list_checkpoints(folder);
   std::erase_if(found, [&](const CheckpointId& id) {

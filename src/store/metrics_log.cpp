@@ -50,6 +50,10 @@ void MetricsLog::append(std::string_view json) {
   ++state_->lines;
 }
 
+void MetricsLog::sync() {
+  state_->file.sync();
+}
+
 void MetricsLog::cut_back(std::int64_t lines) {
   if (lines < 0 || lines > state_->lines) {
     throw Error(state_->file.file().string() + ": the checkpoint knows " + std::to_string(lines) +

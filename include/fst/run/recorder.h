@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
@@ -60,6 +61,7 @@ class Recorder {
   std::int64_t lines() const;
 
  private:
+  void keep_attempts(const std::filesystem::path& folder, const FileIdentity& identity);
   void proposals(const Evolution& evolution, const std::vector<std::string>& evidence);
   bool speaks_;
   const RunConfig* config_;

@@ -93,6 +93,8 @@ class Run {
   World& world_;
   const RunConfig& config_;
   MethodTraits traits_;
+  StopSignals signals_;  // before the models, which take long to load
+  Stopwatch started_;
   RunContext context_;
   InputSums inputs_;  // by which a checkpoint knows its run's files
   Policy policy_;
@@ -107,9 +109,7 @@ class Run {
   RequestBatch last_batch_;                    // of the last scoring: evidence is taken from it
   std::vector<std::string> round_evidence_;    // shown to the reflection model, by proposal
   std::optional<EvolutionState> interrupted_;  // a fast phase to go on with
-  StopSignals signals_;
   Recorder recorder_;
-  Stopwatch started_;
   std::int64_t saved_step_ = -1;
   std::optional<RunLock> lock_;  // rank 0
   std::string refused_;

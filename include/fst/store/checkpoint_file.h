@@ -98,6 +98,10 @@ class CheckpointReader {
 std::optional<std::filesystem::path> newest_good_checkpoint(const Communicator& comm,
                                                             const std::filesystem::path& folder);
 
+/// Renames the checkpoints of `folder` that are newer than `taken` to <name>.aside, with a warning
+/// for each: a run that goes on from `taken` must not meet them again. For rank 0 alone.
+void set_aside(const std::filesystem::path& folder, const CheckpointId& taken);
+
 /// To be called by rank 0 after `newest` was committed: removes the round files of its step (if it
 /// is a plain one) and all checkpoints but the newest two and those of steps that `keep_every`
 /// divides (0: none).

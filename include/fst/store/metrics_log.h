@@ -20,6 +20,8 @@ class MetricsLog {
 
   /// Appends `json` (no newline in it) and a newline in one write. Throws Error if the disk is
   /// full.
+  /// Returns when the lines are on the disk.
+  void sync();
   void append(std::string_view json);
   /// Lines so far.
   std::int64_t lines() const;

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# install.sh: installs the Debian packages that are missing; does nothing where all are there.
+# install.sh [PACKAGE ...]: installs the Debian packages that are missing, and those named; does nothing where
+# all are there.
 set -euo pipefail
 packages=(
   g++ cmake ninja-build pkg-config ccache
@@ -7,6 +8,7 @@ packages=(
   libboost-program-options-dev nlohmann-json3-dev libpcre2-dev libutf8proc-dev libssl-dev
   libgtest-dev
   python3-numpy python3-h5py python3-matplotlib
+  "$@"
 )
 if ! command -v dpkg-query >/dev/null; then
   echo "install.sh: not a Debian system; install the equivalents of: ${packages[*]}" >&2

@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # Sourced by the sbatch files, which run from a copy: the checkout is where sbatch was called, or FST_ROOT.
+# FST_PROGRAM is another program than build/fst, FST_RUNS another place than runs/.
 root=${FST_ROOT:-$SLURM_SUBMIT_DIR}
+runs=${FST_RUNS:-$root/runs}
 cd "$root" || exit 1
 # shellcheck source=jobs/cluster.env
 source "${FST_CLUSTER_ENV:-jobs/cluster.env}"
@@ -12,9 +14,9 @@ source jobs/env.sh
 run_and_requeue() {
   local status=0
   # shellcheck disable=SC2086  # FST_LAUNCH is a command with its arguments
-  $FST_LAUNCH build/fst "$@" || status=$?
+  $FST_LAUNCH "${FST_PROGRAM:-build/fst}" "$@" || status=$?
   if [[ $status == 75 ]]; then
-    echo "stopped with a checkpoint; requeueing job $SLURM_JOB_ID"
+    echo "stopped with a checkpoint; requeueing job $SLURM_JOB_ID (restart ${SLURM_RESTART_COUNT:-0} ends)"
     scontrol requeue "$SLURM_JOB_ID"
     exit 0
   fi

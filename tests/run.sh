@@ -11,7 +11,7 @@ cores=${FST_TEST_CORES:-2}
 find /dev/shm -maxdepth 1 -user "$(id -u)" -name 'vader_segment.*' -mmin +60 -delete 2>/dev/null || true
 find "${TMPDIR:-/tmp}" -maxdepth 1 -user "$(id -u)" -name 'ompi.*' -mmin +60 -exec rm -rf {} + 2>/dev/null || true
 
-jobs/install.sh
+jobs/install.sh slurm-wlm
 # shellcheck source=jobs/env.sh
 source jobs/env.sh
 started=$SECONDS

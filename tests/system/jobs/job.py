@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -18,33 +19,50 @@ SMALL = {"run.steps": 6, "run.save_every": 1, "train.steps_per_cycle": 3,
          "engine.threads": 1}
 
 
+def split(rollout, reflection, learner):
+    return {"ranks.rollout": rollout, "ranks.reflection": reflection, "ranks.learner": learner}
+
+
+def same_split(keys):
+    """The three keys of a colocated run too, so that a resumed deck does not keep another split."""
+    return {**split(0, 0, 0), **keys}
+
+
 class JobTest(unittest.TestCase):
     def setUp(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="fst_job_"))
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
 
-    def command(self, output, keys=None, ranks=1, deck=DECK, resume=None):
+    def command(self, output, keys=None, ranks=1, deck=DECK, resume=None, program=FST):
         keys = {**SMALL, **(keys or {}), "run.output": self.folder / output}
         launcher = ["mpirun", "-n", str(ranks)] if ranks > 1 else []
-        return [*launcher, FST, "run", str(deck), *(["--resume", resume] if resume else []),
+        return [*launcher, program, "run", str(deck), *(["--resume", resume] if resume else []),
                 *(f"--{key}={value}" for key, value in keys.items())]
 
-    def start(self, *arguments, environment=None, **options):
-        """The job as a process in a group of its own; its output goes to <folder>/log.txt."""
-        with open(self.folder / "log.txt", "a") as log:
-            return subprocess.Popen(self.command(*arguments, **options), stdout=log, stderr=log,
-                                    env={**os.environ, **(environment or {})},
-                                    start_new_session=True)
+    def start(self, *arguments, environment=None, log="log.txt", **options):
+        """The job as a process in a group of its own; its output goes to <folder>/<log>. What Open
+        MPI leaves behind when it is killed lies in the folder too."""
+        environment = {**os.environ, "TMPDIR": str(self.folder), **(environment or {})}
+        with open(self.folder / log, "a") as stream:
+            process = subprocess.Popen(self.command(*arguments, **options), stdout=stream,
+                                       stderr=stream, env=environment, start_new_session=True)
+        self.addCleanup(kill, process)
+        return process
 
-    def log(self):
-        return (self.folder / "log.txt").read_text()
+    def log(self, log="log.txt"):
+        return (self.folder / log).read_text()
 
     def run_job(self, *arguments, expect=0, **options):
         """Runs the job to its end and returns its run folder."""
         job = self.start(*arguments, **options)
-        self.addCleanup(kill, job)
         self.assertEqual(job.wait(), expect, self.log()[-4000:])
         return self.folder / arguments[0]
+
+    def wait_for_lines(self, process, output, count):
+        """Until metrics.jsonl has `count` lines; the job must still be running then."""
+        while len(metrics(self.folder / output)) < count:
+            self.assertIsNone(process.poll(), "ended too early:\n" + self.log()[-4000:])
+            time.sleep(0.005)
 
     def digest(self, file):
         done = subprocess.run([FST, "info", str(file), "--digest"], capture_output=True, text=True)
@@ -53,11 +71,18 @@ class JobTest(unittest.TestCase):
         self.assertRegex(digest, r"^[0-9a-f]{64}$")
         return digest
 
+    def checkpoints(self, output):
+        """The names, oldest first."""
+        def age(file):
+            step, _, round_ = file.stem.split("-")[1].partition(".r")
+            return int(step), int(round_ or -1)
+        return [file.name for file in sorted((self.folder / output).glob("checkpoint-*.h5"), key=age)]
+
     def digests(self, output):
         """Of the history and of the newest checkpoint: what happened, and where it led."""
-        newest = max((self.folder / output).glob("checkpoint-*.h5"),
-                     key=lambda file: int(file.stem.split("-")[1].split(".")[0]))
-        return [self.digest(self.folder / output / "history.h5"), newest.name, self.digest(newest)]
+        newest = self.checkpoints(output)[-1]
+        return [self.digest(self.folder / output / "history.h5"), newest,
+                self.digest(self.folder / output / newest)]
 
 
 def metrics(folder, kind=None):
@@ -68,7 +93,44 @@ def metrics(folder, kind=None):
     return [line for line in lines if kind in (None, line["kind"])]
 
 
+def ranks_of(process, count):
+    """The process ids of a job's ranks, by rank, once all have begun; {} if the job ended before."""
+    while process.poll() is None:
+        found = {}
+        for status in pathlib.Path("/proc").glob("[0-9]*/stat"):
+            try:
+                parent = int(status.read_text().rpartition(")")[2].split()[1])
+                environment = status.with_name("environ").read_bytes().split(b"\0")
+            except OSError:  # gone meanwhile
+                continue
+            for entry in environment if parent == process.pid else []:
+                name, _, value = entry.partition(b"=")
+                if name == b"OMPI_COMM_WORLD_RANK":
+                    found[int(value)] = int(status.parent.name)
+        if len(found) == count:
+            return found
+        time.sleep(0.01)
+    return {}
+
+
 def kill(job):
-    if job.poll() is None:
-        os.killpg(job.pid, signal.SIGKILL)
-        job.wait()
+    """SIGKILL to a launcher and its ranks, and away with the shared memory of Open MPI."""
+    if job.poll() is not None:
+        return
+    ranks, segments = [], set()
+    for status in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(status.read_text().rpartition(")")[2].split()[1]) == job.pid:
+                ranks.append(int(status.parent.name))
+                maps = status.with_name("maps").read_text()
+                segments |= {line.split()[5] for line in maps.splitlines() if "/dev/shm/" in line}
+        except OSError:  # gone meanwhile
+            continue
+    for pid in [job.pid, *ranks]:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    job.wait()
+    for segment in segments:
+        pathlib.Path(segment).unlink(missing_ok=True)

@@ -1,20 +1,12 @@
-"""Stopped or killed and resumed, a run is the run that was never disturbed."""
+"""Stopped and resumed, a run is the run that was never disturbed."""
 import os
-import random
 import signal
-import time
 import unittest
 
 import job
 
 
 class Restart(job.JobTest):
-    def wait_for_lines(self, process, output, count):
-        """Until metrics.jsonl has `count` lines; the job must still be running then."""
-        while len(job.metrics(self.folder / output)) < count:
-            self.assertIsNone(process.poll(), "ended too early:\n" + self.log()[-4000:])
-            time.sleep(0.005)
-
     def stop_and_resume(self, ranks, keys, after_lines):
         self.run_job("straight", keys, ranks=ranks)
         process = self.start("stopped", keys, ranks=ranks)
@@ -38,22 +30,6 @@ class Restart(job.JobTest):
 
     def test_stopped_on_two_ranks_and_resumed(self):
         self.stop_and_resume(2, {"eval.every": 0, "evolve.max_metric_calls": 200}, 1)
-
-    def test_killed_at_five_random_moments_and_resumed(self):
-        rng = random.Random(20260512)
-        total = len(job.metrics(self.run_job("straight")))
-        moments = sorted(rng.randrange(0, total - 2) for _ in range(5))
-        for lines in moments:
-            process = self.start("killed", resume="auto")
-            self.addCleanup(job.kill, process)
-            self.wait_for_lines(process, "killed", lines)
-            time.sleep(rng.uniform(0, 0.05))
-            self.assertIsNone(process.poll(), "ended before it was killed")
-            job.kill(process)
-        self.run_job("killed", resume="auto")
-        self.assertEqual(self.digests("straight"), self.digests("killed"))
-        self.assertEqual([x["step"] for x in job.metrics(self.folder / "killed", "step")],
-                         [1, 2, 3, 4, 5, 6])
 
     def test_a_longer_run_is_the_continued_shorter_one(self):
         self.run_job("long", {"run.steps": 12})

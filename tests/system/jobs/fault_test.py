@@ -1,0 +1,65 @@
+"""Nothing hangs: whatever one rank does in whichever phase, the job ends with one message."""
+import concurrent.futures
+import os
+import socket
+import time
+import unittest
+
+import job
+
+DEADLINE = 5   # run.deadline, s
+PATIENCE = 40  # s that a machine busy with other tests may take for a job of two seconds
+# The phase, who fails in it, and the layout.
+PHASES = {"rollout": (0, 3, job.split(1, 1, 1)), "reflection": (1, 3, job.split(1, 1, 1)),
+          "learning": (2, 3, job.split(1, 1, 1)), "evaluation": (1, 2, {}),
+          "checkpoint": (1, 2, {}), "close": (1, 3, {})}  # close: amid writing a checkpoint together
+
+
+class Fault(job.JobTest):
+    def run_with_fault(self, phase, kind):
+        rank, ranks, layout = PHASES[phase]
+        name = f"{phase}_{kind}"
+        began = time.monotonic()
+        log = name + ".log"
+        process = self.start(name, {**layout, "run.deadline": DEADLINE}, ranks=ranks, log=log,
+                             environment={"FST_FAULT": f"{rank} {phase} {kind}"},
+                             program=os.environ["FST_WITH_FAULTS"])
+        code = process.wait(PATIENCE)
+        lines = [line for line in self.log(log).splitlines()
+                 if line.startswith("fst: ") and not line.startswith("fst: warning")]
+        return code, time.monotonic() - began, lines, self.log(log)
+
+    def expect_one_report(self, kinds, expected, phases=tuple(PHASES)):
+        """Each phase with each kind; `expected` of the place at fault is in the only message."""
+        node = socket.gethostname()
+        cases = [(phase, kind) for phase in phases for kind in kinds]
+        with concurrent.futures.ThreadPoolExecutor(len(cases)) as pool:
+            results = list(pool.map(lambda case: self.run_with_fault(*case), cases))
+        for (phase, kind), (code, seconds, lines, log) in zip(cases, results):
+            with self.subTest(phase=phase, kind=kind):
+                rank, ranks, _ = PHASES[phase]
+                step = 1 if phase == "learning" else 0
+                doing = "checkpoint" if phase == "close" else phase
+                place = f"rank {rank} of {ranks} on node {node}, in {doing} of step {step}"
+                self.assertNotIn(code, (0, 2, 75), log)
+                self.assertEqual(len(lines), 1, log)
+                self.assertIn(expected(place), lines[0])
+                print(f"{phase:10} {kind:6} exit {code:3} after {seconds:4.1f} s: {lines[0]}")
+
+    def test_a_rank_that_throws_says_where(self):
+        self.expect_one_report(["throw"], lambda place: f"{place}: a fault was injected",
+                               [phase for phase in PHASES if phase != "close"])
+
+    def test_a_rank_that_dies_is_named_by_the_others(self):
+        self.expect_one_report(["exit", "kill"], lambda place: f"{place}, died")
+
+    def test_a_rank_that_stalls_is_named_by_the_others(self):
+        self.expect_one_report(["sleep"], lambda place: f"late: {place} for ",
+                               [phase for phase in PHASES if phase != "close"])
+
+    def test_a_stopped_rank_is_told_from_a_busy_one(self):
+        self.expect_one_report(["stop"], lambda place: f"late: {place}, is stopped")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstring>
 #include <fcntl.h>
+#include <fstream>
 #include <functional>
 #include <new>
 #include <poll.h>
@@ -34,6 +35,8 @@ constexpr milliseconds turn{100};
 constexpr int turns_at_most = 20;
 constexpr milliseconds patience{5000};  // for the job to be ended by who has reported
 constexpr milliseconds poll_pause{10};
+constexpr int look_milliseconds = 500;  // between looks at calls that block
+constexpr std::int64_t blocked = -1;    // number of a wait inside MPI or HDF5
 
 /// The same on all processes of a node.
 std::int64_t now_nanoseconds() {
@@ -49,6 +52,16 @@ std::int64_t process_space() {
   struct stat status {};
   if (stat("/proc/self/ns/pid", &status) != 0) return 0;
   return static_cast<std::int64_t>(status.st_ino);
+}
+
+/// "T" for a stopped process, "D" for one that waits for a disk, ... (proc(5)); its main thread's.
+char state_of(std::int64_t process) {
+  const std::string id = std::to_string(process);
+  std::ifstream file("/proc/" + id + "/task/" + id + "/stat");
+  std::string text;
+  std::getline(file, text);
+  const auto end = text.rfind(')');  // of the program's name, which may hold anything
+  return end == std::string::npos || end + 2 >= text.size() ? '?' : text[end + 2];
 }
 
 /// Readable when the process ends; -1 where the kernel does not offer it.
@@ -200,6 +213,17 @@ void Board::end_wait() {
   mine().wait_number.store(0, std::memory_order_release);
 }
 
+void Board::begin_blocking(std::string_view what, double seconds) {
+  begin_wait("", blocked, what);
+  const double limit = std::min(seconds, 1e9);  // a century, and no overflow
+  overdue_at_ = now_nanoseconds() + static_cast<std::int64_t>(limit * 1e9);
+}
+
+void Board::end_blocking() {
+  overdue_at_ = 0;
+  end_wait();
+}
+
 void Board::leave() {
   mine().left.store(1, std::memory_order_release);
 }
@@ -218,17 +242,20 @@ std::string Board::here() const {
   return name_of_rank(slots_[me_]);
 }
 
-std::string Board::late_for(std::string_view name, std::int64_t number) const {
+std::string Board::late_for(std::string_view name, std::int64_t number) {
   std::string late, waiting;
   for (const Slot& slot : slots_) {
-    if (&slot == &slots_[me_]) continue;
+    if (&slot == &mine()) continue;
     const std::int64_t theirs = slot.wait_number.load(std::memory_order_acquire);
     const bool before = slot.wait_communicator == id_of(name) && theirs < number;
     const std::string who = name_of_rank(slot);
+    const char state = slot.process_space == mine().process_space ? state_of(slot.process) : '?';
     if (slot.left != 0) {
       late += "; " + who + ", has left the program";
-    } else if (theirs == 0) {
-      late += "; " + who + " for " + seconds_since(slot.activity_began) + ", does not answer";
+    } else if (theirs == 0 || state == 'T' || state == 'D') {
+      const char* how = state == 'T' ? "is stopped" : "does not answer";
+      if (state == 'D') how = "waits for a disk";
+      late += "; " + who + " for " + seconds_since(slot.activity_began) + ", " + how;
     } else if (before) {
       late += "; " + who + ", stands at an earlier wait, for " + load_text(slot.wait_text);
     } else {
@@ -242,14 +269,11 @@ std::string Board::late_for(std::string_view name, std::int64_t number) const {
 }
 
 void Board::watch_neighbours() {
-  bool any = false;
   for (const Slot& slot : slots_) {
     const bool ours = slot.process_space != 0 && slot.process_space == mine().process_space;
     const bool me = &slot == &mine();
     descriptors_.push_back(ours && !me ? process_descriptor(slot.process) : -1);
-    any = any || descriptors_.back() >= 0;
   }
-  if (!any) return;
   stop_ = eventfd(0, EFD_CLOEXEC);
   if (stop_ < 0) return log::warn("no thread watches the other ranks of this node");
   sigset_t all, before;
@@ -264,8 +288,9 @@ void Board::watch() {
   for (const int descriptor : descriptors_) polled.push_back({descriptor, POLLIN, 0});
   polled.push_back({stop_, POLLIN, 0});
   while (true) {
-    if (poll(polled.data(), polled.size(), -1) < 0 && errno != EINTR) return;
+    if (poll(polled.data(), polled.size(), look_milliseconds) < 0 && errno != EINTR) return;
     if (polled.back().revents != 0) return;
+    end_if_overdue();
     for (std::size_t i = 0; i < slots_.size(); ++i) {
       if (polled[i].revents == 0) continue;
       polled[i].fd = -1;
@@ -281,6 +306,16 @@ void Board::report_death(const Slot& slot) {
     header_->reported = 1;
   }
   broken_ = true;
+}
+
+void Board::end_if_overdue() {
+  const std::int64_t limit = overdue_at_;
+  if (limit == 0 || now_nanoseconds() < limit) return;
+  const std::string what = load_text(mine().wait_text);
+  // The main thread is inside MPI, which this one must not call: the launcher ends the others.
+  report(here() + ": " + what + " has blocked for " + seconds_since(mine().wait_began) + "; " +
+         late_for("", blocked));
+  std::_Exit(exit_failure);
 }
 
 bool Board::claim() {

@@ -17,7 +17,7 @@ namespace fst {
 /// Where each rank of this node is, in memory that they share: it can be read when its owner is
 /// stopped or dead. A failure is therefore reported with the places of those who caused it, and
 /// once per node instead of once per rank. A thread that sleeps otherwise learns from the kernel
-/// when a rank of the node dies.
+/// when a rank of the node dies, and looks every second after calls that block.
 class Board {
  public:
   /// One rank without MPI.
@@ -33,6 +33,10 @@ class Board {
   /// The owner waits for, or has got, `what`: wait `number` of the communicator called `name`.
   void begin_wait(std::string_view name, std::int64_t number, std::string_view what);
   void end_wait();
+  /// The owner calls something that blocks: beyond `seconds` the thread ends the process, which
+  /// ends the job.
+  void begin_blocking(std::string_view what, double seconds);
+  void end_blocking();
   /// The owner goes by its own will: its end is no failure.
   void leave();
 
@@ -40,7 +44,7 @@ class Board {
   std::string here() const;
   /// The other ranks of this node that keep wait `number` of communicator `name` from ending, as
   /// far as can be seen from here.
-  std::string late_for(std::string_view name, std::int64_t number) const;
+  std::string late_for(std::string_view name, std::int64_t number);
   /// A rank of this node died: nothing will be completed any more.
   bool broken() const { return broken_.load(std::memory_order_relaxed); }
 
@@ -68,6 +72,7 @@ class Board {
   void watch_neighbours();
   void watch();
   void report_death(const Slot& slot);
+  void end_if_overdue();
   bool claim();
 
   int ranks_ = 1, nodes_ = 1, node_ = 0;
@@ -81,6 +86,7 @@ class Board {
   int stop_ = -1;                 // written to end the thread
   std::thread watcher_;
   std::atomic<bool> broken_{false};
+  std::atomic<std::int64_t> overdue_at_{0};  // of what blocks; 0: nothing does
 };
 
 }  // namespace fst

@@ -7,6 +7,7 @@
 
 #include "fst/base/error.h"
 
+#include "board.h"
 #include "channel.h"
 
 namespace fst {
@@ -104,6 +105,7 @@ Communicator Communicator::subset(int color, int key, std::string name) const {
   if (alone(*this)) {
     if (color < 0) return {};
   } else {
+    const Blocking split(*this, "making communicator " + name);
     FST_MPI_CHECK(MPI_Comm_split(channel_->comm, color < 0 ? MPI_UNDEFINED : color, key, &part));
     if (part == MPI_COMM_NULL) return {};
   }
@@ -141,6 +143,16 @@ MPI_Comm native(const Communicator& comm) {
 const TrafficTable& Communicator::traffic() const {
   static const TrafficTable none;
   return member() ? channel_->traffic : none;
+}
+
+Communicator::Blocking::Blocking(const Communicator& comm, std::string_view what) : comm_(&comm) {
+  if (comm.member() && comm.channel().board != nullptr) {
+    comm.channel().board->begin_blocking(what, comm.deadline());
+  }
+}
+
+Communicator::Blocking::~Blocking() {
+  if (comm_->member() && comm_->channel().board != nullptr) comm_->channel().board->end_blocking();
 }
 
 void Communicator::broadcast_bytes(std::span<std::byte> x, int root, std::string_view what) const {

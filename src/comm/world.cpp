@@ -126,8 +126,12 @@ World::~World() {
     roles_[i] = {};
   }
   policy_ = {};
+  const double deadline = all_.deadline();
   all_ = {};
-  if (finalise_ && MPI_Finalize() != MPI_SUCCESS) log::warn("MPI_Finalize failed");
+  if (!finalise_) return;
+  board_->begin_blocking("the end of all ranks", deadline);
+  if (MPI_Finalize() != MPI_SUCCESS) log::warn("MPI_Finalize failed");
+  board_->end_blocking();
 }
 
 void World::split(const RankPlan& plan) {

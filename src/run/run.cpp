@@ -62,6 +62,7 @@ bool Run::train(const Cycle& cycle) {
       const Received received = learner_.receive(rollouts_, batch);
       // With rollout.max_lag = 1 the next step is sampled by the same θ while this one is learnt.
       if (samples_ahead(config_, cycle, state_.step)) {
+        world_.enter(Activity::rollout, state_.step + 2);
         rollouts_.start_ahead(training_batch(cycle, state_.step + 1), *task_);
       }
       world_.enter(Activity::learning, state_.step + 1);

@@ -52,6 +52,7 @@ struct CheckpointWriter::State {
   /// calling the same collective functions.
   template <class F>
   void attempt(F&& step) {
+    const Communicator::Blocking writing(comm, "writing " + target.string());
     try {
       step();
     } catch (const std::exception& error) {
@@ -80,6 +81,7 @@ CheckpointWriter::CheckpointWriter(const Communicator& comm, fs::path target,
     comm.broadcast(*text, 0, "identity of " + target.string());
   }
   together(comm, "creating " + target.string(), [&] {
+    const Communicator::Blocking creating(comm, "creating " + target.string());
     state.file = h5::File::create(state.temporary, comm);
     set_identity(*state.file, filetype, same, created);
   });

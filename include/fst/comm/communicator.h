@@ -109,6 +109,19 @@ class Communicator {
   /// What this rank has moved through this communicator so far. Empty with fewer than two members.
   const TrafficTable& traffic() const;
 
+  /// While it lives, this rank may be inside calls that block (MPI itself, or HDF5 on top of it)
+  /// for deadline() seconds; beyond, the job ends with `what` in the report. Not collective.
+  class Blocking {
+   public:
+    Blocking(const Communicator& comm, std::string_view what);
+    Blocking(const Blocking&) = delete;
+    Blocking& operator=(const Blocking&) = delete;
+    ~Blocking();
+
+   private:
+    const Communicator* comm_;
+  };
+
   struct Channel;  // the MPI side, src/comm/channel.h
   const Channel& channel() const { return *channel_; }
 

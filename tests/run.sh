@@ -8,7 +8,7 @@ cd "$root"
 cores=${FST_TEST_CORES:-2}
 
 # A killed mpirun leaves these behind.
-find /dev/shm -maxdepth 1 -user "$(id -u)" -name 'vader_segment.*' -mmin +60 -delete 2>/dev/null || true
+find /dev/shm -maxdepth 1 -user "$(id -u)" \( -name 'vader_segment.*' -o -name 'fst-*' \) -mmin +60 -delete 2>/dev/null || true
 find "${TMPDIR:-/tmp}" -maxdepth 1 -user "$(id -u)" -name 'ompi.*' -mmin +60 -exec rm -rf {} + 2>/dev/null || true
 
 jobs/install.sh slurm-wlm

@@ -29,7 +29,7 @@ class Fault(job.JobTest):
                  if line.startswith("fst: ") and not line.startswith("fst: warning")]
         return code, time.monotonic() - began, lines, self.log(log)
 
-    def expect_one_report(self, kinds, expected, phases=tuple(PHASES)):
+    def expect_one_report(self, kinds, expected, phases=tuple(PHASES), says=""):
         """Each phase with each kind; `expected` of the place at fault is in the only message."""
         node = socket.gethostname()
         cases = [(phase, kind) for phase in phases for kind in kinds]
@@ -44,6 +44,7 @@ class Fault(job.JobTest):
                 self.assertNotIn(code, (0, 2, 75), log)
                 self.assertEqual(len(lines), 1, log)
                 self.assertIn(expected(place), lines[0])
+                self.assertIn(says, lines[0])
                 print(f"{phase:10} {kind:6} exit {code:3} after {seconds:4.1f} s: {lines[0]}")
 
     def test_a_rank_that_throws_says_where(self):
@@ -58,7 +59,14 @@ class Fault(job.JobTest):
                                [phase for phase in PHASES if phase != "close"])
 
     def test_a_stopped_rank_is_told_from_a_busy_one(self):
-        self.expect_one_report(["stop"], lambda place: f"late: {place}, is stopped")
+        self.expect_one_report(["stop"], lambda place: f"late: {place} for ", says="is stopped")
+
+    def test_an_error_of_all_ranks_is_said_once(self):
+        process = self.start("full", {}, ranks=3, file_bytes=8 << 20)  # a checkpoint has 10 MB
+        self.assertEqual(process.wait(), 1)
+        lines = [line for line in self.log().splitlines() if line.startswith("fst: ")]
+        self.assertEqual(len(lines), 1, self.log())
+        self.assertRegex(lines[0], r"rank \d of 3 on node \S+, in checkpoint of step 0: .*ulimit")
 
 
 if __name__ == "__main__":

@@ -39,13 +39,15 @@ class JobTest(unittest.TestCase):
         return [*launcher, program, "run", str(deck), *(["--resume", resume] if resume else []),
                 *(f"--{key}={value}" for key, value in keys.items())]
 
-    def start(self, *arguments, environment=None, log="log.txt", **options):
+    def start(self, *arguments, environment=None, log="log.txt", file_bytes=None, **options):
         """The job as a process in a group of its own; its output goes to <folder>/<log>. What Open
         MPI leaves behind when it is killed lies in the folder too."""
         environment = {**os.environ, "TMPDIR": str(self.folder), **(environment or {})}
         with open(self.folder / log, "a") as stream:
-            process = subprocess.Popen(self.command(*arguments, **options), stdout=stream,
-                                       stderr=stream, env=environment, start_new_session=True)
+            limit = ["prlimit", f"--fsize={file_bytes}"] if file_bytes else []
+            process = subprocess.Popen([*limit, *self.command(*arguments, **options)],
+                                       stdout=stream, stderr=stream, env=environment,
+                                       start_new_session=True)
         self.addCleanup(kill, process)
         return process
 
@@ -93,44 +95,59 @@ def metrics(folder, kind=None):
     return [line for line in lines if kind in (None, line["kind"])]
 
 
+def children(process):
+    """The process ids of those that it started: of a launcher, the ranks."""
+    found = []
+    for status in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(status.read_text().rpartition(")")[2].split()[1]) == process.pid:
+                found.append(int(status.parent.name))
+        except OSError:  # gone meanwhile
+            pass
+    return found
+
+
 def ranks_of(process, count):
     """The process ids of a job's ranks, by rank, once all have begun; {} if the job ended before."""
     while process.poll() is None:
         found = {}
-        for status in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        for pid in children(process):
             try:
-                parent = int(status.read_text().rpartition(")")[2].split()[1])
-                environment = status.with_name("environ").read_bytes().split(b"\0")
-            except OSError:  # gone meanwhile
+                environment = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            except OSError:
                 continue
-            for entry in environment if parent == process.pid else []:
-                name, _, value = entry.partition(b"=")
+            for name, _, value in (entry.partition(b"=") for entry in environment):
                 if name == b"OMPI_COMM_WORLD_RANK":
-                    found[int(value)] = int(status.parent.name)
+                    found[int(value)] = pid
         if len(found) == count:
             return found
         time.sleep(0.01)
     return {}
 
 
-def kill(job):
-    """SIGKILL to a launcher and its ranks, and away with the shared memory of Open MPI."""
-    if job.poll() is not None:
-        return
-    ranks, segments = [], set()
-    for status in pathlib.Path("/proc").glob("[0-9]*/stat"):
+def shared_memory(pids):
+    """The files in /dev/shm that these have mapped: a killed Open MPI leaves them behind."""
+    files = set()
+    for pid in pids:
         try:
-            if int(status.read_text().rpartition(")")[2].split()[1]) == job.pid:
-                ranks.append(int(status.parent.name))
-                maps = status.with_name("maps").read_text()
-                segments |= {line.split()[5] for line in maps.splitlines() if "/dev/shm/" in line}
-        except OSError:  # gone meanwhile
+            maps = pathlib.Path(f"/proc/{pid}/maps").read_text()
+        except OSError:
             continue
-    for pid in [job.pid, *ranks]:
+        files |= {line.split()[5] for line in maps.splitlines() if " /dev/shm/" in line}
+    return {pathlib.Path(file) for file in files}
+
+
+def kill(process, victims=None):
+    """SIGKILL to the victims (a launcher and all its ranks), and away with their shared memory."""
+    if process.poll() is not None:
+        return
+    ranks = children(process)
+    left = shared_memory([process.pid, *ranks])
+    for pid in [process.pid, *ranks] if victims is None else victims:
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
-    job.wait()
-    for segment in segments:
-        pathlib.Path(segment).unlink(missing_ok=True)
+    process.wait()
+    for file in left:
+        file.unlink(missing_ok=True)

@@ -17,25 +17,6 @@ constexpr double spin_seconds = 50e-6;       // a small message between awake ra
 constexpr long sleep_nanoseconds = 100'000;  // toolchain notes: waiting ranks then cost no core
 constexpr int tests_per_clock = 16;          // reading the clock is dearer than a test
 
-/// A wait that has become long, on the board while it lasts.
-class LongWait {
- public:
-  explicit LongWait(Board* board) : board_(board) {}
-  LongWait(const LongWait&) = delete;
-  LongWait& operator=(const LongWait&) = delete;
-  ~LongWait() {
-    if (noted_) board_->end_wait();
-  }
-  void note(const std::string& name, std::int64_t number, std::string_view what) {
-    if (board_ == nullptr || noted_) return;
-    noted_ = true;
-    board_->begin_wait(name, number, what);
-  }
-
- private:
-  Board* board_;
-  bool noted_ = false;
-};
 }  // namespace
 
 void mpi_check(int code, const char* call, const char* file, int line) {
@@ -71,7 +52,7 @@ Communicator::Channel::~Channel() {
 void Communicator::Channel::wait(std::span<MPI_Request> requests, const char* operation,
                                  std::string_view what, Pace pace) const {
   const Stopwatch clock;
-  LongWait long_wait(board);
+  bool noted = false;  // on the board, which is for long waits
   double waited = 0;
   for (std::int64_t tests = 1;; ++tests) {
     int done = 0;
@@ -87,11 +68,15 @@ void Communicator::Channel::wait(std::span<MPI_Request> requests, const char* op
     }
     if (sleeping || tests % tests_per_clock == 0) {
       waited = clock.seconds();
-      if (waited >= spin_seconds) long_wait.note(name, waits + 1, what);
+      if (board != nullptr && !noted && waited >= spin_seconds) {
+        board->begin_wait(name, waits + 1, what);
+        noted = true;
+      }
       if (board != nullptr && board->broken()) throw Error("another rank died");
       if (waited > deadline) give_up(operation, what, waited);
     }
   }
+  if (noted) board->end_wait();  // not where it failed: there this rank still waits
   ++waits;
   last = std::string(operation) + " of " + std::string(what);
 }

@@ -113,6 +113,10 @@ TEST(World, ALateRankIsReportedByWhatWasWaitedFor) {
       EXPECT_NE(text.find("communicator test"), std::string::npos) << text;
       EXPECT_NE(text.find("rank " + std::to_string(comm.rank())), std::string::npos) << text;
       EXPECT_NE(text.find(world().host()), std::string::npos) << text;
+      // The late rank is seen where it is: on its way to the barrier below, or in it.
+      const auto last = text.find("rank " + std::to_string(size - 1) + " of " +
+                                  std::to_string(size) + " on node " + world().host());
+      EXPECT_NE(last, std::string::npos) << text;
     }
   }
   world().all().barrier("the others");

@@ -3,7 +3,9 @@
 slurm_test.py [limit]: with `limit` the signal is the one that SLURM sends before the time limit (a
 minute); without, scancel sends it, which takes the same way.
 """
+import os
 import pathlib
+import signal
 import sys
 import tempfile
 import time
@@ -21,6 +23,18 @@ KEYS = {**job.SMALL, "run.steps": 150 if LIMIT else 12, "eval.every": 0}
 
 def words(keys):
     return [f"--{key}={value}" for key, value in keys.items()]
+
+
+def rank_of_slurm(number, rank):
+    """The process id of a rank of a job."""
+    wanted = {f"SLURM_JOB_ID={number}".encode(), f"PMIX_RANK={rank}".encode()}
+    for file in pathlib.Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if wanted <= set(file.read_bytes().split(b"\0")):
+                return int(file.parent.name)
+        except OSError:  # gone meanwhile, or another user's
+            pass
+    raise RuntimeError(f"job {number} has no rank {rank}")
 
 
 class Slurm(job.JobTest):
@@ -76,6 +90,21 @@ class Slurm(job.JobTest):
         self.assertEqual(attempts, ["1", "2"])
         self.run_job("straight", KEYS)
         self.assertEqual(self.digests("stopped"), self.digests("straight"))
+
+    @unittest.skipIf(LIMIT, "has nothing to do with the time limit")
+    def test_a_killed_rank_ends_the_job_with_one_message(self):
+        # srun is told not to end a job for a bad exit code (75 is none): the other ranks must.
+        number = self.submit(["-n", "2", "--time=10"], "fst_colocated.sbatch",
+                             *words({**KEYS, "run.steps": 1000, "run.output": self.folder / "killed"}))
+        self.wait_for(number, lambda: job.metrics(self.folder / "killed"), "first line")
+        os.kill(rank_of_slurm(number, 1), signal.SIGKILL)
+        end = time.monotonic() + PATIENCE
+        while self.lab.states(number) != {"FAILED"}:
+            self.assertLess(time.monotonic(), end, self.logs()[-4000:])
+            time.sleep(0.1)
+        reports = [line for line in self.logs().splitlines() if line.startswith("fst: ")]
+        self.assertEqual(len(reports), 1, self.logs())
+        self.assertRegex(reports[0], r"rank 1 of 2 on node \S+, in \w+ of step \d+, died")
 
     @unittest.skipIf(LIMIT, "has nothing to do with the time limit")
     def test_an_array_runs_two_methods_with_two_seeds(self):

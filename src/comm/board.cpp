@@ -8,7 +8,6 @@
 #include <cstring>
 #include <fcntl.h>
 #include <fstream>
-#include <functional>
 #include <new>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -33,6 +32,7 @@ using std::chrono::milliseconds;
 // Nodes that fail together speak in turn: the first one's MPI_Abort silences the others.
 constexpr milliseconds turn{100};
 constexpr int turns_at_most = 20;
+constexpr milliseconds courtesy{3000};  // of a node without late ranks: others know more
 constexpr milliseconds patience{5000};  // for the job to be ended by who has reported
 constexpr milliseconds poll_pause{10};
 constexpr int look_milliseconds = 500;  // between looks at calls that block
@@ -93,10 +93,6 @@ std::string load_text(const Words& words) {
     std::memcpy(bytes.data() + 8 * i, &word, 8);
   }
   return bytes.data();
-}
-
-std::int64_t id_of(std::string_view name) {
-  return static_cast<std::int64_t>(std::hash<std::string_view>{}(name));
 }
 
 }  // namespace
@@ -201,10 +197,10 @@ void Board::enter(Activity activity, std::int64_t step) {
   mine().activity_began.store(now_nanoseconds(), std::memory_order_relaxed);
 }
 
-void Board::begin_wait(std::string_view name, std::int64_t number, std::string_view what) {
+void Board::begin_wait(std::uint64_t communicator, std::int64_t number, std::string_view what) {
   Slot& slot = mine();
   store_text(slot.wait_text, what);
-  slot.wait_communicator.store(id_of(name), std::memory_order_relaxed);
+  slot.wait_communicator.store(communicator, std::memory_order_relaxed);
   slot.wait_began.store(now_nanoseconds(), std::memory_order_relaxed);
   slot.wait_number.store(number, std::memory_order_release);
 }
@@ -214,7 +210,7 @@ void Board::end_wait() {
 }
 
 void Board::begin_blocking(std::string_view what, double seconds) {
-  begin_wait("", blocked, what);
+  begin_wait(0, blocked, what);
   const double limit = std::min(seconds, 1e9);  // a century, and no overflow
   overdue_at_ = now_nanoseconds() + static_cast<std::int64_t>(limit * 1e9);
 }
@@ -242,12 +238,12 @@ std::string Board::here() const {
   return name_of_rank(slots_[me_]);
 }
 
-std::string Board::late_for(std::string_view name, std::int64_t number) {
+std::string Board::late_for(std::uint64_t communicator, std::int64_t number) {
   std::string late, waiting;
   for (const Slot& slot : slots_) {
     if (&slot == &mine()) continue;
     const std::int64_t theirs = slot.wait_number.load(std::memory_order_acquire);
-    const bool before = slot.wait_communicator == id_of(name) && theirs < number;
+    const bool before = slot.wait_communicator == communicator && theirs < number;
     const std::string who = name_of_rank(slot);
     const char state = slot.process_space == mine().process_space ? state_of(slot.process) : '?';
     if (slot.left != 0) {
@@ -264,7 +260,10 @@ std::string Board::late_for(std::string_view name, std::int64_t number) {
     }
   }
   if (!late.empty()) return "late: " + late.substr(2);
-  if (nodes_ > 1) return "the late rank is on another node" + waiting;
+  if (nodes_ > 1) {
+    blameless_ = true;
+    return "the late rank is on another node" + waiting;
+  }
   return "nobody is at work" + waiting;
 }
 
@@ -294,7 +293,7 @@ void Board::watch() {
     for (std::size_t i = 0; i < slots_.size(); ++i) {
       if (polled[i].revents == 0) continue;
       polled[i].fd = -1;
-      if (slots_[i].left.load(std::memory_order_acquire) == 0) return report_death(slots_[i]);
+      if (slots_[i].left.load(std::memory_order_acquire) == 0) report_death(slots_[i]);
     }
   }
 }
@@ -310,11 +309,12 @@ void Board::report_death(const Slot& slot) {
 
 void Board::end_if_overdue() {
   const std::int64_t limit = overdue_at_;
+  // The main thread is inside MPI, which this one must not call: each rank ends itself.
+  if (limit != 0 && broken()) std::_Exit(exit_failure);
   if (limit == 0 || now_nanoseconds() < limit) return;
   const std::string what = load_text(mine().wait_text);
-  // The main thread is inside MPI, which this one must not call: the launcher ends the others.
   report(here() + ": " + what + " has blocked for " + seconds_since(mine().wait_began) + "; " +
-         late_for("", blocked));
+         late_for(0, blocked));
   std::_Exit(exit_failure);
 }
 
@@ -326,7 +326,8 @@ bool Board::claim() {
 bool Board::report(const std::string& text) {
   if (header_->claimed == mine().rank + 1) return true;  // by the watching thread
   if (claim()) {
-    std::this_thread::sleep_for(turn * std::min(node_, turns_at_most));
+    std::this_thread::sleep_for(turn * std::min(node_, turns_at_most) +
+                                (blameless_ ? courtesy : milliseconds{0}));
     std::fprintf(stderr, "fst: %s\n", text.c_str());
     header_->reported = 1;
     return true;

@@ -30,8 +30,8 @@ class Board {
 
   /// What the owner does from now on.
   void enter(Activity activity, std::int64_t step);
-  /// The owner waits for, or has got, `what`: wait `number` of the communicator called `name`.
-  void begin_wait(std::string_view name, std::int64_t number, std::string_view what);
+  /// The owner waits for `what`: wait `number` of the communicator with this id.
+  void begin_wait(std::uint64_t communicator, std::int64_t number, std::string_view what);
   void end_wait();
   /// The owner calls something that blocks: beyond `seconds` the thread ends the process, which
   /// ends the job.
@@ -42,9 +42,9 @@ class Board {
 
   /// "rank 2 of 4 on node n, in learning of step 5"
   std::string here() const;
-  /// The other ranks of this node that keep wait `number` of communicator `name` from ending, as
-  /// far as can be seen from here.
-  std::string late_for(std::string_view name, std::int64_t number);
+  /// The other ranks of this node that keep wait `number` of a communicator from ending, as far as
+  /// can be seen from here.
+  std::string late_for(std::uint64_t communicator, std::int64_t number);
   /// A rank of this node died: nothing will be completed any more.
   bool broken() const { return broken_.load(std::memory_order_relaxed); }
 
@@ -57,8 +57,8 @@ class Board {
   struct Slot {
     std::atomic<std::int64_t> rank{0}, process{0}, process_space{0}, left{0};
     std::atomic<std::int64_t> activity{0}, step{0}, activity_began{0};
-    std::atomic<std::int64_t> wait_number{0}, wait_communicator{0},
-        wait_began{0};  // number 0: none
+    std::atomic<std::int64_t> wait_number{0}, wait_began{0};  // number 0: none
+    std::atomic<std::uint64_t> wait_communicator{0};
     std::array<std::atomic<std::uint64_t>, text_words> wait_text{};
   };
   struct Header {
@@ -86,6 +86,7 @@ class Board {
   int stop_ = -1;                 // written to end the thread
   std::thread watcher_;
   std::atomic<bool> broken_{false};
+  std::atomic<bool> blameless_{false};       // the late rank is on another node
   std::atomic<std::int64_t> overdue_at_{0};  // of what blocks; 0: nothing does
 };
 

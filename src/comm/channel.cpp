@@ -69,7 +69,7 @@ void Communicator::Channel::wait(std::span<MPI_Request> requests, const char* op
     if (sleeping || tests % tests_per_clock == 0) {
       waited = clock.seconds();
       if (board != nullptr && !noted && waited >= spin_seconds) {
-        board->begin_wait(name, waits + 1, what);
+        board->begin_wait(id, waits + 1, what);
         noted = true;
       }
       if (board != nullptr && board->broken()) throw Error("another rank died");
@@ -102,8 +102,7 @@ void Communicator::Channel::give_up(const char* operation, std::string_view what
               std::string(what) + " (" + operation + ", wait " + std::to_string(waits + 1) +
               " of communicator " + name + ") on its rank " + std::to_string(rank) + " of " +
               std::to_string(size) + ", host " + host + "; the last one completed was " + last +
-              "; " +
-              (board == nullptr ? "another rank is late" : board->late_for(name, waits + 1)));
+              "; " + (board == nullptr ? "another rank is late" : board->late_for(id, waits + 1)));
 }
 
 }  // namespace fst

@@ -35,6 +35,7 @@ struct Communicator::Channel {
   int rank = 0;
   int size = 1;
   std::string name;
+  std::uint64_t id = 1;  // another one for each communicator, the same on its members
   std::string host;
   Board* board = nullptr;  // of the World; none for a communicator of one process
   double deadline = 600;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "fst/base/error.h"
+#include "fst/base/random.h"
 
 #include "board.h"
 #include "channel.h"
@@ -110,6 +111,8 @@ Communicator Communicator::subset(int color, int key, std::string name) const {
     if (part == MPI_COMM_NULL) return {};
   }
   auto channel = std::make_unique<Channel>(part, std::move(name));
+  channel->id =
+      hash_text(channel->name + "/" + std::to_string(color) + "/" + std::to_string(channel_->id));
   channel->board = channel_->board;
   channel->deadline = channel_->deadline;
   channel->chunk_bytes = channel_->chunk_bytes;

@@ -9,10 +9,10 @@ import job
 
 DEADLINE = 5   # run.deadline, s
 PATIENCE = 40  # s that a machine busy with other tests may take for a job of two seconds
-# The phase, who fails in it, and the layout.
+# The phase, who fails in it, and the layout. close: amid writing a checkpoint together.
 PHASES = {"rollout": (0, 3, job.split(1, 1, 1)), "reflection": (1, 3, job.split(1, 1, 1)),
           "learning": (2, 3, job.split(1, 1, 1)), "evaluation": (1, 2, {}),
-          "checkpoint": (1, 2, {}), "close": (1, 3, {})}  # close: amid writing a checkpoint together
+          "checkpoint": (1, 2, {}), "close": (1, 3, {})}
 
 
 class Fault(job.JobTest):

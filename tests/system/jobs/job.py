@@ -23,11 +23,6 @@ def split(rollout, reflection, learner):
     return {"ranks.rollout": rollout, "ranks.reflection": reflection, "ranks.learner": learner}
 
 
-def same_split(keys):
-    """The three keys of a colocated run too, so that a resumed deck does not keep another split."""
-    return {**split(0, 0, 0), **keys}
-
-
 class JobTest(unittest.TestCase):
     def setUp(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="fst_job_"))
@@ -78,7 +73,8 @@ class JobTest(unittest.TestCase):
         def age(file):
             step, _, round_ = file.stem.split("-")[1].partition(".r")
             return int(step), int(round_ or -1)
-        return [file.name for file in sorted((self.folder / output).glob("checkpoint-*.h5"), key=age)]
+        files = (self.folder / output).glob("checkpoint-*.h5")
+        return [file.name for file in sorted(files, key=age)]
 
     def digests(self, output):
         """Of the history and of the newest checkpoint: what happened, and where it led."""
@@ -108,7 +104,7 @@ def children(process):
 
 
 def ranks_of(process, count):
-    """The process ids of a job's ranks, by rank, once all have begun; {} if the job ended before."""
+    """The process ids of a job's ranks, by rank, once all have begun; {} if it ended before."""
     while process.poll() is None:
         found = {}
         for pid in children(process):

@@ -1,4 +1,4 @@
-"""A checkpoint goes on only with the deck and the models it was made with; refusals name the key."""
+"""A checkpoint goes on only with its deck and models; refusals name the key."""
 import shutil
 import unittest
 

@@ -56,7 +56,8 @@ class Stop(job.JobTest):
         self.run_job("run", {**KEYS, "run.time_limit": 1e-3}, expect=75)
         self.run_job("run", {**KEYS, "run.steps": 1}, resume="auto")
         self.run_job("run", {**KEYS, "run.steps": 2}, ranks=2, resume="auto")
-        numbers = [line.split()[1] for line in self.log().splitlines() if line.startswith("attempt ")]
+        numbers = [line.split()[1] for line in self.log().splitlines()
+                   if line.startswith("attempt ")]
         self.assertEqual(numbers, ["1", "2", "3"])
 
 

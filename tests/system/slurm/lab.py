@@ -1,4 +1,4 @@
-"""A SLURM of one node for this process: no systemd, cgroups or munge; as root in a container too."""
+"""A SLURM of one node: no systemd, cgroups or munge; works as root in a container too."""
 import os
 import pathlib
 import pwd

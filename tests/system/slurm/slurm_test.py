@@ -95,7 +95,8 @@ class Slurm(job.JobTest):
     def test_a_killed_rank_ends_the_job_with_one_message(self):
         # srun is told not to end a job for a bad exit code (75 is none): the other ranks must.
         number = self.submit(["-n", "2", "--time=10"], "fst_colocated.sbatch",
-                             *words({**KEYS, "run.steps": 1000, "run.output": self.folder / "killed"}))
+                             *words({**KEYS, "run.steps": 1000,
+                                     "run.output": self.folder / "killed"}))
         self.wait_for(number, lambda: job.metrics(self.folder / "killed"), "first line")
         os.kill(rank_of_slurm(number, 1), signal.SIGKILL)
         end = time.monotonic() + PATIENCE

@@ -2,6 +2,7 @@
 # Sourced by the sbatch files, which run from a copy: the checkout is where sbatch was called, or FST_ROOT.
 # FST_PROGRAM is another program than build/fst, FST_RUNS another place than runs/.
 root=${FST_ROOT:-$SLURM_SUBMIT_DIR}
+# shellcheck disable=SC2034  # used by the sbatch files
 runs=${FST_RUNS:-$root/runs}
 cd "$root" || exit 1
 # shellcheck source=jobs/cluster.env

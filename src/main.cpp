@@ -4,6 +4,7 @@
 #include <string>
 
 #include "fst/base/error.h"
+#include "fst/run/signals.h"
 #include "fst/run/verbs.h"
 #include "fst/run/version.h"
 
@@ -43,6 +44,8 @@ int main(int argc, char** argv) {
     if (answered >= 0) return answered;
     const Verb& verb = verb_named(words.front());
     words.erase(words.begin());
+    std::optional<StopSignals> signals;  // before MPI, which takes its time to start
+    if (verb.stops_on_signal) signals.emplace();
     const bool alone = !verb.uses_ranks || asks_for_help(words);
     world.emplace(alone ? World::alone() : World(argc, argv));
     return verb.run(*world, words);

@@ -13,7 +13,6 @@ void note(int) {
 }  // namespace
 
 StopSignals::StopSignals() {
-  stop_received = 0;
   struct sigaction action {};
   action.sa_handler = note;
   sigemptyset(&action.sa_mask);
@@ -25,6 +24,7 @@ StopSignals::StopSignals() {
 StopSignals::~StopSignals() {
   std::signal(SIGTERM, SIG_DFL);
   std::signal(SIGUSR1, SIG_DFL);
+  stop_received = 0;
 }
 
 bool StopSignals::received() const {

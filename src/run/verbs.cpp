@@ -8,7 +8,7 @@ namespace fst {
 namespace {
 
 constexpr Verb table[] = {
-    {"run", true, run_verb},           {"eval", true, eval_verb},
+    {"run", true, run_verb, true},     {"eval", true, eval_verb},
     {"pretrain", true, pretrain_verb}, {"score", true, score_verb},
     {"generate", true, generate_verb}, {"tokenize", false, tokenize_verb},
     {"verify", false, verify_verb},    {"export", false, export_verb},

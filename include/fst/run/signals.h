@@ -1,11 +1,10 @@
 #pragma once
 
-#include <atomic>
-
 namespace fst {
 
-/// Notices SIGTERM and SIGUSR1 for as long as it lives; one per process. The run asks at its safe
-/// points, so a signal never interrupts a step.
+/// Notices SIGTERM and SIGUSR1 for as long as it lives. The run asks at its safe points, so a
+/// signal never interrupts a step. A second one beside the first notices the same signals, those
+/// that came before it too.
 class StopSignals {
  public:
   StopSignals();

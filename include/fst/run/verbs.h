@@ -18,6 +18,7 @@ struct Verb {
   const char* name;
   bool uses_ranks;  // collective over all ranks; the others run as one rank, without MPI
   int (*run)(World& world, const Words& words);
+  bool stops_on_signal = false;  // with a checkpoint: a signal must not kill it, however early
 };
 
 /// Those of this program.

@@ -17,7 +17,7 @@ SEED = int(os.environ.get("FST_SEED", 20260512))
 LAYOUTS = [(1, {}), (1, {"engine.threads": 2}), (2, {}), (2, {"learner.micro_batch": 3}), (3, {}),
            (4, {}), (3, job.split(1, 1, 1)), (4, job.split(2, 1, 1)), (4, job.split(1, 1, 2)),
            (4, job.split(1, 2, 1))]
-KEYS = {"run.steps": 8, "train.steps_per_cycle": 4, "eval.every": 4, "evolve.max_metric_calls": 72}
+KEYS = {"run.steps": 6, "evolve.max_metric_calls": 72}
 
 
 class Kill(job.JobTest):

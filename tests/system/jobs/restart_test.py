@@ -26,9 +26,6 @@ class Restart(job.JobTest):
         self.stop_and_resume(1, {}, after)
 
     def test_stopped_between_evolution_rounds_and_resumed(self):
-        self.stop_and_resume(1, {"eval.every": 0, "evolve.max_metric_calls": 200}, 1)
-
-    def test_stopped_on_two_ranks_and_resumed(self):
         self.stop_and_resume(2, {"eval.every": 0, "evolve.max_metric_calls": 200}, 1)
 
     def test_a_longer_run_is_the_continued_shorter_one(self):

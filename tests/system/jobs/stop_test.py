@@ -1,12 +1,21 @@
 """A request to stop, to whichever rank, stops all at the same safe point with exit code 75."""
 import os
+import pathlib
 import signal
+import time
 import unittest
 
 import job
 
 # A fast phase of several rounds: there are safe points right after the first one.
 KEYS = {"eval.every": 0, "evolve.max_metric_calls": 200}
+
+
+def catches(pid, number):
+    """Whether a process has a handler for a signal."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    mask = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return int(mask.split()[1], 16) >> (number - 1) & 1
 
 
 class Stop(job.JobTest):
@@ -36,11 +45,18 @@ class Stop(job.JobTest):
     def test_sigterm_to_the_learner_alone(self):
         self.signal_one_rank({**KEYS, **job.split(1, 1, 1)}, 3, 2, signal.SIGTERM)
 
-    def test_sigterm_to_the_reflection_rank_alone(self):
-        self.signal_one_rank({**KEYS, **job.split(1, 1, 1)}, 3, 1, signal.SIGTERM)
-
     def test_sigusr1_to_one_of_three_colocated_ranks(self):
         self.signal_one_rank(KEYS, 3, 1, signal.SIGUSR1)
+
+    def test_a_signal_before_anything_is_loaded(self):
+        process = self.start("stopped", KEYS, ranks=2)
+        rank = job.ranks_of(process, 2)[1]
+        while not catches(rank, signal.SIGUSR1):  # the first thing that main() does
+            time.sleep(0.001)
+        os.kill(rank, signal.SIGUSR1)
+        self.assertEqual(process.wait(), 75, self.log()[-4000:])
+        self.assertEqual(job.metrics(self.folder / "stopped", "step"), [])
+        self.expect_stopped_and_resumed(KEYS, 2)
 
     def test_the_time_limit_of_the_deck(self):
         for ranks in (1, 2):

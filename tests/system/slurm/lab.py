@@ -86,10 +86,13 @@ class Lab:
             if self.call("sinfo", "-h", "-o", "%t", check=False).stdout.strip() == "idle":
                 return
             time.sleep(0.1)
-        logs = "\n".join(f"{log.name}:\n{log.read_text()[-3000:]}"
-                         for log in self.folder.glob("*.log"))
         self.down()
-        raise RuntimeError(f"SLURM did not come up on {self.host}:\n{logs}")
+        raise RuntimeError(f"SLURM did not come up on {self.host}:\n{self.logs()}")
+
+    def logs(self):
+        """The ends of what the daemons said."""
+        return "\n".join(f"{log.name}:\n{log.read_text()[-3000:]}"
+                         for log in self.folder.glob("*.log"))
 
     def down(self):
         for daemon in reversed(self.daemons):

@@ -60,16 +60,24 @@ class Slurm(job.JobTest):
         while not condition():
             states = self.lab.states(number)
             if time.monotonic() > end or states & {"FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"}:
-                self.fail(f"no {what}; job {number} is {states}:\n{self.logs()[-4000:]}")
+                self.fail(f"no {what}; job {number} is {states}:\n{self.logs()[-3000:]}\n"
+                          f"{self.lab.jobs(number)}\n{self.lab.logs()}")
             time.sleep(0.1)
 
     def finish(self, number):
+        hastened = set()
+
         def completed():
             for task in self.lab.jobs(number):
-                # SLURM holds a requeued job back for two minutes.
-                if task["JobState"] == "PENDING" and task["Restarts"] != "0":
-                    self.lab.call("scontrol", "update", f"JobId={number}", "StartTime=now",
-                                  check=False)
+                # SLURM holds a requeued job back for two minutes. A little it needs: it refuses to
+                # start a job in the second in which it ended.
+                restart = (task["JobId"], task["Restarts"])
+                if task["Restarts"] == "0" or restart in hastened:
+                    continue
+                if task["JobState"] == "PENDING":
+                    hastened.add(restart)
+                    self.lab.call("scontrol", "update", f"JobId={task['JobId']}",
+                                  "StartTime=now+2")
             return self.lab.states(number) == {"COMPLETED"}
         self.wait_for(number, completed, "end")
 
@@ -87,7 +95,10 @@ class Slurm(job.JobTest):
         self.finish(number)
         attempts = [line.split()[1] for line in self.logs().splitlines()
                     if line.startswith("attempt ")]
-        self.assertEqual(attempts, ["1", "2"])
+        self.assertGreaterEqual(len(attempts), 2)
+        self.assertEqual(attempts, [str(i + 1) for i in range(len(attempts))])
+        if not LIMIT:
+            self.assertEqual(len(attempts), 2)
         self.run_job("straight", KEYS)
         self.assertEqual(self.digests("stopped"), self.digests("straight"))
 

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "fst/base/error.h"
 #include "fst/store/checkpoint_file.h"
 #include "fst/store/checksum.h"
@@ -71,39 +73,75 @@ std::int64_t CheckpointReader::array_size(const std::string& name) const {
   return state_->file->size(name);
 }
 
+namespace {
+
+/// The chunk of an array that was read last, whole: its sum is over all of it.
+class ChunkCache {
+ public:
+  ChunkCache(const h5::File& file, const std::string& name, std::int64_t size)
+      : file_(&file),
+        name_(&name),
+        size_(size),
+        values_(static_cast<std::size_t>(chunk_elements)) {}
+
+  /// Copies the elements from `begin` on.
+  void copy(std::int64_t begin, std::span<float> out) {
+    while (!out.empty()) {
+      load(begin / chunk_elements);
+      const auto length =
+          std::min(out.size(), static_cast<std::size_t>(chunk_end(chunk_, size_) - begin));
+      std::copy_n(values_.begin() + (begin - chunk_begin(chunk_)), length, out.begin());
+      begin += static_cast<std::int64_t>(length);
+      out = out.subspan(length);
+    }
+  }
+
+ private:
+  void load(std::int64_t chunk) {
+    if (chunk == chunk_) return;
+    chunk_ = -1;
+    const std::int64_t begin = chunk_begin(chunk);
+    const auto part =
+        std::span(values_).first(static_cast<std::size_t>(chunk_end(chunk, size_) - begin));
+    std::uint64_t sum = 0;
+    file_->read_bytes(sums_path(*name_), h5::Element::u64, chunk,
+                      std::as_writable_bytes(std::span(&sum, 1)));
+    file_->read_bytes(*name_, h5::Element::f32, begin, std::as_writable_bytes(part));
+    if (float_sum(begin, part) != sum) {
+      throw Error(file_->path().string() + ": " + *name_ + " is damaged near element " +
+                  std::to_string(begin));
+    }
+    chunk_ = chunk;
+  }
+
+  const h5::File* file_;
+  const std::string* name_;
+  std::int64_t size_, chunk_ = -1;
+  std::vector<float> values_;
+};
+
+}  // namespace
+
+void CheckpointReader::array(const std::string& name,
+                             std::span<const ArrayPart<float>> parts) const {
+  const std::int64_t size = array_size(name);
+  ChunkCache chunks(*state_->file, name, size);
+  for (const ArrayPart<float>& part : parts) {
+    if (part.begin < 0 || part.end() > size) {
+      throw Error(state_->path.string() + ": " + name + " has " + std::to_string(size) +
+                  " elements, wanted are [" + std::to_string(part.begin) + ", " +
+                  std::to_string(part.end()) + ")");
+    }
+    for (std::int64_t i = 0; i < part.runs(); ++i) {
+      chunks.copy(part.begin + i * part.stride, part.run(i));
+    }
+  }
+}
+
 void CheckpointReader::array(const std::string& name, std::int64_t begin,
                              std::span<float> out) const {
-  const std::int64_t size = array_size(name);
-  const auto end = begin + static_cast<std::int64_t>(out.size());
-  if (begin < 0 || end > size) {
-    throw Error(state_->path.string() + ": " + name + " has " + std::to_string(size) +
-                " elements, wanted are [" + std::to_string(begin) + ", " + std::to_string(end) +
-                ")");
-  }
-  if (out.empty()) return;
-  const std::int64_t first = begin / chunk_elements;
-  std::vector<std::uint64_t> sums(static_cast<std::size_t>(chunks_of(end) - first));
-  state_->file->read_bytes(sums_path(name), h5::Element::u64, first,
-                           std::as_writable_bytes(std::span(sums)));
-  std::vector<float> whole(static_cast<std::size_t>(chunk_elements));
-  for (std::int64_t chunk = first; chunk < chunks_of(end); ++chunk) {
-    // A chunk that is wanted in part is read whole: its sum is over all of it.
-    const std::int64_t from = chunk_begin(chunk), to = chunk_end(chunk, size);
-    const std::int64_t want = std::max(begin, from), stop = std::min(end, to);
-    const bool all = want == from && stop == to;
-    const auto length = static_cast<std::size_t>(to - from);
-    const auto part =
-        out.subspan(static_cast<std::size_t>(want - begin), static_cast<std::size_t>(stop - want));
-    const auto into = all ? part : std::span(whole).first(length);
-    state_->file->read_bytes(name, h5::Element::f32, from, std::as_writable_bytes(into));
-    if (float_sum(from, into) != sums[static_cast<std::size_t>(chunk - first)]) {
-      throw Error(state_->path.string() + ": " + name + " is damaged near element " +
-                  std::to_string(from));
-    }
-    if (!all) {
-      std::copy_n(whole.begin() + (want - from), part.size(), part.begin());
-    }
-  }
+  const ArrayPart<float> part{begin, out};
+  array(name, {&part, 1});
 }
 
 template <class T>

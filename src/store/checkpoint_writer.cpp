@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <exception>
 #include <map>
@@ -25,16 +26,19 @@ constexpr std::int64_t file_margin = 1 << 20;  // metadata and alignment of a ha
 /// Sums of the chunks of a global array that `pieces` touch, zero elsewhere.
 std::vector<std::uint64_t> chunk_sums(std::int64_t size, std::span<const ArrayPiece> pieces) {
   std::vector<std::uint64_t> sums(static_cast<std::size_t>(chunks_of(size)));
-  for (const ArrayPiece& piece : pieces) {
-    const auto end = piece.begin + static_cast<std::int64_t>(piece.values.size());
-    for (std::int64_t begin = piece.begin; begin < end;) {
+  const auto add = [&](std::int64_t begin, std::span<const float> run) {
+    while (!run.empty()) {
       const std::int64_t chunk = begin / chunk_elements;
-      const std::int64_t stop = std::min(end, chunk_end(chunk, size));
-      const auto part = piece.values.subspan(static_cast<std::size_t>(begin - piece.begin),
-                                             static_cast<std::size_t>(stop - begin));
-      sums[static_cast<std::size_t>(chunk)] += float_sum(begin, part);
-      begin = stop;
+      const auto length =
+          std::min(run.size(), static_cast<std::size_t>(chunk_end(chunk, size) - begin));
+      sums[static_cast<std::size_t>(chunk)] += float_sum(begin, run.first(length));
+      begin += static_cast<std::int64_t>(length);
+      run = run.subspan(length);
     }
+  };
+  for (const ArrayPiece& piece : pieces) {
+    for (std::int64_t i = 0; i < piece.runs(); ++i)
+      add(piece.begin + i * piece.stride, piece.run(i));
   }
   return sums;
 }
@@ -101,17 +105,16 @@ void CheckpointWriter::array(const std::string& name, std::int64_t size,
   State& state = *state_;
   std::int64_t covered = 0;
   for (const ArrayPiece& piece : mine) {
-    const auto count = static_cast<std::int64_t>(piece.values.size());
-    if (piece.begin < 0 || piece.begin + count > size) {
+    if (piece.begin < 0 || piece.end() > size) {
       state.attempt([&] {
         throw Error("checkpoint array " + name + " of " + std::to_string(size) +
                     " elements: a piece at " + std::to_string(piece.begin) + " of " +
-                    std::to_string(count));
+                    std::to_string(piece.values.size()));
       });
       mine = {};
       break;
     }
-    covered += count;
+    covered += piece.runs() * piece.run_length();
   }
   state.comm.all_reduce_sum(std::span(&covered, 1), "coverage of " + name);
   state.attempt([&] {
@@ -128,9 +131,12 @@ void CheckpointWriter::array(const std::string& name, std::int64_t size,
     state.file->set_attribute(name, "kind", "array");
     state.file->set_attribute(name, "use", "digest");
     state.file->make(sums_path(name), h5::Element::u64, {chunks_of(size)});
-    // Ranges are contiguous and apart, so each member writes its own without a second phase.
+    // Pieces are apart, so each member writes its own without a second phase.
     for (const ArrayPiece& piece : mine) {
-      state.file->write_bytes(name, h5::Element::f32, piece.begin, std::as_bytes(piece.values));
+      if (piece.values.empty()) continue;
+      state.file->write_runs(name, h5::Element::f32, piece.begin, piece.run_length(),
+                             std::max(piece.stride, piece.run_length()),
+                             std::as_bytes(piece.values));
     }
     if (state.comm.rank() != 0) return;
     state.file->write_bytes(sums_path(name), h5::Element::u64, 0, std::as_bytes(std::span(sums)));

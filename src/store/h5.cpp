@@ -276,6 +276,32 @@ void File::write_bytes(const std::string& path, Element element, std::int64_t be
   transfer(path, element, begin, bytes.size(), nullptr, bytes.data());
 }
 
+void File::write_runs(const std::string& path, Element element, std::int64_t begin,
+                      std::int64_t width, std::int64_t stride, std::span<const std::byte> bytes) {
+  const Kind kind = kind_of(element);
+  const Handle set = dataset(path);
+  const Handle space(FST_H5_CHECK(H5Dget_space(set.id())), H5Sclose);
+  const auto count = static_cast<std::int64_t>(bytes.size() / kind.bytes);
+  const std::vector<hsize_t> extent = extent_of(space);
+  if (width < 1 || stride < width || count % width != 0 || extent.size() != 1) {
+    throw Error(path_.string() + ": " + path + ": " + std::to_string(count) +
+                " elements are no runs of " + std::to_string(width) + ", " +
+                std::to_string(stride) + " apart, of a list");
+  }
+  if (count == 0) return;
+  const std::int64_t end = begin + (count / width - 1) * stride + width;
+  if (begin < 0 || end > static_cast<std::int64_t>(extent.front())) {
+    throw Error(path_.string() + ": " + path + " has " + std::to_string(extent.front()) +
+                " elements, wanted are runs in [" + std::to_string(begin) + ", " +
+                std::to_string(end) + ")");
+  }
+  const auto at = static_cast<hsize_t>(begin), step = static_cast<hsize_t>(stride);
+  const auto runs = static_cast<hsize_t>(count / width), block = static_cast<hsize_t>(width);
+  FST_H5_CHECK(H5Sselect_hyperslab(space.id(), H5S_SELECT_SET, &at, &step, &runs, &block));
+  const Handle memory = simple_space({static_cast<hsize_t>(count)}, nullptr);
+  FST_H5_CHECK(H5Dwrite(set.id(), kind.memory, memory.id(), space.id(), H5P_DEFAULT, bytes.data()));
+}
+
 void File::read_bytes(const std::string& path, Element element, std::int64_t begin,
                       std::span<std::byte> bytes) const {
   if (!bytes.empty()) transfer(path, element, begin, bytes.size(), bytes.data(), nullptr);

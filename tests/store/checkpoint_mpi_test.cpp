@@ -38,9 +38,10 @@ float value(std::int64_t i) {
   return static_cast<float>(i % 10007) * 0.125f - 3.0f;
 }
 
-/// Deals the array in pieces: contiguous shares, everything to the last rank, or stripes in turn.
-enum class Deal { shares, last, stripes };
-constexpr Deal all_deals[] = {Deal::shares, Deal::last, Deal::stripes};
+/// Deals the array in pieces: contiguous shares, everything to the last rank, stripes in turn, or
+/// blocks of columns, the array taken as a matrix.
+enum class Deal { shares, last, stripes, columns };
+constexpr Deal all_deals[] = {Deal::shares, Deal::last, Deal::stripes, Deal::columns};
 
 struct Pieces {
   std::vector<std::vector<float>> values;
@@ -49,13 +50,20 @@ struct Pieces {
   void add(std::int64_t begin, std::int64_t end) {
     auto& part = values.emplace_back();
     for (std::int64_t i = begin; i < end; ++i) part.push_back(value(i));
-    begins.push_back(begin);
+    pieces.push_back({begin, {}});
+  }
+  /// Columns [begin, end) of the `rows` rows of `cols` from element 0 on.
+  void add_columns(std::int64_t rows, std::int64_t cols, std::int64_t begin, std::int64_t end) {
+    auto& part = values.emplace_back();
+    for (std::int64_t r = 0; r < rows; ++r) {
+      for (std::int64_t c = begin; c < end; ++c) part.push_back(value(r * cols + c));
+    }
+    pieces.push_back({begin, {}, end - begin, cols});
   }
   std::span<const ArrayPiece> list() {
-    for (std::size_t i = 0; i < values.size(); ++i) pieces.push_back({begins[i], values[i]});
+    for (std::size_t i = 0; i < values.size(); ++i) pieces[i].values = values[i];
     return pieces;
   }
-  std::vector<std::int64_t> begins;
 };
 
 Pieces dealt(Deal deal) {
@@ -64,6 +72,11 @@ Pieces dealt(Deal deal) {
   Pieces mine;
   if (deal == Deal::shares) mine.add(size * me / ranks, size * (me + 1) / ranks);
   if (deal == Deal::last && me == ranks - 1) mine.add(0, size);
+  if (deal == Deal::columns) {
+    constexpr std::int64_t cols = 997, rows = size / cols;  // a chunk ends in the middle of a row
+    mine.add_columns(rows, cols, cols * me / ranks, cols * (me + 1) / ranks);
+    if (me == 0) mine.add(rows * cols, size);
+  }
   if (deal == Deal::stripes) {
     for (std::int64_t begin = me * stripe; begin < size; begin += ranks * stripe) {
       mine.add(begin, std::min(begin + stripe, size));
@@ -101,6 +114,29 @@ TEST_F(CheckpointMpi, AnyRanksAndRangesReadWhatAnyOthersWrote) {
     EXPECT_EQ(reader.blob("/state/text"), "only rank 0 knows this");
     EXPECT_EQ(reader.integers("/state/numbers"), (std::vector<std::int64_t>{7, 8, 9}));
   }
+}
+
+TEST_F(CheckpointMpi, BlocksOfColumnsAreReadAsTheyWereWritten) {
+  const auto file = path_ / "checkpoint-1.h5";
+  write(file, Deal::columns);
+  const CheckpointReader reader(all(), file);
+  constexpr std::int64_t cols = 1013, rows = size / cols, width = 101;  // not those of the writer
+  std::vector<float> block(rows * width), tail(17);
+  const std::int64_t first = 7 + 100 * all().rank();
+  const ArrayPart<float> parts[] = {{first, block, width, cols}, {size - 17, tail}};
+  reader.array("/policy/weights", parts);
+  bool same = true;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t c = 0; c < width; ++c) {
+      same = same && block[static_cast<std::size_t>(r * width + c)] == value(first + r * cols + c);
+    }
+  }
+  for (std::int64_t i = 0; i < 17; ++i) {
+    same = same && tail[static_cast<std::size_t>(i)] == value(size - 17 + i);
+  }
+  EXPECT_TRUE(same);
+  const ArrayPart<float> beyond{size - 10, block, 5, cols};
+  EXPECT_THROW(reader.array("/policy/weights", {&beyond, 1}), Error);
 }
 
 TEST_F(CheckpointMpi, DigestDoesNotDependOnRanksOrPieces) {

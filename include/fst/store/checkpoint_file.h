@@ -29,11 +29,30 @@ std::optional<CheckpointId> parse_checkpoint_name(std::string_view name);
 /// Those that `folder` holds, newest first, good or bad.
 std::vector<CheckpointId> list_checkpoints(const std::filesystem::path& folder);
 
-/// Elements [begin, begin + values.size()) of a global array.
-struct ArrayPiece {
-  std::int64_t begin;
-  std::span<const float> values;
+/// Elements of a global array that lie one after another in memory: those from `begin` on, or, with
+/// `width`, runs of `width` elements, `stride` apart there (a block of columns of a matrix).
+template <class Float>
+struct ArrayPart {
+  std::int64_t begin = 0;
+  std::span<Float> values;
+  std::int64_t width = 0, stride = 0;  // width 0: one run; else it divides the number of values
+
+  std::int64_t run_length() const {
+    return width > 0 ? width : static_cast<std::int64_t>(values.size());
+  }
+  std::int64_t runs() const {
+    return values.empty() ? 0 : static_cast<std::int64_t>(values.size()) / run_length();
+  }
+  /// Just behind the last element.
+  std::int64_t end() const {
+    return values.empty() ? begin : begin + (runs() - 1) * stride + run_length();
+  }
+  std::span<Float> run(std::int64_t index) const {
+    const auto length = static_cast<std::size_t>(run_length());
+    return values.subspan(static_cast<std::size_t>(index) * length, length);
+  }
 };
+using ArrayPiece = ArrayPart<const float>;
 
 /// Writes one checkpoint in parallel: under a temporary name until commit() has flushed, verified
 /// and renamed it. All functions are collective over `comm`, which must outlive the writer, with
@@ -80,7 +99,10 @@ class CheckpointReader {
   std::vector<std::string> names() const;
   bool has(const std::string& name) const;
   std::int64_t array_size(const std::string& name) const;
-  /// Elements [begin, begin + out.size()), checked against the sums taken when they were written.
+  /// Fills `parts`, checked against the sums taken when the elements were written. Whole chunks of
+  /// the file are read, each once where the parts ascend.
+  void array(const std::string& name, std::span<const ArrayPart<float>> parts) const;
+  /// Elements [begin, begin + out.size()).
   void array(const std::string& name, std::int64_t begin, std::span<float> out) const;
   std::string blob(const std::string& name) const;
   std::vector<std::int64_t> integers(const std::string& name) const;

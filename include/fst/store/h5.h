@@ -83,6 +83,9 @@ class File {
                    std::span<const std::byte> bytes);
   void read_bytes(const std::string& path, Element element, std::int64_t begin,
                   std::span<std::byte> bytes) const;
+  /// Runs of `width` elements, `stride` apart from `begin` on, of a one-dimensional dataset.
+  void write_runs(const std::string& path, Element element, std::int64_t begin, std::int64_t width,
+                  std::int64_t stride, std::span<const std::byte> bytes);
   /// Makes and fills a dataset; `dims` default to one dimension.
   template <class T>
   void put(const std::string& path, std::span<const T> values, std::vector<std::int64_t> dims = {});

@@ -1,6 +1,7 @@
 #include "fst/comm/world.h"
 
 #include <cstdlib>
+#include <numeric>
 #include <string>
 
 #include "fst/base/error.h"
@@ -153,9 +154,8 @@ void World::split(const RankPlan& plan) {
     units_[i] = roles_[i].subset(place / tp, me, name + " unit");
     across_[i] = roles_[i].subset(place % tp, me, name + " across");
   }
-  const bool leads = roles_[number(Role::learner)].rank() == 0;
-  const bool in = leads || roles_[number(Role::rollout)].member();
-  policy_ = all_.subset(in ? 0 : -1, leads ? -1 : me, "policy");
+  const bool in = roles_[number(Role::learner)].member() || roles_[number(Role::rollout)].member();
+  policy_ = all_.subset(in ? 0 : -1, me, "policy");
 }
 
 int World::role_size(Role role) const {
@@ -186,6 +186,13 @@ int World::world_rank(Role role, int role_rank) const {
                 " ranks, none is number " + std::to_string(role_rank));
   }
   return first_rank(role) + role_rank;
+}
+
+std::vector<int> World::policy_ranks(Role role) const {
+  const bool behind = !plan_.colocated() && role == Role::learner;
+  std::vector<int> ranks(static_cast<std::size_t>(role_size(role)));
+  std::iota(ranks.begin(), ranks.end(), behind ? plan_.rollout.ranks : 0);
+  return ranks;
 }
 
 std::string World::layout() const {

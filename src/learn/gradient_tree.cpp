@@ -8,20 +8,21 @@
 namespace fst {
 
 GradientTree::GradientTree(const Qwen3Config& config, const Device& device,
-                           const Communicator& learners, std::int64_t leaves)
-    : config_(config), device_(device), learners_(&learners), leaves_(leaves) {
-  spare_.push_back(std::make_unique<Gradients>(config_, device_));
+                           const Communicator& replicas, std::int64_t leaves,
+                           const TensorParallel* unit)
+    : config_(config), device_(device), replicas_(&replicas), unit_(unit), leaves_(leaves) {
+  spare_.push_back(std::make_unique<Gradients>(config_, device_, unit_));
   const auto& last = spare_.front()->specs().back();
   size_ = last.offset + last.size();
-  shard_ = part_of(size_, learners.size(), learners.rank());
+  shard_ = part_of(size_, replicas.size(), replicas.rank());
 }
 
 Range GradientTree::own_leaves() const {
-  return part_of(leaves_, learners_->size(), learners_->rank());
+  return part_of(leaves_, replicas_->size(), replicas_->rank());
 }
 
 GradientTree::Node GradientTree::take() {
-  if (spare_.empty()) return std::make_unique<Gradients>(config_, device_);
+  if (spare_.empty()) return std::make_unique<Gradients>(config_, device_, unit_);
   Node node = std::move(spare_.back());
   spare_.pop_back();
   return node;
@@ -45,7 +46,7 @@ GradientTree::Node GradientTree::sum_of(Range leaves, const LeafGradient& gradie
 }
 
 /// The largest nodes of the tree whose leaves all lie in `own`, in order.
-void GradientTree::collect(Range leaves, Range own, std::vector<Range>& nodes) const {
+void GradientTree::collect(Range leaves, Range own, std::vector<Range>& nodes) {
   if (leaves.end <= own.begin || own.end <= leaves.begin) return;
   if (own.begin <= leaves.begin && leaves.end <= own.end) {
     nodes.push_back(leaves);
@@ -54,6 +55,14 @@ void GradientTree::collect(Range leaves, Range own, std::vector<Range>& nodes) c
   const std::int64_t middle = leaves.begin + leaves.size() / 2;
   collect({leaves.begin, middle}, own, nodes);
   collect({middle, leaves.end}, own, nodes);
+}
+
+std::int64_t GradientTree::node_count(std::int64_t leaves, std::int64_t replicas) {
+  std::vector<Range> nodes;
+  for (std::int64_t r = 0; r < replicas; ++r) {
+    collect({0, leaves}, part_of(leaves, replicas, r), nodes);
+  }
+  return static_cast<std::int64_t>(nodes.size());
 }
 
 Tensor GradientTree::join(Range leaves, const std::vector<std::pair<Range, Tensor>>& parts) {
@@ -75,7 +84,7 @@ const Tensor& GradientTree::reduce(const LeafGradient& gradient_of) {
   collect({0, leaves_}, own_leaves(), mine);
   std::vector<Node> nodes;
   for (const Range& range : mine) nodes.push_back(sum_of(range, gradient_of));
-  if (learners_->size() == 1) {
+  if (replicas_->size() == 1) {
     root_ = std::move(nodes.front());
     return root_->finish();
   }
@@ -86,7 +95,7 @@ const Tensor& GradientTree::reduce(const LeafGradient& gradient_of) {
 
 /// Sends each rank its shard of this rank's nodes and joins what came for this shard.
 Tensor GradientTree::exchange(const std::vector<Node>& nodes) {
-  const int ranks = learners_->size();
+  const int ranks = replicas_->size();
   std::vector<Outgoing> out;
   for (const Node& node : nodes) {
     const float* values = node->finish().data<float>();
@@ -113,7 +122,7 @@ Tensor GradientTree::exchange(const std::vector<Node>& nodes) {
                   std::as_writable_bytes(std::span(to, static_cast<std::size_t>(width)))});
     parts.emplace_back(expected[i].second, Tensor(device_, DType::f32, to, {width}));
   }
-  learners_->transfer(out, in, "gradient leaves");
+  replicas_->transfer(out, in, "gradient leaves");
   return join({0, leaves_}, parts);
 }
 

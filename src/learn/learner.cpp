@@ -55,19 +55,20 @@ std::vector<LossSequence> views_of(const std::vector<const Sequence*>& sequences
 
 }  // namespace
 
-Learner::Learner(Qwen3& policy, Parameters& parameters, Qwen3* base, const Communicator& learners,
+Learner::Learner(Qwen3& policy, Parameters& parameters, Qwen3* base, const LearnerGrid& grid,
                  const LearnerOptions& options)
     : policy_(&policy),
       parameters_(&parameters),
-      learners_(&learners),
+      grid_(grid),
       options_(options),
-      tree_(parameters.config(), policy.device(), learners, options.gradient_leaves),
-      optimizer_(parameters, tree_.shard(), learners, options.optimizer),
+      tree_(parameters.config(), policy.device(), *grid.replicas, options.gradient_leaves,
+            policy.unit()),
+      optimizer_(parameters, tree_.shard(), grid, options.optimizer),
       pass_(policy, base) {}
 
-int Learner::owner_of(std::int64_t group, std::int64_t groups, std::int64_t leaves, int learners) {
-  for (int r = 0; r < learners; ++r) {
-    const Range own = part_of(leaves, learners, r);
+int Learner::owner_of(std::int64_t group, std::int64_t groups, std::int64_t leaves, int units) {
+  for (int r = 0; r < units; ++r) {
+    const Range own = part_of(leaves, units, r);
     if (own.size() == 0) continue;
     const std::int64_t begin = part_of(groups, leaves, own.begin).begin;
     const std::int64_t end = part_of(groups, leaves, own.end - 1).end;
@@ -163,15 +164,16 @@ StepStats Learner::step(std::int64_t groups, const std::vector<LearnerSequence>&
   return stats;
 }
 
+/// The ranks of a unit have the same sums, so those of the replicas count each token once.
 StepStats Learner::stats_of(Sums& sums) const {
   for (kernels::ExactSum* sum : {&sums.policy, &sums.kl, &sums.kl_weighted, &sums.entropy,
                                  &sums.ratio, &sums.anchor_kl, &sums.anchor_weighted}) {
-    learners_->all_reduce_sum(*sum, "step statistics");
+    grid_.replicas->all_reduce_sum(*sum, "step statistics");
   }
   std::array<std::int64_t, 4> counts{sums.tokens, sums.kl_tokens, sums.anchor_tokens, sums.capped};
-  learners_->all_reduce_sum(std::span(counts), "token counts");
+  grid_.replicas->all_reduce_sum(std::span(counts), "token counts");
   std::array<double, 2> greatest{sums.ratio_max, sums.difference_max};
-  learners_->all_reduce_max(std::span(greatest), "greatest ratio and difference");
+  grid_.replicas->all_reduce_max(std::span(greatest), "greatest ratio and difference");
   const auto mean = [](const kernels::ExactSum& sum, std::int64_t count, double none) {
     return count == 0 ? none : sum.value() / static_cast<double>(count);
   };

@@ -26,24 +26,34 @@ bool is_head_norm(const std::string& name) {
 
 }  // namespace
 
-Optimizer::Optimizer(Parameters& parameters, Range shard, const Communicator& learners,
+Optimizer::Optimizer(Parameters& parameters, Range shard, const LearnerGrid& grid,
                      const AdamWOptions& options)
     : parameters_(&parameters),
       shard_(shard),
-      learners_(&learners),
+      grid_(grid),
       options_(options),
       m_(parameters.flat().device(), DType::f32, {shard.size()}),
       v_(parameters.flat().device(), DType::f32, {shard.size()}) {}
+
+double Optimizer::norm_of(const Tensor& gradient_shard) const {
+  kernels::ExactSum squares;
+  for (const ParameterSpec& spec : parameters_->specs()) {
+    if (spec.replicated && parameters_->shard().rank != 0) continue;
+    const std::int64_t begin = std::max(spec.offset, shard_.begin);
+    const std::int64_t end = std::min(spec.offset + spec.size(), shard_.end);
+    if (begin >= end) continue;
+    ops::sum_of_squares(squares, gradient_shard.rows(begin - shard_.begin, end - shard_.begin));
+  }
+  grid_.all->all_reduce_sum(squares, "gradient norm");
+  return std::sqrt(squares.value());
+}
 
 double Optimizer::step(const Tensor& gradient_shard, double lr) {
   if (gradient_shard.size() != shard_.size()) {
     throw Error("optimizer: gradient of " + std::to_string(gradient_shard.size()) +
                 " elements for a shard of " + std::to_string(shard_.size()));
   }
-  kernels::ExactSum squares;
-  ops::sum_of_squares(squares, gradient_shard);
-  learners_->all_reduce_sum(squares, "gradient norm");
-  const double norm = std::sqrt(squares.value());
+  const double norm = norm_of(gradient_shard);
   if (!std::isfinite(norm))
     throw Error("optimizer: the gradient is not finite at update " + std::to_string(steps_ + 1));
 
@@ -75,9 +85,10 @@ double Optimizer::step(const Tensor& gradient_shard, double lr) {
   return norm;
 }
 
-/// Every learner sends its shard of the new weights to all others.
+/// Every learner sends its shard of the new weights to its replicas.
 void Optimizer::gather() {
-  if (learners_->size() == 1) return;
+  const Communicator& replicas = *grid_.replicas;
+  if (replicas.size() == 1) return;
   float* flat = parameters_->flat().data<float>();
   const auto bytes_of = [&](Range range) {
     return std::as_writable_bytes(
@@ -85,12 +96,12 @@ void Optimizer::gather() {
   };
   std::vector<Outgoing> out;
   std::vector<Incoming> in;
-  for (int r = 0; r < learners_->size(); ++r) {
-    if (r == learners_->rank()) continue;
+  for (int r = 0; r < replicas.size(); ++r) {
+    if (r == replicas.rank()) continue;
     out.push_back({r, bytes_of(shard_)});
-    in.push_back({r, bytes_of(part_of(parameters_->size(), learners_->size(), r))});
+    in.push_back({r, bytes_of(part_of(parameters_->size(), replicas.size(), r))});
   }
-  learners_->transfer(out, in, "updated weights");
+  replicas.transfer(out, in, "updated weights");
 }
 
 }  // namespace fst

@@ -143,9 +143,6 @@ Device engine_device(const Arguments& arguments) {
         "--dtype: bf16 arithmetic is not part of this build: use f32 (models stored in bf16 are "
         "read)");
   }
-  if (arguments.integer("tp", 1, 1024) != 1) {
-    throw InputError("--tp: tensor parallelism is not part of this build: use 1");
-  }
   return Device::cpu(static_cast<int>(arguments.integer("threads", 1, 1024)));
 }
 

@@ -16,7 +16,6 @@ namespace fst {
 
 namespace {
 
-constexpr const char* weights_name = "/policy/weights";
 constexpr const char* m_name = "/optimizer/m";
 constexpr const char* v_name = "/optimizer/v";
 constexpr const char* ahead_name = "/ahead";
@@ -58,6 +57,15 @@ void set_newer_aside(const std::filesystem::path& file, const std::filesystem::p
       std::filesystem::equivalent(file, folder / file.filename())) {
     set_aside(folder, *taken);
   }
+}
+
+/// This rank's part of a checkpoint's array; what all ranks of a unit hold its first one writes.
+std::vector<ArrayPiece> pieces_of(const Parameters& parameters, Range part, const Tensor& values) {
+  const bool first = parameters.shard().rank == 0;
+  return global_parts(
+      parameters.specs(), part,
+      std::span<const float>(values.data<float>(), static_cast<std::size_t>(values.size())),
+      first ? Replicated::include : Replicated::leave_out);
 }
 
 bool holds_a_run(const std::filesystem::path& folder) {
@@ -149,18 +157,16 @@ void Run::save(const Evolution* evolution) {
   CheckpointWriter writer(world_.all(), folder / file_name(id),
                           {git_commit(), version(), resolved_deck(config_)}, bytes);
   std::vector<ArrayPiece> weights, m, v;
-  const auto floats = [](const Tensor& t) {
-    return std::span<const float>(t.data<float>(), static_cast<std::size_t>(t.size()));
-  };
   if (Learner* learner = learner_.learner()) {
+    const Parameters& parameters = policy_.learner()->parameters;
     Optimizer& optimizer = learner->optimizer();
     const Range shard = optimizer.shard();
-    weights.push_back(
-        {shard.begin, floats(policy_.parameters()->flat().rows(shard.begin, shard.end))});
-    m.push_back({shard.begin, floats(optimizer.m())});
-    v.push_back({shard.begin, floats(optimizer.v())});
-  } else if (!traits_.trains && world_.rollout().rank() == 0) {
-    weights.push_back({0, floats(policy_.parameters()->flat())});
+    weights = pieces_of(parameters, shard, parameters.flat().rows(shard.begin, shard.end));
+    m = pieces_of(parameters, shard, optimizer.m());
+    v = pieces_of(parameters, shard, optimizer.v());
+  } else if (!traits_.trains && world_.across(Role::rollout).rank() == 0) {
+    const Parameters& parameters = policy_.sampler()->parameters;
+    weights = pieces_of(parameters, {0, parameters.size()}, parameters.flat());
   }
   writer.array(weights_name, size, weights);
   if (traits_.trains) {
@@ -186,7 +192,8 @@ std::vector<std::int64_t> Run::model_identities() {
     return static_cast<std::int64_t>(identity >> 1);  // keeps the order of a maximum with 0
   };
   std::vector<std::int64_t> identities(3, 0);
-  if (policy_.parameters() != nullptr) identities[0] = signed_word(policy_.start_identity());
+  if (policy_.learner() != nullptr || policy_.sampler() != nullptr)
+    identities[0] = signed_word(policy_.start_identity());
   identities[1] = signed_word(context_.frozen.identity_of(context_.base_path()));
   identities[2] = signed_word(context_.frozen.identity_of(context_.reflection_path()));
   world_.all().all_reduce_max(std::span(identities), "identities of the models");
@@ -220,20 +227,21 @@ void Run::resume_from(const std::filesystem::path& file) {
     }
   }
   policy_.restore_identity(identities.at(0));
-  if (Parameters* parameters = policy_.parameters()) {
-    if (reader.array_size(weights_name) != parameters->size()) {
-      throw InputError(file.string() + ": has " + std::to_string(reader.array_size(weights_name)) +
-                       " weights, model.policy has " + std::to_string(parameters->size()));
-    }
-    reader.array(weights_name, 0,
-                 {parameters->flat().data<float>(), static_cast<std::size_t>(parameters->size())});
-    policy_.model()->set_weights(*parameters);
+  for (PolicyWeights* weights : {policy_.learner(), policy_.sampler()}) {
+    if (weights == nullptr) continue;
+    read_weights(reader, weights->parameters);
+    weights->model->set_weights(weights->parameters);
   }
   if (Learner* learner = learner_.learner()) {
     Optimizer& optimizer = learner->optimizer();
-    const auto count = static_cast<std::size_t>(optimizer.shard().size());
-    reader.array(m_name, optimizer.shard().begin, {optimizer.m().data<float>(), count});
-    reader.array(v_name, optimizer.shard().begin, {optimizer.v().data<float>(), count});
+    const auto& specs = policy_.learner()->parameters.specs();
+    for (const auto& [name, moment] :
+         {std::pair(m_name, &optimizer.m()), {v_name, &optimizer.v()}}) {
+      const auto count = static_cast<std::size_t>(moment->size());
+      reader.array(name,
+                   global_parts(specs, optimizer.shard(), std::span(moment->data<float>(), count),
+                                Replicated::include));
+    }
     optimizer.set_steps(state_.step);
   }
   policy_.version = traits_.trains ? state_.step : 0;  // weights that nobody trains keep theirs

@@ -32,15 +32,6 @@ Deck DeckCall::deck(const World& world) const {
   return parse_deck(path, read_input(world, path), overrides);
 }
 
-RankPlan plan_of(const RunConfig& config) {
-  const auto role = [](std::int64_t ranks, std::int64_t tp) {
-    return RolePlan{static_cast<int>(ranks), static_cast<int>(tp)};
-  };
-  return {role(config.ranks.rollout, config.rollout.tp),
-          role(config.ranks.reflection, config.reflection.tp),
-          role(config.ranks.learner, config.learner.tp)};
-}
-
 TaskOptions task_options(const RunConfig& config, const std::string& variant, ReadFile read) {
   const auto& task = config.task;
   TaskOptions options;

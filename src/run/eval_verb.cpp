@@ -6,8 +6,11 @@
 #include "fst/base/error.h"
 #include "fst/base/log.h"
 #include "fst/run/arguments.h"
+#include "fst/run/check_report.h"
 #include "fst/run/deck_file.h"
 #include "fst/run/evaluation.h"
+#include "fst/run/plan.h"
+#include "fst/run/records.h"
 #include "fst/run/run.h"
 #include "fst/run/verbs.h"
 #include "fst/store/checkpoint_file.h"
@@ -80,6 +83,8 @@ int eval_verb(World& world, const Words& words) {
   usage.summary =
       "Accuracy and KL to the base of model.policy (a folder or checkpoint), and its slow x fast\n"
       "decomposition.";
+  usage.options.add_options()("tp", boost::program_options::value<std::int64_t>(),
+                              "ranks that share one copy of the model; wins over rollout.tp");
   const auto call = DeckCall::parse(usage, words);
   if (!call) return EXIT_SUCCESS;
   const Deck deck = call->deck(world);
@@ -87,6 +92,13 @@ int eval_verb(World& world, const Words& words) {
   if (config.model.policy.empty()) {
     throw InputError("model.policy: not set; give a Hugging Face folder or a checkpoint");
   }
+  if (call->arguments.given("tp")) config.rollout.tp = call->arguments.integer("tp", 1, 8);
+  // All ranks sample, nobody learns or reflects.
+  config.ranks = {};
+  config.run.method = Method::gepa;
+  config.reflection.tp = config.rollout.tp;
+  config.model.reflection = config.model.base;
+  on_first_rank(world, "the plan of the job", [&] { expect_plan(config, world.all().size()); });
   world.split(plan_of(config));
   const RunState state = state_of(config.model.policy);
   EvaluationPlan plan;

@@ -4,14 +4,13 @@
 #include <filesystem>
 
 #include "fst/base/error.h"
+#include "fst/learn/reshard.h"
 #include "fst/store/checkpoint_file.h"
 #include "fst/store/files.h"
 
 namespace fst {
 
 namespace {
-
-constexpr const char* weights_name = "/policy/weights";
 
 const std::string& file_of(const ModelFiles& files, const char* name, const std::string& path) {
   const auto file = files.find(name);
@@ -71,16 +70,23 @@ ModelSource ModelSource::open(const std::string& path) {
   return source;
 }
 
-Parameters ModelSource::load(const Communicator& comm, const Device& device) const {
-  if (!is_checkpoint(path)) return load_parameters(path, config, device);
+Parameters ModelSource::load(const Communicator& comm, const Device& device,
+                             const Shard& shard) const {
+  if (!is_checkpoint(path)) return load_parameters(path, config, device, shard);
   const CheckpointReader reader(comm, path);
-  Parameters parameters(config, device);
-  if (!reader.has(weights_name) || reader.array_size(weights_name) != parameters.size()) {
+  Parameters parameters(config, device, shard);
+  if (!reader.has(weights_name) || reader.array_size(weights_name) != config.parameter_count()) {
     throw InputError(path + ": holds no weights of the model its config.json describes");
   }
-  reader.array(weights_name, 0,
-               {parameters.flat().data<float>(), static_cast<std::size_t>(parameters.size())});
+  read_weights(reader, parameters);
   return parameters;
+}
+
+void read_weights(const CheckpointReader& reader, Parameters& parameters) {
+  const auto size = static_cast<std::size_t>(parameters.size());
+  reader.array(weights_name,
+               global_parts(parameters.specs(), {0, parameters.size()},
+                            std::span(parameters.flat().data<float>(), size), Replicated::include));
 }
 
 std::int64_t law_vocabulary(const ModelSource& source, const Tokenizer& tokenizer) {
@@ -91,20 +97,29 @@ std::int64_t law_vocabulary(const ModelSource& source, const Tokenizer& tokenize
   return tokenizer.vocab_size();
 }
 
-FrozenModel& FrozenModels::at(const std::string& path) {
-  const auto found = models_.find(path);
+FrozenModel& FrozenModels::at(const std::string& path, const TensorParallel* unit) {
+  const Shard shard = shard_of(unit);
+  const std::pair key(path, shard.degree);
+  const auto found = models_.find(key);
   if (found != models_.end()) return found->second;
-  FrozenModel& frozen = models_[path];
+  FrozenModel& frozen = models_[key];
   frozen.source = ModelSource::open(path);
-  const Parameters parameters = frozen.source.load(*comm_, device_);
-  frozen.identity = parameters.identity();
+  const Parameters parameters = frozen.source.load(*comm_, device_, shard);
+  frozen.identity = parameters.identity(unit);
   const std::int64_t positions =
       std::min(max_positions_, frozen.source.config.max_position_embeddings);
-  frozen.model =
-      std::make_unique<Qwen3>(frozen.source.config, device_,
-                              Qwen3Options{.use = Use::inference, .max_positions = positions});
+  frozen.model = std::make_unique<Qwen3>(
+      frozen.source.config, device_,
+      Qwen3Options{.use = Use::inference, .max_positions = positions, .unit = unit});
   frozen.model->set_weights(parameters);
   return frozen;
+}
+
+std::uint64_t FrozenModels::identity_of(const std::string& path) const {
+  for (const auto& [key, frozen] : models_) {
+    if (key.first == path) return frozen.identity;
+  }
+  return 0;
 }
 
 }  // namespace fst

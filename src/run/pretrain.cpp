@@ -124,7 +124,7 @@ struct Trainer {
             {.use = Use::training, .max_positions = parameters_.config().max_position_embeddings}),
         tree(parameters_.config(), device, world_.learner(), config_.learner.gradient_leaves),
         optimizer(
-            parameters_, tree.shard(), world_.learner(),
+            parameters_, tree.shard(), LearnerGrid(world_.learner()),
             {config_.pretrain.beta1, config_.pretrain.beta2, config_.pretrain.eps,
              config_.pretrain.weight_decay, config_.pretrain.clip, config_.pretrain.gain_lr_scale}),
         pass(model, nullptr),

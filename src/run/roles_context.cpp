@@ -16,10 +16,16 @@ RunContext::RunContext(World& world_, const RunConfig& config_)
       max_positions(policy_source.config.max_position_embeddings),
       thinking(thinking_of(config_.chat.thinking)),
       self(Communicator::self()),
-      frozen(self, device, max_positions) {
+      frozen(self, device, max_positions),
+      units_{Unit(world.unit(Role::rollout)), Unit(world.unit(Role::reflection)),
+             Unit(world.unit(Role::learner))} {
   if (policy_source.config.eos_token_ids.empty()) {
     throw InputError(policy_source.path + ": no eos_token_id: a completion could never end");
   }
+}
+
+const TensorParallel* RunContext::unit(Role role) const {
+  return &units_[static_cast<std::size_t>(role)];
 }
 
 const std::string& RunContext::base_path() const {
@@ -41,17 +47,45 @@ std::vector<TokenId> RunContext::prompt_tokens(const std::string& prompt,
   return tokens;
 }
 
+namespace {
+
+Holders holders_of(const World& world, Role role) {
+  return {world.plan().of(role).tp, world.policy_ranks(role)};
+}
+
+}  // namespace
+
 Policy::Policy(RunContext& context) {
   const World& world = context.world;
-  const bool learns = world.learner().member() && traits_of(context.config.run.method).trains;
-  if (!learns && !world.rollout().member()) return;
-  parameters_ =
-      std::make_unique<Parameters>(context.policy_source.load(context.self, context.device));
-  start_identity_ = parameters_->identity();
-  model_ = std::make_unique<Qwen3>(context.policy_source.config, context.device,
-                                   Qwen3Options{.use = learns ? Use::training : Use::inference,
-                                                .max_positions = context.max_positions});
-  model_->set_weights(*parameters_);
+  const bool trains = traits_of(context.config.run.method).trains;
+  const bool one_degree = world.plan().learner.tp == world.plan().rollout.tp;
+  if (trains && world.learner().member()) learner_ = load(context, Role::learner, Use::training);
+  shared_ = learner_ && world.rollout().member() && one_degree;
+  if (!shared_ && world.rollout().member()) sampler_ = load(context, Role::rollout, Use::inference);
+  if (trains && world.policy().member() && !(world.plan().colocated() && one_degree)) {
+    resharding_.emplace(context.policy_source.config, holders_of(world, Role::learner),
+                        holders_of(world, Role::rollout), world.policy());
+  }
+}
+
+std::unique_ptr<PolicyWeights> Policy::load(RunContext& context, Role role, Use use) {
+  const TensorParallel* unit = context.unit(role);
+  const ModelSource& source = context.policy_source;
+  PolicyWeights weights{source.load(context.self, context.device, shard_of(unit)), nullptr};
+  start_identity_ = weights.parameters.identity(unit);
+  weights.model = std::make_unique<Qwen3>(
+      source.config, context.device,
+      Qwen3Options{.use = use, .max_positions = context.max_positions, .unit = unit});
+  auto held = std::make_unique<PolicyWeights>(std::move(weights));
+  held->model->set_weights(held->parameters);  // training reads them in place
+  return held;
+}
+
+void Policy::adopt() {
+  if (!resharding_) return;
+  resharding_->run(learner_ ? &learner_->parameters : nullptr,
+                   sampler_ ? &sampler_->parameters : nullptr);
+  if (sampler_) sampler_->model->set_weights(sampler_->parameters);
 }
 
 }  // namespace fst

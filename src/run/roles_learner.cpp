@@ -11,10 +11,11 @@ LearnerRole::LearnerRole(RunContext& context, Policy& policy)
   const RunConfig& config = context.config;
   if (!context.world.learner().member() || !traits_of(config.run.method).trains) return;
   const bool needs_base = kl_in_loss(config) || config.kl.seed_prompt > 0.0;
-  Qwen3* base = needs_base ? context.frozen.at(context.base_path()).model.get() : nullptr;
-  learner_ =
-      std::make_unique<Learner>(*policy.model(), *policy.parameters(), base,
-                                context.world.learner(), learner_options(config, context.vocab));
+  const TensorParallel* unit = context.unit(Role::learner);
+  Qwen3* base = needs_base ? context.frozen.at(context.base_path(), unit).model.get() : nullptr;
+  const LearnerGrid grid(context.world.learner(), context.world.across(Role::learner));
+  learner_ = std::make_unique<Learner>(*policy.learner()->model, policy.learner()->parameters, base,
+                                       grid, learner_options(config, context.vocab));
 }
 
 Received LearnerRole::receive(RolloutRole& rollouts, const RequestBatch& batch) {
@@ -22,9 +23,8 @@ Received LearnerRole::receive(RolloutRole& rollouts, const RequestBatch& batch) 
   const auto groups = static_cast<std::int64_t>(batch.problems.size());
   const auto owner = [&](std::int32_t request) {
     const auto group = batch.requests[static_cast<std::size_t>(request)].problem;
-    return world.world_rank(
-        Role::learner, Learner::owner_of(group, groups, context_->config.learner.gradient_leaves,
-                                         world.units(Role::learner)));
+    return Learner::owner_of(group, groups, context_->config.learner.gradient_leaves,
+                             world.units(Role::learner));
   };
   const Stopwatch exchange;
   Received received;

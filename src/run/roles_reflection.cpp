@@ -52,7 +52,8 @@ ReflectionReply ReflectionReply::unpack(Unpacker& unpacker) {
 ReflectionRole::ReflectionRole(RunContext& context, const Task& task)
     : context_(&context), layout_(layout_of(context.config, task)) {
   if (!context.world.reflection().member()) return;
-  FrozenModel& frozen = context.frozen.at(context.reflection_path());
+  FrozenModel& frozen =
+      context.frozen.at(context.reflection_path(), context.unit(Role::reflection));
   tokenizer_ = std::make_unique<Tokenizer>(frozen.source.tokenizer());
   chat_ = std::make_unique<Chat>(frozen.source.chat());
   vocab_ = law_vocabulary(frozen.source, *tokenizer_);
@@ -108,10 +109,12 @@ std::vector<ReflectionReply> ReflectionRole::rewrite(RolloutRole& rollouts,
   const auto unit_of = [&](std::size_t task) { return static_cast<int>(task) % units; };
   std::vector<std::pair<std::int32_t, int>> wanted;
   for (std::size_t i = 0; i < tasks.size(); ++i) {
-    const int rank = world.world_rank(Role::reflection, unit_of(i));
-    for (const std::int32_t request : tasks[i].requests) {
-      const std::pair<std::int32_t, int> entry{request, rank};
-      if (std::find(wanted.begin(), wanted.end(), entry) == wanted.end()) wanted.push_back(entry);
+    for (int place = 0; place < world.plan().reflection.tp; ++place) {
+      const int rank = world.world_rank(Role::reflection, unit_of(i), place);
+      for (const std::int32_t request : tasks[i].requests) {
+        const std::pair<std::int32_t, int> entry{request, rank};
+        if (std::find(wanted.begin(), wanted.end(), entry) == wanted.end()) wanted.push_back(entry);
+      }
     }
   }
   const auto shown = rollouts.for_reflection(wanted);
@@ -119,7 +122,7 @@ std::vector<ReflectionReply> ReflectionRole::rewrite(RolloutRole& rollouts,
   std::vector<Numbered> mine;
   std::vector<GenerateRequest> generate;
   for (std::size_t i = 0; i < tasks.size(); ++i) {
-    if (!generator_ || unit_of(i) != world.reflection().rank()) continue;
+    if (!generator_ || unit_of(i) != world.across(Role::reflection).rank()) continue;
     auto [request, evidence] = question(batch, tasks[i], shown);
     mine.push_back({static_cast<std::int32_t>(i), {{}, std::move(evidence)}});
     generate.push_back(std::move(request));
@@ -133,6 +136,7 @@ std::vector<ReflectionReply> ReflectionRole::rewrite(RolloutRole& rollouts,
           completions[i].finish == Finish::stop ? ReplyStatus::complete : ReplyStatus::unfinished;
     }
   }
+  if (world.unit(Role::reflection).rank() > 0) mine.clear();  // the first speaks for the unit
   std::vector<ReflectionReply> replies(tasks.size());
   for (auto& numbered :
        all_gather<Numbered>(world.all(), mine, "replies of the reflection model")) {

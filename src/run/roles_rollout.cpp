@@ -85,10 +85,12 @@ RolloutRole::RolloutRole(RunContext& context, Policy& policy)
   options.max_batch = rollout.max_batch;
   options.prefill_chunk = rollout.prefill_chunk;
   options.stop_ids = context.policy_source.config.eos_token_ids;
-  generator_ = std::make_unique<Generator>(*policy.model(), options);
+  Qwen3& model = *policy.sampler()->model;
+  generator_ = std::make_unique<Generator>(model, options);
   const bool needs_base = context.config.eval.kl || context.config.kl.place == "reward";
-  Qwen3* base = needs_base ? context.frozen.at(context.base_path()).model.get() : nullptr;
-  scorer_ = std::make_unique<GradientPass>(*policy.model(), base);
+  const TensorParallel* unit = context.unit(Role::rollout);
+  Qwen3* base = needs_base ? context.frozen.at(context.base_path(), unit).model.get() : nullptr;
+  scorer_ = std::make_unique<GradientPass>(model, base);
 }
 
 bool RolloutRole::serves(std::int32_t problem) const {
@@ -178,6 +180,7 @@ const std::vector<Outcome>& RolloutRole::outcomes() {
   if (!now_.outcomes.empty() || now_.requests == 0) return now_.outcomes;
   std::vector<Numbered> mine;
   for (const Trajectory& t : now_.mine) {
+    if (!reports()) break;
     mine.push_back({t.request,
                     {t.verdict.reward, t.prompt_length, t.length(), t.finish, t.verdict.status,
                      t.answer, t.base_log_ratio}});
@@ -196,28 +199,41 @@ const std::vector<Outcome>& RolloutRole::outcomes() {
   return now_.outcomes;
 }
 
+/// Sends trajectories to world ranks, by the rank that speaks for this unit; returns what came
+/// here, by request.
+std::vector<Trajectory> RolloutRole::deliver(
+    const std::vector<std::pair<const Trajectory*, int>>& posts, std::string_view what) {
+  const Communicator& all = context_->world.all();
+  std::vector<Packer> packers(static_cast<std::size_t>(all.size()));
+  for (const auto& [trajectory, rank] : posts) {
+    if (reports()) trajectory->pack(packers.at(static_cast<std::size_t>(rank)));
+  }
+  std::vector<std::vector<std::byte>> to;
+  for (Packer& packer : packers) to.push_back(packer.take());
+  return sorted_by_request(detail::unpack_all<Trajectory>(all.exchange(to, what)));
+}
+
 std::vector<Trajectory> RolloutRole::for_learners(const std::function<int(std::int32_t)>& owner) {
-  return sorted_by_request(route<Trajectory>(
-      context_->world.all(), now_.mine, [&](const Trajectory& t) { return owner(t.request); },
-      "trajectories for the learners"));
+  const World& world = context_->world;
+  std::vector<std::pair<const Trajectory*, int>> posts;
+  for (const Trajectory& t : now_.mine) {
+    const int unit = owner(t.request);
+    for (int place = 0; place < world.plan().learner.tp; ++place) {
+      posts.emplace_back(&t, world.world_rank(Role::learner, unit, place));
+    }
+  }
+  return deliver(posts, "trajectories for the learners");
 }
 
 std::vector<Trajectory> RolloutRole::for_reflection(
     const std::vector<std::pair<std::int32_t, int>>& wanted) {
-  std::vector<Trajectory> out;
-  std::vector<int> to;
+  std::vector<std::pair<const Trajectory*, int>> posts;
   for (const auto& [request, rank] : wanted) {
     for (const Trajectory& t : now_.mine) {
-      if (t.request != request) continue;
-      out.push_back(t);
-      to.push_back(rank);
+      if (t.request == request) posts.emplace_back(&t, rank);
     }
   }
-  const Trajectory* first = out.data();
-  return route<Trajectory>(
-      context_->world.all(), out,
-      [&](const Trajectory& t) { return to[static_cast<std::size_t>(&t - first)]; },
-      "evidence for reflection");
+  return deliver(posts, "evidence for reflection");
 }
 
 std::vector<Trajectory> RolloutRole::for_history() {
@@ -226,8 +242,9 @@ std::vector<Trajectory> RolloutRole::for_history() {
 
 std::vector<Trajectory> RolloutRole::on_first_rank(const std::vector<Trajectory>& mine,
                                                    const char* what) {
-  return sorted_by_request(route<Trajectory>(
-      context_->world.all(), mine, [](const Trajectory&) { return 0; }, what));
+  std::vector<std::pair<const Trajectory*, int>> posts;
+  for (const Trajectory& t : mine) posts.emplace_back(&t, 0);
+  return deliver(posts, what);
 }
 
 Divergence RolloutRole::divergence() {
@@ -247,6 +264,10 @@ Divergence RolloutRole::divergence() {
       for (const float value : chunk.entropy) entropy.add(static_cast<double>(value));
       tokens += static_cast<std::int64_t>(chunk.kl.size());
     });
+  }
+  if (!reports()) {  // what the ranks of a unit have alike counts once
+    kl = entropy = {};
+    tokens = 0;
   }
   const Communicator& all = context_->world.all();
   all.all_reduce_sum(kl, "KL to the base");
@@ -283,19 +304,16 @@ double RolloutRole::gold_probability(const std::vector<Problem>& problems,
       auto& sum = logprobs[static_cast<std::size_t>(chunk.sequence)];
       for (const float value : chunk.logprob) sum.add(static_cast<double>(value));
     });
-    for (const auto& sum : logprobs) probability.add(portable_exp(sum.value()));
+    for (const auto& sum : logprobs) {
+      if (reports()) probability.add(portable_exp(sum.value()));
+    }
   }
   context_->world.all().all_reduce_sum(probability, "probability of the gold answers");
   return problems.empty() ? 0.0 : probability.value() / static_cast<double>(problems.size());
 }
 
 void RolloutRole::adopt(PolicyVersion version) {
-  const Communicator& policy = context_->world.policy();
-  const bool shared = context_->world.plan().colocated();
-  if (policy.member() && !shared && policy.size() > 1) {
-    policy.broadcast(policy_->parameters()->flat(), 0, "policy weights");
-    if (generator_) policy_->model()->set_weights(*policy_->parameters());
-  }
+  policy_->adopt();
   policy_->version = version;
   if (generator_) generator_->weights_changed();
 }

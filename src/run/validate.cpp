@@ -4,6 +4,7 @@
 
 #include "fst/base/nearest.h"
 #include "fst/run/config.h"
+#include "fst/run/plan.h"
 #include "fst/run/schedule.h"
 
 namespace fst {
@@ -23,19 +24,11 @@ void validate_roles(const RunConfig& c, std::vector<std::string>& mistakes) {
     if (c.ranks.reflection == 0 && traits.evolves()) {
       mistakes.push_back("ranks.reflection: 0, but run.method = " + method + " evolves prompts");
     }
-    if (c.ranks.learner > c.learner.gradient_leaves) {
-      mistakes.push_back("ranks.learner: more learners than learner.gradient_leaves = " +
-                         std::to_string(c.learner.gradient_leaves) + " parts of the gradient");
-    }
   }
-  const std::pair<const char*, std::int64_t> degrees[] = {{"rollout.tp", c.rollout.tp},
-                                                          {"reflection.tp", c.reflection.tp},
-                                                          {"learner.tp", c.learner.tp}};
-  for (const auto& [name, degree] : degrees) {
-    if (degree != 1) {
-      mistakes.push_back(std::string(name) +
-                         ": tensor parallelism is not part of this build: use 1");
-    }
+  // Colocated, the number of ranks is not known here: any degree divides eight.
+  const RankPlan plan = plan_of(c);
+  for (const auto& problem : plan_problems(c, plan.colocated() ? 8 : fewest_ranks(plan))) {
+    mistakes.push_back(problem);
   }
   if (c.rollout.max_lag > 0 && traits.trains && c.train.loss == "reinforce") {
     mistakes.push_back(

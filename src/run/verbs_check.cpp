@@ -39,11 +39,17 @@ int check_verb(World& world, const Words& words) {
       "rendered prompt. Touches nothing.";
   usage.options.add_options()(
       "keys", boost::program_options::bool_switch(),
-      "list all keys with default, unit, whether a resumed run may change them, type and meaning");
+      "list all keys with default, unit, whether a resumed run may change them, type and meaning")(
+      "ranks", boost::program_options::value<std::int64_t>(),
+      "ranks of the job; default: those that the deck names, or the fewest that will do");
   const auto call = DeckCall::parse(usage, words);
   if (!call) return EXIT_SUCCESS;
+  std::optional<int> ranks;
+  if (call->arguments.given("ranks")) {
+    ranks = static_cast<int>(call->arguments.integer("ranks", 1, 1'000'000));
+  }
   const std::string text =
-      call->arguments.flag("keys") ? keys_table() : check_report(call->deck(world));
+      call->arguments.flag("keys") ? keys_table() : check_report(call->deck(world), ranks);
   std::fputs(text.c_str(), stdout);
   return EXIT_SUCCESS;
 }

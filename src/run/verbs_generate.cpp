@@ -4,10 +4,12 @@
 #include "fst/base/error.h"
 #include "fst/base/random.h"
 #include "fst/comm/exchange.h"
+#include "fst/comm/unit.h"
 #include "fst/rollout/generator.h"
 #include "fst/run/arguments.h"
 #include "fst/run/conversation.h"
 #include "fst/run/model_source.h"
+#include "fst/run/plan.h"
 #include "fst/run/records.h"
 #include "fst/run/verbs.h"
 #include "fst/store/files.h"
@@ -105,15 +107,17 @@ std::int64_t room_behind(const Prompt& prompt, const GenerateOptions& options,
   return std::min(options.max_new_tokens, config.max_position_embeddings - prompt.length());
 }
 
-/// All samples of the lines of this rank: a line's samples share its prompt, so they stay together.
+/// All samples of the lines of this unit: a line's samples share its prompt, so they stay together.
+/// The same on every rank of the unit.
 std::vector<Numbered> generate_own(const World& world, Qwen3& model,
                                    const std::vector<Prompt>& prompts,
                                    const GenerateOptions& options) {
-  const auto ranks = static_cast<std::size_t>(world.all().size());
+  const auto units = static_cast<std::size_t>(world.units(Role::rollout));
   std::vector<GenerateRequest> requests;
   std::vector<Numbered> results;
   std::int64_t blocks = 0, longest_blocks = 0;
-  for (auto i = static_cast<std::size_t>(world.all().rank()); i < prompts.size(); i += ranks) {
+  for (auto i = static_cast<std::size_t>(world.across(Role::rollout).rank()); i < prompts.size();
+       i += units) {
     const std::int64_t room = room_behind(prompts[i], options, model.config());
     for (std::int64_t sample = 0; sample < options.samples; ++sample) {
       GenerateRequest request;
@@ -196,6 +200,7 @@ int generate_verb(World& world, const Words& words) {
   const Device device = engine_device(*arguments);
   const Tokenizer tokenizer = source.tokenizer();
   const GenerateOptions options = generate_options(*arguments, law_vocabulary(source, tokenizer));
+  split_into_units(world, *arguments, source);
   on_first_rank(world, target, [&] { expect_output(target); });
   const std::vector<Prompt> prompts = read_prompts(world, in, source, tokenizer);
   std::int64_t longest = 0;
@@ -203,11 +208,15 @@ int generate_verb(World& world, const Words& words) {
     longest = std::max(longest, prompt.length() + room_behind(prompt, options, source.config));
   }
 
-  Qwen3 model(source.config, device, {.use = Use::inference, .max_positions = longest});
-  model.set_weights(source.load(Communicator::self(), device));
-  const std::vector<Numbered> own = generate_own(world, model, prompts, options);
+  const Unit unit(world.unit(Role::rollout));
+  Qwen3 model(source.config, device,
+              {.use = Use::inference, .max_positions = longest, .unit = &unit});
+  model.set_weights(source.load(Communicator::self(), device, shard_of(&unit)));
+  std::vector<Numbered> own = generate_own(world, model, prompts, options);
+  if (unit.rank() > 0) own.clear();  // the first rank speaks for the unit
   std::vector<Numbered> all = route(
-      world.all(), std::span(own), [](const Numbered&) { return 0; }, "completions");
+      world.all(), std::span<const Numbered>(own), [](const Numbered&) { return 0; },
+      "completions");
   if (world.all().rank() != 0) return EXIT_SUCCESS;
   std::sort(all.begin(), all.end(),
             [](const Numbered& a, const Numbered& b) { return a.number < b.number; });

@@ -2,7 +2,9 @@
 
 #include "fst/base/error.h"
 #include "fst/base/log.h"
+#include "fst/run/check_report.h"
 #include "fst/run/deck_file.h"
+#include "fst/run/plan.h"
 #include "fst/run/pretrain.h"
 #include "fst/run/records.h"
 #include "fst/run/run.h"
@@ -53,6 +55,8 @@ int run_verb(World& world, const Words& words) {
   expect_policy(deck.config);
   const std::string traffic = call->arguments.text("traffic");
   if (!traffic.empty()) on_first_rank(world, traffic, [&] { expect_output(traffic); });
+  on_first_rank(world, "the plan of the job",
+                [&] { expect_plan(deck.config, world.all().size()); });
   world.split(plan_of(deck.config));
   const auto unused = unused_keys(deck.config, deck.given);
   std::string list;
@@ -75,6 +79,9 @@ int pretrain_verb(World& world, const Words& words) {
   if (!call) return EXIT_SUCCESS;
   const Deck deck = call->deck(world);
   expect_output(deck.config);
+  if (deck.config.learner.tp != 1) {
+    throw InputError("learner.tp: fst pretrain shares no model among ranks: use 1");
+  }
   world.split({});
   log::info(version_line() + ", " + world.layout());
   pretrain(world, deck.config);

@@ -2,10 +2,12 @@
 #include <optional>
 
 #include "fst/base/error.h"
+#include "fst/comm/unit.h"
 #include "fst/model/kv_cache.h"
 #include "fst/model/token_head.h"
 #include "fst/run/arguments.h"
 #include "fst/run/model_source.h"
+#include "fst/run/plan.h"
 #include "fst/run/records.h"
 #include "fst/run/verbs.h"
 #include "fst/store/score_file.h"
@@ -25,7 +27,7 @@ struct ScoreCase {
   std::int64_t length() const { return static_cast<std::int64_t>(tokens.size()); }
 };
 
-/// Consecutive cases [begin, end) that one rank computes together.
+/// Consecutive cases [begin, end) that one unit computes together.
 struct Pack {
   std::size_t begin = 0, end = 0;
   std::int64_t tokens = 0;
@@ -62,7 +64,7 @@ std::vector<ScoreCase> read_cases(const World& world, const std::string& path,
   return cases;
 }
 
-/// Scores packs in waves, one pack a rank; rank 0 gathers a wave's numbers and writes them, so the
+/// Scores packs in waves, one pack a unit; rank 0 gathers a wave's numbers and writes them, so the
 /// memory does not grow with the file.
 class Scorer {
  public:
@@ -80,10 +82,10 @@ class Scorer {
   /// Writes all cases; `file` on rank 0 only. Collective over all ranks.
   void run(ScoreFile* file, bool with_logits) {
     const std::vector<Pack> packs = packs_of(*cases_);
-    const auto ranks = static_cast<std::size_t>(world_->all().size());
-    for (std::size_t first = 0; first < packs.size(); first += ranks) {
+    const auto units = static_cast<std::size_t>(world_->units(Role::rollout));
+    for (std::size_t first = 0; first < packs.size(); first += units) {
       const std::span<const Pack> wave =
-          std::span(packs).subspan(first, std::min(ranks, packs.size() - first));
+          std::span(packs).subspan(first, std::min(units, packs.size() - first));
       const std::int64_t case_number = forward(wave, file);
       if (with_logits) write_logits(wave, case_number, file);
     }
@@ -91,8 +93,8 @@ class Scorer {
 
  private:
   const Pack* own(std::span<const Pack> wave) const {
-    const auto rank = static_cast<std::size_t>(world_->all().rank());
-    return rank < wave.size() ? &wave[rank] : nullptr;
+    const auto unit = static_cast<std::size_t>(world_->across(Role::rollout).rank());
+    return unit < wave.size() ? &wave[unit] : nullptr;
   }
 
   /// Log-probabilities of the wave; returns the number of its first case in `file`.
@@ -194,10 +196,12 @@ class Scorer {
     return logits_.span<float>();
   }
 
-  /// Rank r of the wave gives sizes[r] numbers; rank 0 gets them all, in that order.
+  /// Unit u of the wave gives sizes[u] numbers, which its first rank sends; rank 0 gets them all,
+  /// in that order.
   std::vector<float> gather(std::span<const float> mine, const std::vector<std::int64_t>& sizes,
                             const char* what) const {
-    const Communicator& all = world_->all();
+    if (world_->unit(Role::rollout).rank() != 0) return {};
+    const Communicator& all = world_->across(Role::rollout);
     std::vector<float> values;
     std::vector<Outgoing> out;
     std::vector<Incoming> in;
@@ -269,13 +273,16 @@ int score_verb(World& world, const Words& words) {
   law.temperature = static_cast<float>(arguments->real("temperature", 1e-3, 1e3));
   law.vocab = arguments->flag("full-vocab") ? source.config.vocab_size
                                             : law_vocabulary(source, source.tokenizer());
+  split_into_units(world, *arguments, source);
   on_first_rank(world, target, [&] { expect_output(target); });
   const std::vector<ScoreCase> cases = read_cases(world, in, source.config);
   std::int64_t longest = 0;
   for (const ScoreCase& one : cases) longest = std::max(longest, one.length());
 
-  Qwen3 model(source.config, device, {.use = Use::inference, .max_positions = longest});
-  model.set_weights(source.load(Communicator::self(), device));
+  const Unit unit(world.unit(Role::rollout));
+  Qwen3 model(source.config, device,
+              {.use = Use::inference, .max_positions = longest, .unit = &unit});
+  model.set_weights(source.load(Communicator::self(), device, shard_of(&unit)));
   std::optional<ScoreFile> file;
   if (world.all().rank() == 0) {
     file.emplace(target, payload_bytes(cases, with_logits ? source.config.vocab_size : 0));

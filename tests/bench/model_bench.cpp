@@ -81,7 +81,7 @@ struct Trainer {
         parameters(load_parameters(bench.folder, bench.config, device)),
         model(bench.config, device, {.use = Use::training, .max_positions = bench.positions}),
         tree(bench.config, device, learners, leaves),
-        optimizer(parameters, tree.shard(), learners, {}),
+        optimizer(parameters, tree.shard(), LearnerGrid(learners), {}),
         pass(model, nullptr) {
     model.set_weights(parameters);
   }

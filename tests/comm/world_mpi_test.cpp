@@ -30,7 +30,7 @@ TEST(WorldSplit, ColocatedRanksHaveEveryRole) {
   EXPECT_EQ(world().policy().rank(), world().all().rank());
 }
 
-TEST(WorldSplit, RolesAreDealtInOrderAndPolicyStartsWithTheLearner) {
+TEST(WorldSplit, RolesAreDealtInOrderAndPolicyHoldsRolloutsThenLearners) {
   const int size = world().all().size();
   const int me = world().all().rank();
   if (size < 2) return world().split({});
@@ -43,7 +43,9 @@ TEST(WorldSplit, RolesAreDealtInOrderAndPolicyStartsWithTheLearner) {
   EXPECT_FALSE(world().reflection().member());
   EXPECT_EQ(world().learner().rank(), learns ? 0 : -1);
   EXPECT_EQ(world().policy().size(), size);
-  EXPECT_EQ(world().policy().rank(), learns ? 0 : me + 1);
+  EXPECT_EQ(world().policy().rank(), me);
+  EXPECT_EQ(world().policy_ranks(Role::learner), std::vector<int>{size - 1});
+  EXPECT_EQ(world().policy_ranks(Role::rollout).size(), static_cast<std::size_t>(size - 1));
   EXPECT_EQ(world().units(Role::rollout), size - 1);
   EXPECT_EQ(world().units(Role::reflection), 0);
   EXPECT_EQ(world().world_rank(Role::learner, 0), size - 1);
@@ -56,8 +58,11 @@ TEST(WorldSplit, ReflectionRanksStayOutsidePolicy) {
   world().split({{1, 1}, {size - 2, 1}, {1, 1}});
   const bool reflects = world().reflection().member();
   EXPECT_EQ(world().policy().member(), !reflects);
+  EXPECT_EQ(world().policy_ranks(Role::rollout), std::vector<int>{0});
+  EXPECT_EQ(world().policy_ranks(Role::learner), std::vector<int>{1});
   if (!reflects) {
     EXPECT_EQ(world().policy().size(), 2);
+    EXPECT_EQ(world().policy().rank(), world().learner().member() ? 1 : 0);
   }
 }
 
@@ -71,6 +76,7 @@ TEST(WorldSplit, TensorParallelGroupsAreNeighbours) {
   EXPECT_EQ(world().across(Role::rollout).size(), size / 2);
   EXPECT_EQ(world().across(Role::rollout).rank(), me / 2);
   EXPECT_EQ(world().units(Role::learner), size == 4 ? 1 : size / 2);
+  EXPECT_EQ(world().world_rank(Role::rollout, size / 2 - 1, 1), size - 1);
 }
 
 TEST(WorldSplit, WrongPlanThrowsInputErrorOnEveryRank) {

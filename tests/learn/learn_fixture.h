@@ -149,7 +149,8 @@ inline Learnt learn_twice(TinyModels& models, const Communicator& learners,
   for (const AnchorSequence& a : some_anchors(groups)) {
     if (is_mine(a.group)) anchors.push_back(a);
   }
-  Learner learner(models.policy, models.policy_parameters, &models.base, learners, options);
+  Learner learner(models.policy, models.policy_parameters, &models.base, LearnerGrid(learners),
+                  options);
   Learnt learnt;
   learnt.first = learner.step(groups, sequences, anchors);
   for (LearnerSequence& s : sequences) s.on_policy = false;

@@ -130,7 +130,8 @@ void expect_gradient_of_the_loss(LearnerOptions options, const Qwen3Config& conf
   const WholeLoss loss(options, sequences, anchors, models.policy_parameters,
                        models.base_parameters);
   const Communicator self = Communicator::self();
-  Learner learner(models.policy, models.policy_parameters, &models.base, self, options);
+  Learner learner(models.policy, models.policy_parameters, &models.base, LearnerGrid(self),
+                  options);
   const StepStats stats = learner.step(groups, sequences, anchors);
   EXPECT_GT(stats.frac_capped, 0.0);
   EXPECT_LT(stats.frac_capped, 1.0);

@@ -62,7 +62,8 @@ TEST(Learner, AnOnPolicyLogProbabilityThatDiffersByOneBitIsAnError) {
   auto sequences = test::some_sequences(2, 2);
   test::sample_behaviour(sequences, models.policy, options.law);
   const Communicator self = Communicator::self();
-  Learner learner(models.policy, models.policy_parameters, &models.base, self, options);
+  Learner learner(models.policy, models.policy_parameters, &models.base, LearnerGrid(self),
+                  options);
   float& one = sequences[2].behaviour.front();
   const float sampled = one;
   for (const float wrong : {std::nextafter(sampled, 0.0f), std::nextafter(sampled, -1e9f),
@@ -83,7 +84,8 @@ TEST(Learner, AStepWithoutAnyLiveGroupCountsAndLeavesFreshWeightsAlone) {
   LearnerOptions options = test::all_terms();
   options.optimizer.weight_decay = 0.0;
   const Communicator self = Communicator::self();
-  Learner learner(models.policy, models.policy_parameters, &models.base, self, options);
+  Learner learner(models.policy, models.policy_parameters, &models.base, LearnerGrid(self),
+                  options);
   const StepStats stats = learner.step(4, {}, {});
   EXPECT_EQ(learner.optimizer().steps(), 1);
   EXPECT_EQ(test::differing(test::values_of(models.policy_parameters.flat()), before), 0);
@@ -101,7 +103,8 @@ TEST(Learner, WithoutAnyLiveGroupWeightsMoveByMomentsAndDecayAlone) {
   auto sequences = test::some_sequences(4, 2);
   test::sample_behaviour(sequences, models.policy, options.law);
   const Communicator self = Communicator::self();
-  Learner learner(models.policy, models.policy_parameters, &models.base, self, options);
+  Learner learner(models.policy, models.policy_parameters, &models.base, LearnerGrid(self),
+                  options);
   learner.step(4, sequences, {});
   const auto p = test::values_of(models.policy_parameters.flat());
   const auto m = test::values_of(learner.optimizer().m());
@@ -130,7 +133,8 @@ TEST(Learner, TheModelThatSamplesNextHasTheNewWeights) {
   auto sequences = test::some_sequences(2, 2);
   test::sample_behaviour(sequences, models.policy, options.law);
   const Communicator self = Communicator::self();
-  Learner learner(models.policy, models.policy_parameters, &models.base, self, options);
+  Learner learner(models.policy, models.policy_parameters, &models.base, LearnerGrid(self),
+                  options);
   learner.step(2, sequences, {});
   auto updated = sequences, fresh = sequences;
   test::sample_behaviour(updated, models.policy, options.law);

@@ -64,7 +64,7 @@ TEST(GoldenOptimizer, FollowsTorchWithClippingAndWarmUp) {
     const auto start = flattened(line.at("params"));
     Parameters parameters(model_for(start.size()), device);
     std::copy(start.begin(), start.end(), parameters.flat().data<float>());
-    Optimizer optimizer(parameters, {0, parameters.size()}, self, options_of(line));
+    Optimizer optimizer(parameters, {0, parameters.size()}, LearnerGrid(self), options_of(line));
     ASSERT_FALSE(line.at("steps").empty());
     for (const auto& golden : line.at("steps")) {
       SCOPED_TRACE("step " + golden.at("step").dump());

@@ -17,7 +17,7 @@ TEST(Optimizer, ShardsOfTheLearnersTogetherArePlainAdamW) {
   const AdamWOptions options{0.8, 0.95, 1e-7, 0.1, 0.5, 3.0};
   test::PlainAdamW plain(parameters, options);
   const Range shard = part_of(parameters.size(), learners.size(), learners.rank());
-  Optimizer optimizer(parameters, shard, learners, options);
+  Optimizer optimizer(parameters, shard, LearnerGrid(learners), options);
   for (std::uint32_t t = 1; t <= 3; ++t) {
     const auto gradient = test::some_gradient(parameters.size(), t);
     plain.step(gradient, 0.01 * t);

@@ -25,7 +25,7 @@ TEST(Optimizer, FollowsPlainAdamWOnTheWholeVector) {
   Fixture f;
   const AdamWOptions options{0.8, 0.95, 1e-7, 0.1, 0.5, 3.0};
   test::PlainAdamW plain(f.parameters, options);
-  Optimizer optimizer(f.parameters, {0, f.parameters.size()}, f.self, options);
+  Optimizer optimizer(f.parameters, {0, f.parameters.size()}, LearnerGrid(f.self), options);
   for (std::uint32_t t = 1; t <= 3; ++t) {
     auto gradient = test::some_gradient(f.parameters.size(), t);
     plain.step(gradient, 0.01 * t);
@@ -40,7 +40,8 @@ TEST(Optimizer, FollowsPlainAdamWOnTheWholeVector) {
 TEST(Optimizer, ANormWithinTheLimitLeavesTheGradientAlone) {
   Fixture f;
   auto gradient = test::some_gradient(f.parameters.size(), 5);
-  Optimizer clipped(f.parameters, {0, f.parameters.size()}, f.self, {.beta1 = 0.0, .clip = 1e6});
+  Optimizer clipped(f.parameters, {0, f.parameters.size()}, LearnerGrid(f.self),
+                    {.beta1 = 0.0, .clip = 1e6});
   clipped.step(f.tensor(gradient), 0.0);
   EXPECT_EQ(test::differing(test::values_of(clipped.m()), gradient), 0);
 }
@@ -49,7 +50,8 @@ TEST(Optimizer, AZeroRateLeavesTheWeightsAlone) {
   Fixture f;
   const auto before = test::values_of(f.parameters.flat());
   auto gradient = test::some_gradient(f.parameters.size(), 5);
-  Optimizer optimizer(f.parameters, {0, f.parameters.size()}, f.self, {.weight_decay = 0.3});
+  Optimizer optimizer(f.parameters, {0, f.parameters.size()}, LearnerGrid(f.self),
+                      {.weight_decay = 0.3});
   optimizer.step(f.tensor(gradient), 0.0);
   EXPECT_EQ(test::differing(test::values_of(f.parameters.flat()), before), 0);
 }
@@ -57,7 +59,7 @@ TEST(Optimizer, AZeroRateLeavesTheWeightsAlone) {
 TEST(Optimizer, RefusesAGradientThatIsNotFinite) {
   Fixture f;
   const auto before = test::values_of(f.parameters.flat());
-  Optimizer optimizer(f.parameters, {0, f.parameters.size()}, f.self, {});
+  Optimizer optimizer(f.parameters, {0, f.parameters.size()}, LearnerGrid(f.self), {});
   for (const float bad :
        {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
     auto gradient = test::some_gradient(f.parameters.size(), 5);
@@ -70,7 +72,7 @@ TEST(Optimizer, RefusesAGradientThatIsNotFinite) {
 
 TEST(Optimizer, RefusesAGradientOfAnotherSize) {
   Fixture f;
-  Optimizer optimizer(f.parameters, {0, f.parameters.size()}, f.self, {});
+  Optimizer optimizer(f.parameters, {0, f.parameters.size()}, LearnerGrid(f.self), {});
   auto gradient = test::some_gradient(f.parameters.size() - 1, 5);
   EXPECT_THROW(optimizer.step(f.tensor(gradient), 0.1), Error);
 }

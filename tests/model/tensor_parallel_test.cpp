@@ -24,6 +24,10 @@ struct Case {
   std::vector<int> degrees;
 };
 
+void PrintTo(const Case& one, std::ostream* out) {
+  *out << one.name;
+}
+
 class TensorParallelModel : public ::testing::TestWithParam<Case> {};
 
 INSTANTIATE_TEST_SUITE_P(

@@ -69,7 +69,8 @@ class World {
   const Communicator& rollout() const { return role(Role::rollout); }
   const Communicator& reflection() const { return role(Role::reflection); }
   const Communicator& learner() const { return role(Role::learner); }
-  /// Learner rank 0 (as rank 0), then the rollout ranks in order; colocated: all ranks.
+  /// The ranks that hold the policy: rollout and learner ranks, in that order; colocated: all
+  /// ranks.
   const Communicator& policy() const { return policy_; }
   /// The members of a role.
   const Communicator& role(Role role) const;
@@ -82,6 +83,12 @@ class World {
   int units(Role role) const;
   /// World rank of a role's rank `role_rank`.
   int world_rank(Role role, int role_rank) const;
+  /// World rank of place `place` in unit `unit` of a role.
+  int world_rank(Role role, int unit, int place) const {
+    return world_rank(role, unit * plan_.of(role).tp + place);
+  }
+  /// Ranks in policy() of a role's ranks, in order; for the rollout and learner roles.
+  std::vector<int> policy_ranks(Role role) const;
   const RankPlan& plan() const { return plan_; }
   /// For example "4 ranks: 2 rollout, 1 reflection, 1 learner" or "4 ranks, colocated".
   std::string layout() const;

@@ -12,42 +12,49 @@
 
 namespace fst {
 
-/// Sums gradient leaves over the learners in one fixed binary tree (halved at the middle), so that
-/// the result does not depend on how many learners there are; each learner keeps its shard of the
-/// sum (ZeRO-1). Rank r of R computes leaves part_of(leaves, R, r). Holds up to 1 + log2(leaves /
-/// R) gradients.
+/// Sums gradient leaves over the replicas of a model in one fixed binary tree (halved at the
+/// middle), so that the result does not depend on how many replicas there are; each keeps its shard
+/// of the sum (ZeRO-1). Replica r of R computes leaves part_of(leaves, R, r). Holds up to 1 +
+/// log2(leaves / R) gradients.
+///
+/// Where several ranks share a replica, each has such a tree over the gradient of its shard of the
+/// model, with the ranks of its place in the other units.
 class GradientTree {
  public:
-  GradientTree(const Qwen3Config& config, const Device& device, const Communicator& learners,
-               std::int64_t leaves);
+  /// `unit` as in Qwen3Options.
+  GradientTree(const Qwen3Config& config, const Device& device, const Communicator& replicas,
+               std::int64_t leaves, const TensorParallel* unit = nullptr);
 
   /// Adds the gradient of leaf `leaf` to zeroed accumulators.
   using LeafGradient = std::function<void(std::int64_t leaf, Gradients& gradients)>;
   /// This rank's shard of the sum, f32 [shard().size()], valid until the next call. Collective over
-  /// the learners.
+  /// the replicas and, as the leaves are, over the unit.
   const Tensor& reduce(const LeafGradient& gradient_of);
 
+  /// Partial sums that a replica gets from all `replicas` to join, for memory plans.
+  static std::int64_t node_count(std::int64_t leaves, std::int64_t replicas);
   std::int64_t leaves() const { return leaves_; }
   Range own_leaves() const;
-  /// Elements of the flat parameter vector that this rank updates.
+  /// Elements of this rank's flat parameter vector that it updates.
   Range shard() const { return shard_; }
   std::int64_t size() const { return size_; }
 
  private:
   using Node = std::unique_ptr<Gradients>;
   Node sum_of(Range leaves, const LeafGradient& gradient_of);
-  void collect(Range leaves, Range own, std::vector<Range>& nodes) const;
+  static void collect(Range leaves, Range own, std::vector<Range>& nodes);
   Tensor join(Range leaves, const std::vector<std::pair<Range, Tensor>>& parts);
   Tensor exchange(const std::vector<Node>& nodes);
   Node take();
 
   Qwen3Config config_;
   Device device_;
-  const Communicator* learners_;
+  const Communicator* replicas_;
+  const TensorParallel* unit_;
   std::int64_t leaves_, size_;
   Range shard_;
   std::vector<Node> spare_;
-  Node root_;        // the sum, with one learner
+  Node root_;        // the sum, with one replica
   Buffer received_;  // nodes for this shard, with more
   Tensor result_;
 };

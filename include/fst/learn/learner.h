@@ -8,6 +8,7 @@
 #include "fst/comm/communicator.h"
 #include "fst/learn/gradient_pass.h"
 #include "fst/learn/gradient_tree.h"
+#include "fst/learn/learner_grid.h"
 #include "fst/learn/optimizer.h"
 #include "fst/learn/policy_loss.h"
 
@@ -61,18 +62,21 @@ struct StepStats {
 /// arXiv:2605.12484, section 3; losses in learn/policy_loss.h.
 class Learner {
  public:
-  /// `base` may be null where neither KL term is used.
-  Learner(Qwen3& policy, Parameters& parameters, Qwen3* base, const Communicator& learners,
+  /// `base` may be null where neither KL term is used. Policy, parameters and base are the shards
+  /// of this rank's place in its unit. Replicas beyond options.gradient_leaves have nothing to
+  /// compute.
+  Learner(Qwen3& policy, Parameters& parameters, Qwen3* base, const LearnerGrid& grid,
           const LearnerOptions& options);
 
   /// `groups` of the whole step, dropped ones included: they decide the leaves. `sequences` and
-  /// `anchors` are this learner's, in the order of groups and requests. Throws Error if an
-  /// on-policy log-probability differs by a bit from the sampler's. Collective over the learners.
+  /// `anchors` are this unit's, the same on each of its ranks, in the order of groups and requests.
+  /// Throws Error if an on-policy log-probability differs by a bit from the sampler's. Collective
+  /// over the grid.
   StepStats step(std::int64_t groups, const std::vector<LearnerSequence>& sequences,
                  const std::vector<AnchorSequence>& anchors);
 
-  /// The learner (rank among learners) that holds `group` of `groups`.
-  static int owner_of(std::int64_t group, std::int64_t groups, std::int64_t leaves, int learners);
+  /// The unit, of `units`, that holds `group` of `groups`.
+  static int owner_of(std::int64_t group, std::int64_t groups, std::int64_t leaves, int units);
 
   Optimizer& optimizer() { return optimizer_; }
 
@@ -86,7 +90,7 @@ class Learner {
 
   Qwen3* policy_;
   Parameters* parameters_;
-  const Communicator* learners_;
+  LearnerGrid grid_;
   LearnerOptions options_;
   GradientTree tree_;
   Optimizer optimizer_;

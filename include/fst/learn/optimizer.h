@@ -5,6 +5,7 @@
 
 #include "fst/comm/communicator.h"
 #include "fst/learn/gradient_tree.h"
+#include "fst/learn/learner_grid.h"
 #include "fst/model/parameters.h"
 
 namespace fst {
@@ -15,16 +16,17 @@ struct AdamWOptions {
   double gain_lr_scale = 1.0;  // factor on the rate of q_norm and k_norm
 };
 
-/// AdamW on this rank's shard of the flat parameter vector (ZeRO-1): moments exist once across the
-/// learners, and in float32 the weights are their own masters.
+/// AdamW on this rank's shard of its flat parameter vector (ZeRO-1): moments exist once across the
+/// replicas, and in float32 the weights are their own masters. What every rank of a unit holds, the
+/// norms, each of them updates, to the same bits.
 class Optimizer {
  public:
-  Optimizer(Parameters& parameters, Range shard, const Communicator& learners,
+  Optimizer(Parameters& parameters, Range shard, const LearnerGrid& grid,
             const AdamWOptions& options);
 
-  /// One update with the shard of the gradient; then every learner has all parameters. Returns the
-  /// gradient norm before clipping, from an exact sum of squares. Throws Error if it is not finite.
-  /// Collective over the learners.
+  /// One update with the shard of the gradient; then every learner has all parameters of its place.
+  /// Returns the norm of the whole gradient before clipping, from an exact sum of squares in which
+  /// each element counts once. Throws Error if it is not finite. Collective over the grid.
   double step(const Tensor& gradient_shard, double lr);
 
   /// Updates made; the t of Adam's bias correction.
@@ -35,10 +37,11 @@ class Optimizer {
   Tensor& v() { return v_.tensor(); }  // [shard]
 
  private:
+  double norm_of(const Tensor& gradient_shard) const;
   void gather();
   Parameters* parameters_;
   Range shard_;
-  const Communicator* learners_;
+  LearnerGrid grid_;
   AdamWOptions options_;
   std::int64_t steps_ = 0;
   Buffer m_, v_;

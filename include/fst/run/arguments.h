@@ -48,7 +48,7 @@ class Arguments {
 
 /// Adds --device, --dtype, --tp and --threads.
 void add_engine_options(Usage& usage);
-/// The device they ask for. Throws InputError for what this build has not: cuda, bf16, tp > 1.
+/// The device they ask for. Throws InputError for what this build has not: cuda, bf16.
 Device engine_device(const Arguments& arguments);
 
 }  // namespace fst

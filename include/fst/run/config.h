@@ -59,7 +59,7 @@ struct RunConfig {
   } learner;
   struct {
     std::string device = "auto", dtype = "f32";
-    std::int64_t threads = 1;
+    std::int64_t threads = 1, memory_mib = 0;
   } engine;
   struct {
     std::int64_t problems_per_step = 32, group_size = 8, steps_per_cycle = 6;

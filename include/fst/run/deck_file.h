@@ -22,8 +22,6 @@ struct DeckCall {
   Deck deck(const World& world) const;
 };
 
-/// What the deck says about ranks.
-RankPlan plan_of(const RunConfig& config);
 /// What the deck says about the task, in one of its variants; files are read by `read`.
 TaskOptions task_options(const RunConfig& config, const std::string& variant, ReadFile read);
 

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "fst/comm/communicator.h"
 #include "fst/model/chat.h"
@@ -11,6 +12,7 @@
 #include "fst/model/parameters.h"
 #include "fst/model/qwen3.h"
 #include "fst/model/tokenizer.h"
+#include "fst/store/checkpoint_file.h"
 
 namespace fst {
 
@@ -31,11 +33,16 @@ struct ModelSource {
   /// Reads the small files and the configuration, not the weights. Throws InputError naming what is
   /// missing or wrong.
   static ModelSource open(const std::string& path);
-  /// The weights. Collective over `comm` for a checkpoint.
-  Parameters load(const Communicator& comm, const Device& device) const;
+  /// The weights, or a shard of them. Collective over `comm` for a checkpoint.
+  Parameters load(const Communicator& comm, const Device& device, const Shard& shard = {}) const;
   Tokenizer tokenizer() const { return tokenizer_of(files, path); }
   Chat chat() const { return chat_of(files, path); }
 };
+
+/// The array of a checkpoint that holds the policy's weights: all parameters in canonical order.
+inline constexpr const char* weights_name = "/policy/weights";
+/// Reads this rank's shard of them. Not collective.
+void read_weights(const CheckpointReader& reader, Parameters& parameters);
 
 /// True if `path` is a file, hence a checkpoint of ours.
 bool is_checkpoint(const std::string& path);
@@ -44,30 +51,30 @@ bool is_checkpoint(const std::string& path);
 /// tokenizer has more tokens than the model has rows.
 std::int64_t law_vocabulary(const ModelSource& source, const Tokenizer& tokenizer);
 
-/// A model that does not change: base or reflection model. Weights are kept only packed.
+/// A model that does not change: base or reflection model, or this rank's shard of it. Weights are
+/// kept only packed.
 struct FrozenModel {
   ModelSource source;
-  std::uint64_t identity = 0;  // of the weights, equal on every machine
+  std::uint64_t identity = 0;  // of the weights, equal on every machine and for every degree
   std::unique_ptr<Qwen3> model;
 };
 
-/// The frozen models of this rank, each loaded once however many roles use it.
+/// The frozen models of this rank, each loaded once for each degree however many roles use it.
 class FrozenModels {
  public:
   FrozenModels(const Communicator& self, const Device& device, std::int64_t max_positions)
       : comm_(&self), device_(device), max_positions_(max_positions) {}
-  FrozenModel& at(const std::string& path);
+  /// `unit` shares the model (nullptr: this rank holds it whole) and must outlive this object.
+  /// Roles with one degree have the same units. Collective over the unit.
+  FrozenModel& at(const std::string& path, const TensorParallel* unit);
   /// 0 where this rank does not hold the model.
-  std::uint64_t identity_of(const std::string& path) const {
-    const auto found = models_.find(path);
-    return found == models_.end() ? 0 : found->second.identity;
-  }
+  std::uint64_t identity_of(const std::string& path) const;
 
  private:
   const Communicator* comm_;
   Device device_;
   std::int64_t max_positions_;
-  std::map<std::string, FrozenModel> models_;
+  std::map<std::pair<std::string, int>, FrozenModel> models_;  // by path and degree
 };
 
 }  // namespace fst

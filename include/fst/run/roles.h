@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -10,11 +11,13 @@
 #include <vector>
 
 #include "fst/base/clock.h"
+#include "fst/comm/unit.h"
 #include "fst/comm/world.h"
 #include "fst/evolve/evolution.h"
 #include "fst/evolve/reflection.h"
 #include "fst/learn/gradient_pass.h"
 #include "fst/learn/learner.h"
+#include "fst/learn/reshard.h"
 #include "fst/rollout/generator.h"
 #include "fst/rollout/trajectory.h"
 #include "fst/run/config.h"
@@ -43,19 +46,34 @@ struct RunContext {
   Communicator self;
   FrozenModels frozen;
 
+  /// The ranks that share a model with this one in a role, itself included.
+  const TensorParallel* unit(Role role) const;
   const std::string& base_path() const;
   const std::string& reflection_path() const;
   /// Prompt tokens of a problem under a system prompt; the data set's own system text follows the
   /// prompt after a blank line.
   std::vector<TokenId> prompt_tokens(const std::string& prompt, const Problem& problem) const;
+
+ private:
+  std::array<Unit, 3> units_;  // by role
 };
 
-/// The slow weights of this rank: the learner's and the sampler's are the same object.
+/// The slow weights, or this rank's shard of them.
+struct PolicyWeights {
+  Parameters parameters;
+  std::unique_ptr<Qwen3> model;
+};
+
+/// The policy on this rank: the learner's weights and the sampler's. Where a rank is both and the
+/// degrees are equal they are one object; else the sampler's follow by adopt().
 class Policy {
  public:
   explicit Policy(RunContext& context);
-  Qwen3* model() { return model_.get(); }  // null on ranks that neither sample nor learn
-  Parameters* parameters() { return parameters_.get(); }
+  PolicyWeights* learner() { return learner_.get(); }  // null on ranks that do not learn
+  PolicyWeights* sampler() { return shared_ ? learner_.get() : sampler_.get(); }
+  /// Brings the learner's weights to the samplers, in their shards. Collective over the ranks that
+  /// sample or learn.
+  void adopt();
   /// Of the weights the run began with; a resumed run takes it from its checkpoint.
   std::uint64_t start_identity() const { return start_identity_; }
   void restore_identity(std::int64_t identity) {
@@ -64,8 +82,10 @@ class Policy {
   PolicyVersion version = 0;
 
  private:
-  std::unique_ptr<Parameters> parameters_;
-  std::unique_ptr<Qwen3> model_;
+  std::unique_ptr<PolicyWeights> load(RunContext& context, Role role, Use use);
+  std::unique_ptr<PolicyWeights> learner_, sampler_;
+  bool shared_ = false;
+  std::optional<Resharding> resharding_;
   std::uint64_t start_identity_ = 0;
 };
 
@@ -120,7 +140,8 @@ class RolloutRole {
   void restore_ahead(const RequestBatch& batch, std::string_view bytes);
   /// Exchange 1: outcomes by request.
   const std::vector<Outcome>& outcomes();
-  /// Exchange 2: trajectories go to the world rank `owner(request)`; returned there, by request.
+  /// Exchange 2: trajectories go to all ranks of the learner unit `owner(request)`; returned there,
+  /// by request.
   std::vector<Trajectory> for_learners(const std::function<int(std::int32_t request)>& owner);
   /// Exchange 3: the trajectories `wanted` (request, world rank) go to reflection ranks.
   std::vector<Trajectory> for_reflection(const std::vector<std::pair<std::int32_t, int>>& wanted);
@@ -138,6 +159,10 @@ class RolloutRole {
  private:
   bool serves(std::int32_t problem) const;
   Sampled sample(const RequestBatch& batch, const Task& task);
+  /// Whether this rank speaks for its unit, whose ranks all sample the same.
+  bool reports() const { return context_->world.unit(Role::rollout).rank() == 0; }
+  std::vector<Trajectory> deliver(const std::vector<std::pair<const Trajectory*, int>>& posts,
+                                  std::string_view what);
   PassOptions pass_options() const;
   void score_base(std::vector<Trajectory>& trajectories);
   std::vector<Trajectory> on_first_rank(const std::vector<Trajectory>& mine, const char* what);

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "fst/comm/world.h"
+#include "fst/run/arguments.h"
+#include "fst/run/config.h"
+#include "fst/run/model_source.h"
+
+// What a deck asks of ranks and memory, before anything is allocated.
+
+namespace fst {
+
+/// What the deck says about ranks; degrees of roles that the method does not use are 1.
+RankPlan plan_of(const RunConfig& config);
+/// The fewest ranks the plan can run on: those it names, or, colocated, one unit of the largest
+/// degree.
+int fewest_ranks(const RankPlan& plan);
+
+/// Why the plan cannot run on `ranks` ranks, one sentence each; empty if it can. Beside problems_of
+/// the plan: more replicas of the policy than the gradient has leaves.
+std::vector<std::string> plan_problems(const RunConfig& config, int ranks);
+
+/// The models of a run, as far as their small files tell.
+struct PlanModels {
+  ModelSource policy, base, reflection;
+  /// Of model.policy, model.base and model.reflection.
+  static PlanModels open(const RunConfig& config);
+};
+/// Why the models cannot be shared as the plan says, each with its key; empty if they can.
+std::vector<std::string> model_problems(const RunConfig& config, const PlanModels& models);
+
+/// One line of the estimate.
+struct MemoryPart {
+  std::string what;
+  std::int64_t bytes = 0;
+};
+/// What a rank of one kind will hold, estimated: its weights, packed weights, gradients, moments
+/// and what its longest batch needs, all of its shard.
+struct RankMemory {
+  std::string rank;  // "rollout rank", ...
+  std::vector<MemoryPart> parts;
+  std::int64_t total() const;
+};
+/// One entry for each kind of rank, of `ranks` in all. `prompt_tokens`: of a typical prompt.
+std::vector<RankMemory> memory_plan(const RunConfig& config, const PlanModels& models, int ranks,
+                                    std::int64_t prompt_tokens);
+/// Bytes that a rank may take: engine.memory_mib, or what this machine has.
+std::int64_t memory_limit(const RunConfig& config);
+/// One sentence for each kind of rank that needs more than memory_limit().
+std::vector<std::string> memory_problems(const RunConfig& config,
+                                         const std::vector<RankMemory>& memory);
+
+/// For verbs with --tp: splits the job into units of that many ranks, world.unit(Role::rollout),
+/// each of which holds the model; world.across(Role::rollout) joins their ranks of one place.
+/// Throws InputError if the ranks or the model cannot be so divided. Collective over all ranks.
+void split_into_units(World& world, const Arguments& arguments, const ModelSource& model);
+
+/// "12.3 MiB"; from 10 GiB on in GiB.
+std::string bytes_text(std::int64_t bytes);
+/// Throws InputError with all `problems`, if there are any.
+void refuse_all(const std::vector<std::string>& problems);
+
+}  // namespace fst

@@ -1,0 +1,191 @@
+#include <algorithm>
+#include <bit>
+#include <cstdio>
+#include <unistd.h>
+
+#include "fst/learn/gradient_tree.h"
+#include "fst/learn/reshard.h"
+#include "fst/model/activations.h"
+#include "fst/model/kv_cache.h"
+#include "fst/run/losses.h"
+#include "fst/run/plan.h"
+#include "fst/run/schedule.h"
+#include "fst/tensor/ops.h"
+
+namespace fst {
+
+namespace {
+
+constexpr std::int64_t f32_bytes = 4;
+
+/// The sizes of the shards of one degree, which are all alike.
+struct ShardSizes {
+  ShardSizes(const Qwen3Config& config, int degree)
+      : local(local_config(config, {0, degree})),
+        specs(parameter_specs(config, {0, degree})),
+        vocab(vocab_range(config, {0, degree}).size()),
+        parameters(parameter_count(config, {0, degree})) {}
+
+  /// Weights as the matrix products read them, and with `embedding` the copy that inference keeps.
+  std::int64_t packed_bytes(bool embedding) const {
+    std::int64_t elements = ops::packed_size(vocab, local.hidden_size);
+    if (embedding) elements += vocab * local.hidden_size;
+    for (const ParameterSpec& spec : specs) {
+      const bool layer = spec.rank == 2 && spec.name.find(".layers.") != std::string::npos;
+      if (layer) elements += ops::packed_size(spec.rows, spec.cols);
+    }
+    return elements * f32_bytes;
+  }
+  std::int64_t weight_bytes() const { return parameters * f32_bytes; }
+
+  Qwen3Config local;
+  std::vector<ParameterSpec> specs;
+  std::int64_t vocab, parameters;
+};
+
+void add_policy(std::vector<MemoryPart>& parts, const ShardSizes& sizes, Use use,
+                const std::string& whose) {
+  parts.push_back({whose + "weights", sizes.weight_bytes()});
+  parts.push_back({whose + "packed weights", sizes.packed_bytes(use == Use::inference)});
+}
+
+/// A rank's leaves of the gradient, and what it gets of the other replicas' to join.
+void add_gradients(std::vector<MemoryPart>& parts, const RunConfig& config, const ShardSizes& sizes,
+                   std::int64_t replicas) {
+  std::int64_t elements = sizes.parameters;
+  if (sizes.local.tie_word_embeddings) elements += sizes.vocab * sizes.local.hidden_size;
+  const std::int64_t all = config.learner.gradient_leaves;
+  const std::int64_t leaves = (all + replicas - 1) / replicas;
+  const auto levels = static_cast<std::int64_t>(
+      std::bit_width(static_cast<std::uint64_t>(leaves - 1)));  // of the rank's tree
+  parts.push_back({"gradients", elements * f32_bytes * (1 + levels)});
+  if (replicas == 1) return;
+  parts.push_back(
+      {"gradients of the other replicas",
+       GradientTree::node_count(all, replicas) * (sizes.parameters / replicas) * f32_bytes});
+}
+
+void add_learner(std::vector<MemoryPart>& parts, const RunConfig& config, const ShardSizes& sizes,
+                 std::int64_t replicas, std::int64_t prompt_tokens) {
+  const std::int64_t length = prompt_tokens + config.rollout.max_new_tokens;
+  const std::int64_t batch = config.learner.micro_batch;
+  const Qwen3Config& local = sizes.local;
+  add_gradients(parts, config, sizes, replicas);
+  parts.push_back({"moments", 2 * sizes.parameters * f32_bytes / replicas});
+  parts.push_back(
+      {"activations of a micro-batch", batch * length * Activations::bytes_per_token(local)});
+  parts.push_back({"keys and values of a micro-batch",
+                   batch * blocks_for(length) * KvCache::bytes_per_block(local)});
+  parts.push_back({"logits of a chunk", 2 * config.learner.head_chunk * sizes.vocab * f32_bytes});
+}
+
+/// Which roles a kind of rank has.
+struct Roles {
+  bool rollout = false, reflection = false, learner = false;
+};
+
+/// The frozen models of a rank: each once for each degree.
+void add_frozen(std::vector<MemoryPart>& parts, const RunConfig& config, const PlanModels& models,
+                const Roles& roles) {
+  const RankPlan plan = plan_of(config);
+  std::vector<std::pair<std::string, int>> held;
+  const auto add = [&](const char* what, const ModelSource& model, int degree) {
+    const std::pair key(model.path, degree);
+    if (std::find(held.begin(), held.end(), key) != held.end()) return;
+    held.push_back(key);
+    parts.push_back({what, ShardSizes(model.config, degree).packed_bytes(true)});
+  };
+  const bool learner_base = kl_in_loss(config) || config.kl.seed_prompt > 0.0;
+  const bool rollout_base = config.eval.kl || config.kl.place == "reward";
+  if (roles.learner && learner_base) add("base model", models.base, plan.learner.tp);
+  if (roles.rollout && rollout_base) add("base model", models.base, plan.rollout.tp);
+  if (roles.reflection) add("reflection model", models.reflection, plan.reflection.tp);
+}
+
+std::vector<MemoryPart> parts_of(const RunConfig& config, const PlanModels& models, Roles roles,
+                                 std::int64_t learners, std::int64_t prompt_tokens) {
+  const MethodTraits traits = traits_of(config.run.method);
+  const RankPlan plan = plan_of(config);
+  const Qwen3Config& policy = models.policy.config;
+  roles.learner = roles.learner && traits.trains;
+  roles.reflection = roles.reflection && traits.evolves();
+  const bool shared = roles.learner && roles.rollout && plan.learner.tp == plan.rollout.tp;
+  std::vector<MemoryPart> parts;
+  if (roles.learner) add_policy(parts, {policy, plan.learner.tp}, Use::training, "");
+  if (roles.rollout && !shared) {
+    add_policy(parts, {policy, plan.rollout.tp}, Use::inference,
+               roles.learner ? "the sampler's " : "");
+  }
+  add_frozen(parts, config, models, roles);
+  if (roles.learner) {
+    add_learner(parts, config, {policy, plan.learner.tp}, learners / plan.learner.tp,
+                prompt_tokens);
+  }
+  const bool moves = traits.trains && (roles.learner || roles.rollout) && !shared;
+  if (moves) {
+    const std::int64_t most = std::min(Resharding::default_bucket, policy.parameter_count());
+    parts.push_back({"weights on their way", 2 * most * f32_bytes});
+  }
+  if (roles.rollout) parts.push_back({"keys and values, at most", config.rollout.kv_mib << 20});
+  if (roles.reflection) {
+    parts.push_back({"keys and values of reflections, at most", config.rollout.kv_mib << 20});
+  }
+  return parts;
+}
+
+}  // namespace
+
+std::int64_t RankMemory::total() const {
+  std::int64_t bytes = 0;
+  for (const MemoryPart& part : parts) bytes += part.bytes;
+  return bytes;
+}
+
+std::vector<RankMemory> memory_plan(const RunConfig& config, const PlanModels& models, int ranks,
+                                    std::int64_t prompt_tokens) {
+  const RankPlan plan = plan_of(config);
+  const std::int64_t learners = plan.colocated() ? ranks : std::max(plan.learner.ranks, 1);
+  const auto of = [&](const char* rank, const Roles& roles) {
+    return RankMemory{rank, parts_of(config, models, roles, learners, prompt_tokens)};
+  };
+  if (plan.colocated()) return {of("every rank", {true, true, true})};
+  std::vector<RankMemory> memory{of("rollout rank", {.rollout = true})};
+  if (plan.reflection.ranks > 0) memory.push_back(of("reflection rank", {.reflection = true}));
+  if (plan.learner.ranks > 0) memory.push_back(of("learner rank", {.learner = true}));
+  return memory;
+}
+
+std::int64_t memory_limit(const RunConfig& config) {
+  if (config.engine.memory_mib > 0) return config.engine.memory_mib << 20;
+  return static_cast<std::int64_t>(sysconf(_SC_PHYS_PAGES)) *
+         static_cast<std::int64_t>(sysconf(_SC_PAGESIZE));
+}
+
+std::vector<std::string> memory_problems(const RunConfig& config,
+                                         const std::vector<RankMemory>& memory) {
+  const std::int64_t limit = memory_limit(config);
+  const std::string whose =
+      config.engine.memory_mib > 0 ? "allows" : "= 0 allows what the machine has,";
+  std::vector<std::string> problems;
+  for (const RankMemory& rank : memory) {
+    if (rank.total() <= limit) continue;
+    const auto largest = std::max_element(
+        rank.parts.begin(), rank.parts.end(),
+        [](const MemoryPart& a, const MemoryPart& b) { return a.bytes < b.bytes; });
+    problems.push_back("engine.memory_mib " + whose + " " + bytes_text(limit) + ", but " +
+                       (rank.rank == "every rank" ? "" : "a ") + rank.rank + " needs " +
+                       bytes_text(rank.total()) + ", of it " + bytes_text(largest->bytes) +
+                       " for " + largest->what + "; larger tp or more learners divide it");
+  }
+  return problems;
+}
+
+std::string bytes_text(std::int64_t bytes) {
+  char text[32];
+  const double mib = static_cast<double>(bytes) / (1 << 20);
+  std::snprintf(text, sizeof text, mib < 10240 ? "%.1f MiB" : "%.1f GiB",
+                mib < 10240 ? mib : mib / 1024);
+  return text;
+}
+
+}  // namespace fst

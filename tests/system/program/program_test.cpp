@@ -7,7 +7,6 @@
 
 #include "bad_case.h"
 #include "golden_h5.h"
-
 namespace fst::testing {
 namespace {
 
@@ -129,6 +128,79 @@ TEST(Program, ACheckpointServesWhereverAFolderDoes) {
     EXPECT_EQ(ended.code, 2) << words[0];
     EXPECT_TRUE(holds(ended.err, "damaged")) << ended.err;
   }
+}
+
+TEST(Program, ScoresAndSamplesAreTheSameHoweverManyRanksShareTheModel) {
+  const Scene scene;
+  const std::string model = (fs::path(FST_SOURCE_DIR) / "input" / "tiny").string();
+  std::string lines;  // more packs than there are units, of odd lengths
+  for (int i = 0; i < 7; ++i) {
+    lines += R"({"id": ")" + std::to_string(i) + R"(", "tokens": [5)";
+    for (int t = 0; t < 400 - 31 * i; ++t) lines += ", " + std::to_string((7 * t + i) % 380);
+    lines += "]}\n";
+  }
+  const std::string in = scene.file("in.jsonl", lines);
+  const auto run = [&](const std::string& verb, std::vector<std::string> more, int ranks) {
+    std::vector<std::string> words = {verb, "--model", model, "--out", scene.out()};
+    words.insert(words.end(), more.begin(), more.end());
+    const Ended ended = run_fst(words, {.ranks = ranks});
+    EXPECT_EQ(ended.code, 0) << ended.err;
+  };
+  const auto scores = [&](const std::vector<std::string>& more, int ranks) {
+    run("score", more, ranks);
+    const GoldenFile file(scene.out());
+    std::vector<float> all;  // the order in the file may differ
+    for (int i = 0; i < 7; ++i) {
+      for (const char* name : {"/logprob", "/logits"}) {
+        const auto values = file.floats("/case/" + std::to_string(i) + name);
+        all.insert(all.end(), values.begin(), values.end());
+      }
+    }
+    return all;
+  };
+  const auto completions = [&](const std::vector<std::string>& more, int ranks) {
+    run("generate", more, ranks);
+    return text_of(scene.out());
+  };
+  std::vector<std::string> score = {"--tokens", in, "--logits"};
+  std::vector<std::string> generate = {"--prompts", in,  "--max-new-tokens", "5",
+                                       "--samples", "3", "--temperature",    "1.1",
+                                       "--seed",    "3"};
+  const auto scores_alone = scores(score, 1);
+  const auto completions_alone = completions(generate, 1);
+  EXPECT_GT(completions_alone.size(), 1000U);
+  for (std::vector<std::string>* words : {&score, &generate}) {
+    words->insert(words->end(), {"--tp", "2"});
+  }
+  for (const int ranks : {2, 4}) {
+    EXPECT_TRUE(scores(score, ranks) == scores_alone) << ranks << " ranks";
+    EXPECT_TRUE(completions(generate, ranks) == completions_alone) << ranks << " ranks";
+  }
+}
+
+TEST(Program, CheckPrintsHowDegreesAndReplicasDivideTheMemory) {
+  const std::string deck = (fs::path(FST_SOURCE_DIR) / "input" / "quickstart.cfg").string();
+  const auto check = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"check", deck});
+    const Ended ended = run_fst(more);
+    EXPECT_EQ(ended.code, 0) << ended.err;
+    return ended.out;
+  };
+  // 836,000 parameters of 4 bytes: moments are twice that over the ranks that share them.
+  EXPECT_TRUE(holds(check({}), "    weights: 3.2 MiB\n")) << check({});
+  EXPECT_TRUE(holds(check({}), "    moments: 6.4 MiB\n")) << check({});
+  const std::string grid = check({"--ranks.rollout=4", "--ranks.reflection=2", "--ranks.learner=4",
+                                  "--rollout.tp=2", "--learner.tp=2"});
+  for (const char* part :
+       {"10 ranks: 4 rollout, 2 reflection, 4 learner", "rollout: 2 units of 2 ranks",
+        "note: 1 of them without work: evolve.proposals = 1", "learner: 2 units of 2 ranks",
+        "    weights: 1.6 MiB\n", "    moments: 1.6 MiB\n", "gradients of the other replicas"}) {
+    EXPECT_TRUE(holds(grid, part)) << "no \"" << part << "\" in: " << grid;
+  }
+  const std::string eight = check({"--ranks", "8", "--learner.tp=2"});
+  EXPECT_TRUE(holds(eight, "any number that 2 divides, colocated")) << eight;
+  EXPECT_TRUE(holds(eight, "    moments: 0.8 MiB\n")) << eight;
+  EXPECT_TRUE(holds(eight, "    the sampler's weights: 3.2 MiB\n")) << eight;
 }
 
 TEST(Program, ExportAsBf16HalvesTheWeights) {

@@ -16,7 +16,8 @@ SEED = int(os.environ.get("FST_SEED", 20260512))
 # Ranks, and the keys of a layout. All give the same bits, so a run may go on with any of them.
 LAYOUTS = [(1, {}), (1, {"engine.threads": 2}), (2, {}), (2, {"learner.micro_batch": 3}), (3, {}),
            (4, {}), (3, job.split(1, 1, 1)), (4, job.split(2, 1, 1)), (4, job.split(1, 1, 2)),
-           (4, job.split(1, 2, 1))]
+           (4, job.split(1, 2, 1)), (2, {"rollout.tp": 2, "learner.tp": 2}), (4, {"learner.tp": 2}),
+           (4, {**job.split(2, 1, 1), "rollout.tp": 2})]
 KEYS = {"run.steps": 6, "evolve.max_metric_calls": 72}
 
 

@@ -16,21 +16,22 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TRAINING, DECODING = 0.05, 0.10  # the most that exactness may cost
 PARTS = ("forward", "input", "norm", "leaves")
 MOST_DELTA = 1e-3  # of losses and log-probabilities: the rounding of sums of a few thousand terms
-LARGE_BYTES = 12 << 30  # what two processes with the 0.6B model need
+LARGE_BYTES = 8 << 30  # what the 0.6B model needs, packed and as it is read
 
 
-class Side(compare.Worker):
-    """One of the programs. `plain`: the parts of PARTS that are not canonical."""
+class Bench(compare.Worker):
+    """model_bench_plain with one model. A side of a comparison is a tuple of the PARTS that are plain."""
 
-    def __init__(self, options, folder, plain):
-        os.environ["FST_PLAIN"] = ",".join(plain)
-        program = "model_bench_plain" if plain else "model_bench"
-        super().__init__(str(options.build / "tests" / program), str(folder))
-        self.leaves = 1 if "leaves" in plain else 8
+    def __init__(self, options, folder):
+        super().__init__(str(options.build / "tests/model_bench_plain"), str(folder))
 
-    def run(self, case):
-        extra = {"leaves": self.leaves} if case["do"] == "train" else {}
-        return self.ask(case["do"], threads=case["threads"], **extra, **case["work"])
+    def run(self, plain, do, **arguments):
+        if do == "train":
+            arguments["leaves"] = 1 if "leaves" in plain else 8
+        return self.ask(do, plain=",".join(plain), **arguments)
+
+    def seconds(self, plain, case):
+        return compare.seconds_of(self.run(plain, case["do"], threads=case["threads"], **case["work"]))
 
 
 def model_folder(options, name):
@@ -53,9 +54,11 @@ def counted(threads):
     return f"{threads} thread{'s' * (threads > 1)}"
 
 
-def training(name, vocab, count, threads, steps):
+def training(name, sequences, threads):
     return {"model": name, "name": f"{name}: training, {counted(threads)}", "do": "train", "threads": threads,
-            "bar": TRAINING, "work": {"steps": steps, "sequences": texts(vocab, count, 32, 48)}}
+            "bar": TRAINING,
+            # As many micro-batches as leaves: one accumulation then has the same products.
+            "work": {"steps": 1, "sequences": sequences, "micro_batch": len(sequences) // 8}}
 
 
 def decoding(name, vocab, batch, threads, new):
@@ -74,21 +77,22 @@ def sampling(threads):
 def cases():
     found = []
     for threads in (1, 2):
-        found.append(training("tiny", 448, 64, threads, 5))
-        found += [decoding("tiny", 448, batch, threads, 64) for batch in (1, 8, 64)]
+        # The sequences of a step of the quickstart.
+        found.append(training("tiny", texts(448, 256, 32, 48), threads))
+        found += [decoding("tiny", 448, batch, threads, new) for batch, new in ((1, 256), (8, 256), (64, 64))]
         found.append(sampling(threads))
-    found.append(training("wide", 4096, 32, 2, 1))
+    found += [training("wide", texts(4096, 32, 112, 144), threads) for threads in (1, 2)]
     return found + [decoding("0.6B", 151936, batch, 2, 16) for batch in (1, 8)]
 
 
-def measure(sides, case, repeat):
+def measure(bench, case, plain, repeat):
     """Canonical, plain, plain, canonical, and so on; seconds of each call."""
+    sides, seconds = ((), plain), ([], [])
     for side in sides:
-        side.run(case)
-    seconds = ([], [])
+        bench.seconds(side, case)
     for _ in range((repeat + 1) // 2):
         for which in (0, 1, 1, 0):
-            seconds[which].append(compare.seconds_of(sides[which].run(case)))
+            seconds[which].append(bench.seconds(sides[which], case))
     return seconds
 
 
@@ -99,14 +103,14 @@ def cost(seconds):
     return canonical / plain - 1, min(pairs), max(pairs)
 
 
-def check(sides, vocab):
+def check(bench, vocab):
     """Both sides compute the same up to rounding, and not the same bits. Returns the greatest differences."""
-    some, work = texts(vocab, 8, 40, 48), {"threads": 1, "steps": 3}
-    losses = [side.ask("train", **work, sequences=some, leaves=side.leaves)["loss"] for side in sides]
-    logprobs = [sum(side.ask("score", threads=1, sequences=some)["logprobs"], []) for side in sides]
+    some = texts(vocab, 8, 40, 48)
+    losses = [bench.run(side, "train", threads=1, steps=1, sequences=some)["loss"] for side in ((), PARTS)]
+    logprobs = [sum(bench.run(side, "score", threads=1, sequences=some)["logprobs"], []) for side in ((), PARTS)]
     greatest = [max(abs(a - b) for a, b in zip(*pair)) for pair in (losses, logprobs)]
     if max(greatest) == 0.0:
-        sys.exit("the plain program has the bits of the canonical one: it replaces nothing")
+        sys.exit("the plain sums have the bits of the canonical ones: nothing is switched")
     if max(greatest) > MOST_DELTA:
         sys.exit(f"losses and log-probabilities differ by {greatest}: more than rounding")
     return greatest
@@ -142,21 +146,20 @@ def arguments():
 
 
 def measure_model(options, model, wanted):
-    """Rows of one model: all parts together and, where asked, one by one."""
+    """Rows of one model: all parts together and, where asked, one by one; "nothing" is the noise."""
     folder, rows = model_folder(options, model), []
-    for part in ("all", *(PARTS if options.parts else ())):
-        sides = [Side(options, folder, ()), Side(options, folder, PARTS if part == "all" else (part,))]
-        if part == "all" and model != "0.6B":  # whose gradients need more memory
-            vocab = json.loads((folder / "config.json").read_text())["vocab_size"]
-            print(f"{model}: greatest difference of losses and log-probabilities: {check(sides, vocab)}", flush=True)
-        for case in wanted:
-            if part in ("input", "norm", "leaves") and case["do"] != "train":
-                continue
+    bench = Bench(options, folder)
+    if model != "0.6B":  # whose gradients need more memory
+        vocab = json.loads((folder / "config.json").read_text())["vocab_size"]
+        print(f"{model}: greatest difference of losses and log-probabilities: {check(bench, vocab)}", flush=True)
+    for case in wanted:
+        parts = PARTS if case["do"] == "train" else PARTS[:1]
+        for part in ("all", *(("nothing", *parts) if options.parts else ())):
+            plain = {"all": parts, "nothing": ()}.get(part, (part,))
             print(f"measuring {case['name']}, {part}", flush=True)
             rows.append({"case": case["name"], "part": part, "bar": case["bar"],
-                         "seconds": measure(sides, case, options.repeat)})
-        for side in sides:
-            side.close()
+                         "seconds": measure(bench, case, plain, options.repeat)})
+    bench.close()
     return rows
 
 
@@ -169,8 +172,6 @@ def main():
             print(f"0.6B: not run, it needs {LARGE_BYTES >> 30} GiB of free memory")
             continue
         rows += measure_model(options, model, [case for case in chosen if case["model"] == model])
-    order = [case["name"] for case in chosen]
-    rows.sort(key=lambda row: (order.index(row["case"]), ("all", *PARTS).index(row["part"])))
     print_rows(rows)
     print(f"load average at the end {os.getloadavg()[0]:.1f}")
     if options.json:

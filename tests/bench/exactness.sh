@@ -8,5 +8,5 @@ models=$(realpath -m "${1:-$build/bench_models}")
 shift $(($# > 0))
 
 cmake -S "$root" -B "$build" -G Ninja >/dev/null
-cmake --build "$build" --target model_bench model_bench_plain
+cmake --build "$build" --target model_bench_plain
 python3 "$root/tests/bench/exactness.py" --build "$build" --models "$models" --json "$models/exactness.json" "$@"

@@ -3,14 +3,15 @@
 // asks both in turn.
 //   {"do": "limits", "threads"}                            -> seconds and work of FMA chains and of
 //   reading
-//   {"do": "train", "threads", "steps", "sequences", "leaves"?} -> seconds per step, losses before
-//   each step; eight gradient leaves unless given
+//   {"do": "train", "threads", "steps", "sequences", "leaves"?, "micro_batch"?} -> seconds per
+//   step, losses before each step; eight gradient leaves and 64 sequences unless given
 //   {"do": "sample", "threads", "new_tokens", "sequences", "batches"} -> seconds per batch,
 //   completions of the last one
 //   {"do": "prefill", "threads", "sequences"}              -> seconds until the first sequence's
 //   next logits
 //   {"do": "decode", "threads", "new_tokens", "sequences"} -> seconds for new_tokens steps after
 //   the prompts
+// In model_bench_plain every command takes "plain", the parts whose sums are not canonical.
 //   {"do": "score", "threads", "sequences"}                -> log-probability of every token but
 //   the first
 
@@ -35,6 +36,9 @@
 #include "fst/rollout/generator.h"
 
 #include "bench/limits.h"
+#if FST_BENCH_PLAIN
+#include "bench/plain_sums.h"
+#endif
 
 namespace fst {
 
@@ -123,7 +127,7 @@ Json limits(const Device& device, const Buffer& memory) {
 }
 
 /// One step on the mean loss of all next tokens; returns that loss.
-double train_step(Trainer& trainer, const Texts& texts) {
+double train_step(Trainer& trainer, const Texts& texts, std::int64_t micro_batch) {
   std::vector<std::vector<std::int32_t>> targets;
   std::int64_t count = 0;
   for (const auto& text : texts) {
@@ -135,6 +139,7 @@ double train_step(Trainer& trainer, const Texts& texts) {
   }
   PassOptions options;
   options.law = {1.0f, trainer.model.config().vocab_size};
+  options.micro_batch = micro_batch;
   const auto weight = static_cast<float>(-1.0 / static_cast<double>(count));
   kernels::ExactSum logprobs;
   const Tensor& gradient = trainer.tree.reduce([&](std::int64_t leaf, Gradients& gradients) {
@@ -159,10 +164,11 @@ double train_step(Trainer& trainer, const Texts& texts) {
 
 Json train(Trainer& trainer, const Json& command) {
   const auto texts = command.at("sequences").get<Texts>();
+  const std::int64_t micro_batch = command.value("micro_batch", std::int64_t{64});
   Json reply;
   for (int step = 0; step < command.at("steps").get<int>(); ++step) {
     const Stopwatch watch;
-    reply["loss"].push_back(train_step(trainer, texts));
+    reply["loss"].push_back(train_step(trainer, texts, micro_batch));
     reply["seconds"].push_back(watch.seconds());
   }
   return reply;
@@ -270,6 +276,9 @@ void answer_all(const Bench& bench) {
     const Json command = Json::parse(line);
     const auto what = command.at("do").get<std::string>();
     const int threads = command.at("threads").get<int>();
+#if FST_BENCH_PLAIN
+    bench::set_plain(command.value("plain", std::string()));
+#endif
     Json reply;
     if (what == "limits") {
       reply = limits(devices[threads == 1 ? 0 : 1], memory);

@@ -1,15 +1,15 @@
-// The same operations with plain sums, for exactness.py alone: linked into model_bench_plain in
-// front of the library, whose own files with these functions are then left out. What is plain is
-// said by the environment, FST_PLAIN = forward,input,norm (default: all of them):
+// The same operations with plain sums where that is asked for, for exactness.py alone: linked into
+// model_bench_plain in front of the library, whose own files with these functions are then left
+// out. Parts that can be plain:
 //   forward  o and down: one chain over the inner dimension instead of eight leaves
 //   input    dX of q, k, v and of gate, up: one product with one chain over all their columns
 //            instead of one of eight leaves for each matrix; the head: one chain
 //   norm     the gradient's squares: float sums instead of an exact one
 
+#include "bench/plain_sums.h"
+
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
-#include <string_view>
 #include <vector>
 
 #include "fst/tensor/ops.h"
@@ -18,16 +18,24 @@
 #include "kernels/matmul.h"
 #include "kernels/thread_pool.h"
 
+namespace fst {
+
+namespace {
+bool plain_forward = false, plain_input = false, plain_norm = false;
+}  // namespace
+
+void bench::set_plain(std::string_view parts) {
+  const auto has = [&](const char* part) { return parts.find(part) != std::string_view::npos; };
+  plain_forward = has("forward");
+  plain_input = has("input");
+  plain_norm = has("norm");
+}
+
+}  // namespace fst
+
 namespace fst::ops {
 
 namespace {
-
-bool plain(std::string_view what) {
-  const char* list = std::getenv("FST_PLAIN");
-  return list == nullptr || std::string_view(list).find(what) != std::string_view::npos;
-}
-const bool plain_forward = plain("forward"), plain_input = plain("input"),
-           plain_norm = plain("norm");
 
 kernels::SumOrder order_of(Sum sum, bool always_chain) {
   return always_chain || sum == Sum::chain ? kernels::SumOrder::chain : kernels::SumOrder::leaves;

@@ -52,7 +52,7 @@ threads() {
 }
 
 plain() {
-  configure build && cmake --build build -j "$cores" || return 1
+  configure build -DFST_TESTS=ON && cmake --build build -j "$cores" || return 1
   echo "== all tests of the plain build; before them, in $((SECONDS - started)) s:"
   printf '%s\n' "${results[@]}"
   ctest --test-dir build -j "$cores" -LE slow --output-on-failure --no-tests=error

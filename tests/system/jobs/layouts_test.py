@@ -7,12 +7,13 @@ import unittest
 
 import job
 
-# Two cycles with rounds, steps, evaluations, KL and checkpoints, in a second or two on one rank. With
-# the entropy bonus every group moves the weights, whatever its rewards.
+# Two cycles with rounds, steps, evaluations, KL and checkpoints, in a second or two on one rank.
+# With the entropy bonus every group moves the weights, whatever its rewards.
 TINY = {"run.steps": 4, "train.steps_per_cycle": 2, "train.problems_per_step": 5,
-        "train.group_size": 4, "evolve.prompts": 2, "evolve.anchors": 6, "evolve.max_metric_calls": 18,
-        "evolve.proposals": 2, "eval.every": 2, "eval.problems": 4, "train.entropy": 0.01,
-        "train.zero_variance_filter": "false", "rollout.max_new_tokens": 6, "run.deadline": 120}
+        "train.group_size": 4, "evolve.prompts": 2, "evolve.anchors": 6,
+        "evolve.max_metric_calls": 18, "evolve.proposals": 2, "eval.every": 2, "eval.problems": 4,
+        "train.entropy": 0.01, "train.zero_variance_filter": "false", "rollout.max_new_tokens": 6,
+        "run.deadline": 120}
 
 
 def tp(rollout, reflection, learner):
@@ -71,6 +72,11 @@ class Layouts(job.JobTest):
                           "2+1+4 by 2, 1, 4": (7, {**job.split(2, 1, 4), **tp(2, 1, 4)}, {}),
                           "8, 4, DP 2 x TP 4": (8, tp(8, 4, 4), {}),
                           "4, 8, 8": (8, tp(4, 8, 8), {})}, self.eight_heads())
+
+    def test_degrees_change_no_bit_of_a_run_that_samples_ahead(self):
+        self.expect_same({"mixed": (4, tp(1, 2, 2), {}),
+                          "2+1+2 by 2, 1, 2": (5, {**job.split(2, 1, 2), **tp(2, 1, 2)}, {})},
+                         {"rollout.max_lag": 1})
 
     def test_a_run_goes_on_in_any_other_layout(self):
         self.run_job("straight", self.keys)

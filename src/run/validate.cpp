@@ -27,7 +27,9 @@ void validate_roles(const RunConfig& c, std::vector<std::string>& mistakes) {
   }
   // Colocated, the number of ranks is not known here: any degree divides eight.
   const RankPlan plan = plan_of(c);
-  for (const auto& problem : plan_problems(c, plan.colocated() ? 8 : fewest_ranks(plan))) {
+  const auto problems =
+      plan.colocated() ? problems_of(plan, 8) : plan_problems(c, fewest_ranks(plan));
+  for (const auto& problem : problems) {
     mistakes.push_back(problem);
   }
   if (c.rollout.max_lag > 0 && traits.trains && c.train.loss == "reinforce") {

@@ -138,6 +138,13 @@ TEST(Deck, RefusesCombinationsThatCannotWorkNamingTheLine) {
               "/decks/some.cfg:2: task.variant: the world has no variant D");
 }
 
+TEST(Deck, ColocatedLeavesBoundTheRanksOnlyOnceTheyAreKnown) {
+  EXPECT_EQ(parse("[learner]\ngradient_leaves = 1\ntp = 8\n").config.learner.gradient_leaves, 1);
+  expect_says(complaint("[learner]\ngradient_leaves = 1\n[ranks]\nrollout = 1\nreflection = 1\n"
+                        "learner = 2\n"),
+              "/decks/some.cfg:2: learner.gradient_leaves = 1, but 2 learner ranks");
+}
+
 TEST(ResolvedDeck, ReproducesTheConfigurationForEveryKey) {
   const std::vector<std::string> overrides = test::every_key_changed();
   const RunConfig config = parse("", overrides).config;

@@ -124,7 +124,8 @@ class Traffic(unittest.TestCase):
         for name, learners in {"split": 2, "two": 2, "three": 3}.items():
             run = self.runs[name]
             self.expect(run, {"gradient leaves": STEPS * volumes.gradient_leaves(ELEMENTS, LEAVES, learners),
-                              "updated weights": STEPS * volumes.updated_weights(ELEMENTS, learners)}, "learner")
+                              "updated weights": STEPS * volumes.updated_weights(ELEMENTS, learners)},
+                        "learner across")
             self.expect(run, {what: STEPS * count for what, count in volumes.learner_sums(learners).items()},
                         "learner")
             self.expect(run, {"step statistics": STEPS * volumes.STATISTICS * (run.ranks - 1)}, "all")

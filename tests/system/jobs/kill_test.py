@@ -23,15 +23,21 @@ KEYS = {"run.steps": 6, "evolve.max_metric_calls": 72}
 
 class Kill(job.JobTest):
     def kill_job(self, process, ranks, victim):
-        """SIGKILL to all, or to the launcher (its ranks follow), or to one rank (the job ends)."""
+        """SIGKILL to all, or to the launcher (its ranks follow), or to one rank (the job ends). False if
+        the job had finished before."""
         chosen = self.rng.randrange(ranks)
         if ranks == 1 or victim == "all":
             job.kill(process)
         elif victim == "launcher":
             job.kill(process, [process.pid])
         else:
-            job.kill(process, [job.ranks_of(process, ranks).get(chosen, process.pid)])
-            self.assertNotIn(process.returncode, (0, 75), self.log()[-4000:])
+            victims = job.ranks_of(process, ranks)
+            if not victims:
+                self.assertEqual(process.returncode, 0, self.log()[-4000:])
+                return False
+            job.kill(process, [victims[chosen]])
+            self.assertNotEqual(process.returncode, 75, self.log()[-4000:])
+        return process.returncode != 0
 
     def attempt(self, output, longest):
         """True if the run finished, False if it was killed."""
@@ -45,7 +51,8 @@ class Kill(job.JobTest):
                 self.assertEqual(process.returncode, 0, self.log()[-4000:])
                 return True
             time.sleep(0.005)
-        self.kill_job(process, ranks, victim)
+        if not self.kill_job(process, ranks, victim):
+            return True
         self.kills += 1
         print(f"kill {self.kills} of {KILLS}: {victim} of {ranks} ranks {layout or 'colocated'} "
               f"after {moment:.2f} s", flush=True)

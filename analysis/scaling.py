@@ -163,10 +163,15 @@ def draw(found, path):
             axis.plot(*zip(*points), marker="o", label=model)
     axis.set(xscale="log", yscale="log", xlabel="H100", ylabel="predicted seconds per FST step")
     axis.set_xticks(sorted({gpus for curve in found.values() for gpus, _ in curve}))
-    axis.get_xaxis().set_major_formatter(plotting.matplotlib.ticker.ScalarFormatter())
+    axis.set_yticks([1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000])
+    least, most = (edge([p.fst_step for curve in found.values() for _, p in curve if p] or [1])
+                   for edge in (min, max))
+    axis.set_ylim(0.8 * least, 1.25 * most)
+    for scale in (axis.get_xaxis(), axis.get_yaxis()):
+        scale.set_major_formatter(plotting.matplotlib.ticker.ScalarFormatter())
     axis.minorticks_off()
     axis.grid(alpha=0.3)
-    axis.legend()
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     plotting.save(figure, path)
 
 

@@ -123,15 +123,17 @@ def available_bytes():
     return 0
 
 
-def print_rows(rows):
-    print(f"\n{'case':40} {'canonical':>10} {'plain':>10} {'cost':>7} {'(range)':>18} {'bar':>5}")
-    for row in rows:
-        canonical, plain = (1e3 * statistics.median(side) for side in row["seconds"])
-        value, least, most = cost(row["seconds"])
-        span, missed = f"{least:+.1%} to {most:+.1%}", value > row["bar"] and row["part"] == "all"
-        name = row["case"] if row["part"] == "all" else f"  {row['part']} alone"
-        print(f"{name:40} {canonical:7.2f} ms {plain:7.2f} ms {value:+7.1%} {span:>18} {row['bar']:5.0%}"
-              f"{'  MISSED' if missed else ''}")
+def print_head():
+    print(f"{'case':40} {'canonical':>10} {'plain':>10} {'cost':>7} {'(range)':>18} {'bar':>5}", flush=True)
+
+
+def print_row(row):
+    canonical, plain = (1e3 * statistics.median(side) for side in row["seconds"])
+    value, least, most = cost(row["seconds"])
+    span, missed = f"{least:+.1%} to {most:+.1%}", value > row["bar"] and row["part"] == "all"
+    name = row["case"] if row["part"] == "all" else f"  {row['part']} alone"
+    print(f"{name:40} {canonical:7.2f} ms {plain:7.2f} ms {value:+7.1%} {span:>18} {row['bar']:5.0%}"
+          f"{'  MISSED' if missed else ''}", flush=True)
 
 
 def arguments():
@@ -156,9 +158,9 @@ def measure_model(options, model, wanted):
         parts = PARTS if case["do"] == "train" else PARTS[:1]
         for part in ("all", *(("nothing", *parts) if options.parts else ())):
             plain = {"all": parts, "nothing": ()}.get(part, (part,))
-            print(f"measuring {case['name']}, {part}", flush=True)
             rows.append({"case": case["name"], "part": part, "bar": case["bar"],
                          "seconds": measure(bench, case, plain, options.repeat)})
+            print_row(rows[-1])
     bench.close()
     return rows
 
@@ -167,12 +169,12 @@ def main():
     options = arguments()
     chosen = [case for case in cases() if options.only in case["name"]]
     rows = []
+    print_head()
     for model in dict.fromkeys(case["model"] for case in chosen):
         if model == "0.6B" and available_bytes() < LARGE_BYTES:
             print(f"0.6B: not run, it needs {LARGE_BYTES >> 30} GiB of free memory")
             continue
         rows += measure_model(options, model, [case for case in chosen if case["model"] == model])
-    print_rows(rows)
     print(f"load average at the end {os.getloadavg()[0]:.1f}")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")

@@ -49,8 +49,9 @@ int main(int argc, char** argv) {
     const bool alone = !verb.uses_ranks || asks_for_help(words);
     world.emplace(alone ? World::alone() : World(argc, argv));
     return verb.run(*world, words);
-  } catch (const InputError& error) {  // the same on every rank, before any work
-    if (!world || world->all().rank() == 0) std::fprintf(stderr, "fst: %s\n", error.what());
+  } catch (const InputError& error) {
+    if (world) return world->refuse(error.what());
+    std::fprintf(stderr, "fst: %s\n", error.what());
     return exit_bad_input;
   } catch (const std::exception& error) {  // maybe on this rank only: the others would hang
     // Alone too: MPI_Finalize would make HDF5 close once more what it could not close.

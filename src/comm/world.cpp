@@ -1,5 +1,7 @@
 #include "fst/comm/world.h"
 
+#include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <numeric>
 #include <string>
@@ -13,6 +15,9 @@
 namespace fst {
 
 namespace {
+
+// Ranks that meet the same mistake may be this far apart, s: each reads a model from a shared disk.
+constexpr double refusal_patience = 10;
 
 constexpr Role all_roles[] = {Role::rollout, Role::reflection, Role::learner};
 
@@ -92,6 +97,8 @@ World::World(int& argc, char**& argv) {
   board_ = size > 1 ? std::make_unique<Board>(own) : std::make_unique<Board>();
   channel->board = board_.get();
   all_ = Communicator(std::move(channel));
+  refusals_ = all_.subset(0, all_.rank(), "refusals");
+  refusals_.set_deadline(refusal_patience);
   log::set_rank(all_.rank());
 }
 
@@ -99,16 +106,19 @@ World World::alone() {
   World world;
   world.board_ = std::make_unique<Board>();
   world.all_ = Communicator::self();
+  world.refusals_ = Communicator::self();
   world.split({});
   return world;
 }
 
 World::World(World&& other) noexcept
     : finalise_(other.finalise_),
+      at_work_(other.at_work_),
       board_(std::move(other.board_)),
       plan_(other.plan_),
       all_(std::move(other.all_)),
-      policy_(std::move(other.policy_)) {
+      policy_(std::move(other.policy_)),
+      refusals_(std::move(other.refusals_)) {
   other.finalise_ = false;
   for (const Role role : all_roles) {
     const std::size_t i = number(role);
@@ -127,6 +137,7 @@ World::~World() {
     roles_[i] = {};
   }
   policy_ = {};
+  refusals_ = {};
   const double deadline = all_.deadline();
   all_ = {};
   if (!finalise_) return;
@@ -243,6 +254,7 @@ std::vector<TrafficRow> World::traffic() const {
 
 void World::set_deadline(double seconds) {
   all_.set_deadline(seconds);
+  refusals_.set_deadline(std::min(refusal_patience, seconds / 2));  // the first to speak
   policy_.set_deadline(seconds);
   for (const Role role : all_roles) {
     const std::size_t i = number(role);
@@ -253,16 +265,28 @@ void World::set_deadline(double seconds) {
 }
 
 void World::enter(Activity activity, std::int64_t step) {
+  at_work_ = at_work_ || activity > Activity::start_up;
   board_->enter(activity, step);
 }
 
-void World::fail(const std::string& message) const {
+int World::refuse(const std::string& message) const {
+  if (at_work_) fail(message);
+  try {
+    refusals_.barrier("the refusal of the same by all ranks");
+  } catch (const Error&) {  // the others have work: this rank knows why there will be none
+    end(message, exit_bad_input);
+  }
+  if (all_.rank() == 0) std::fprintf(stderr, "fst: %s\n", message.c_str());
+  return exit_bad_input;
+}
+
+void World::end(const std::string& message, int exit_code) const {
   const bool mine = board_->report(board_->here() + ": " + message);
   int initialized = 0;
   if (mine && MPI_Initialized(&initialized) == MPI_SUCCESS && initialized != 0) {
-    MPI_Abort(MPI_COMM_WORLD, exit_failure);
+    MPI_Abort(MPI_COMM_WORLD, exit_code);
   }
-  std::_Exit(exit_failure);
+  std::_Exit(exit_code);
 }
 
 }  // namespace fst

@@ -88,8 +88,8 @@ Run::Run(World& world, const RunConfig& config, const Resume& resume)
   world_.set_deadline(config.run.deadline);
   inputs_ = input_sums(world, config, context_.policy_source);
   enter_stage(cycle_of(config_, 0));
+  if (traits_.given_population) read_population();  // a checkpoint has the same one
   begin(resume);
-  if (traits_.given_population && state_.population.empty()) read_population();
 }
 
 std::string RunState::to_bytes() const {

@@ -6,6 +6,7 @@
 
 #include "fst/base/clock.h"
 #include "fst/run/deck_file.h"
+#include "fst/run/records.h"
 #include "fst/run/requests.h"
 
 namespace fst {
@@ -166,11 +167,8 @@ std::vector<Problem> evaluation_problems(const RunConfig& config, const Task& ta
 }
 
 Task task_of(const World& world, const RunConfig& config, const std::string& variant) {
-  return make_task(task_options(config, variant, [&world](const std::string& path) {
-    std::string text = world.all().rank() == 0 ? read_text_file(path) : std::string();
-    world.all().broadcast(text, 0, path);
-    return text;
-  }));
+  return make_task(task_options(
+      config, variant, [&world](const std::string& path) { return read_input(world, path); }));
 }
 
 }  // namespace fst

@@ -3,20 +3,18 @@
 #include "fst/base/error.h"
 #include "fst/comm/exchange.h"
 #include "fst/run/layouts.h"
+#include "fst/run/records.h"
 #include "fst/run/roles.h"
-#include "fst/store/files.h"
 
 namespace fst {
 
 namespace {
 
 /// The layouts that ship with the program; `reflection.layout` names another file.
-ReflectionLayout layout_of(const RunConfig& config, const Task& task) {
-  if (config.reflection.layout != "auto") {
-    return parse_layout(read_text(config.reflection.layout), config.reflection.layout);
-  }
-  const bool world = task.reflection_style == ReflectionStyle::world;
-  return builtin_layout(world ? "world" : "qwen3");
+ReflectionLayout layout_of(const World& world, const RunConfig& config, const Task& task) {
+  const std::string& file = config.reflection.layout;
+  if (file != "auto") return parse_layout(read_input(world, file), file);
+  return builtin_layout(task.reflection_style == ReflectionStyle::world ? "world" : "qwen3");
 }
 
 /// A reply on its way, with the task it answers.
@@ -50,7 +48,7 @@ ReflectionReply ReflectionReply::unpack(Unpacker& unpacker) {
 }
 
 ReflectionRole::ReflectionRole(RunContext& context, const Task& task)
-    : context_(&context), layout_(layout_of(context.config, task)) {
+    : context_(&context), layout_(layout_of(context.world, context.config, task)) {
   if (!context.world.reflection().member()) return;
   FrozenModel& frozen =
       context.frozen.at(context.reflection_path(), context.unit(Role::reflection));

@@ -7,6 +7,7 @@
 #include "fst/base/error.h"
 #include "fst/base/log.h"
 #include "fst/run/evaluation.h"
+#include "fst/run/records.h"
 #include "fst/run/requests.h"
 #include "fst/run/run.h"
 
@@ -47,9 +48,7 @@ void Run::enter_stage(const Cycle& cycle) {
 /// Φ from evolve.population: a JSONL file of {"prompt"}, repeated cyclically to K.
 void Run::read_population() {
   const std::string& path = config_.evolve.population;
-  std::string text = world_.all().rank() == 0 ? read_text_file(path) : std::string();
-  world_.all().broadcast(text, 0, path);
-  std::istringstream stream(text);
+  std::istringstream stream(read_input(world_, path));
   std::vector<std::string> prompts;
   int number = 0;
   for (std::string line; std::getline(stream, line);) {

@@ -12,8 +12,8 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// The user's mistake: deck, arguments or an input file. Thrown alike on every rank, before any
-/// work. Exit code 2.
+/// The user's mistake: deck, arguments or an input file. Exit code 2 if no work has begun; World
+/// tells the mistakes that every rank meets from those of one.
 class InputError : public Error {
  public:
   using Error::Error;

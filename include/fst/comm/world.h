@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "fst/base/error.h"
 #include "fst/comm/communicator.h"
 
 namespace fst {
@@ -106,17 +107,26 @@ class World {
   void enter(Activity activity, std::int64_t step);
   /// Ends all ranks with exit code 1 after one line on stderr: `message` behind this rank, its node
   /// and where it is. Where several ranks fail at a time, one of them speaks. For main() alone.
-  [[noreturn]] void fail(const std::string& message) const;
+  [[noreturn]] void fail(const std::string& message) const { end(message, exit_failure); }
+  /// A mistake of the user. Where all ranks meet one before any work, rank 0 says its `message` and
+  /// each returns exit code 2. What this rank has met alone (a file that others do not read, one of
+  /// its requests) is told and ends all ranks as in fail(): with exit code 2 before any work, after
+  /// a few seconds in which the others may come; with 1 and at once when work has begun, that is,
+  /// when enter() named another activity than start-up. For main() alone.
+  int refuse(const std::string& message) const;
 
  private:
   World();
+  [[noreturn]] void end(const std::string& message, int exit_code) const;
   int role_size(Role role) const;
   int first_rank(Role role) const;
 
   bool finalise_ = false;
+  bool at_work_ = false;
   std::unique_ptr<Board> board_;  // before the communicators, which point to it
   RankPlan plan_;
   Communicator all_, policy_;
+  Communicator refusals_;  // all ranks, of which some may never come
   Communicator roles_[3], units_[3], across_[3];
 };
 

@@ -143,6 +143,7 @@ std::string check_report(const Deck& deck, std::optional<int> ranks) {
     models = PlanModels::open(config);
     prompt = shown_prompt(config, models->policy);
     refuse_all(model_problems(config, *models));
+    refuse_all(length_problems(config, *models, prompt.tokens));
     const auto memory = memory_plan(config, *models, assumed, prompt.tokens);
     report_memory(text, config, memory);
     refuse_all(memory_problems(config, memory));
@@ -163,6 +164,7 @@ void expect_plan(const RunConfig& config, int ranks) {
   const PlanModels models = PlanModels::open(config);
   refuse_all(model_problems(config, models));
   const std::int64_t tokens = shown_prompt(config, models.policy).tokens;
+  refuse_all(length_problems(config, models, tokens));
   refuse_all(memory_problems(config, memory_plan(config, models, ranks, tokens)));
 }
 

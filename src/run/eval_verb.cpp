@@ -97,7 +97,9 @@ int eval_verb(World& world, const Words& words) {
   config.ranks = {};
   config.run.method = Method::gepa;
   config.reflection.tp = config.rollout.tp;
+  config.reflection.max_new_tokens = 1;
   config.model.reflection = config.model.base;
+  if (config.eval.max_new_tokens > 0) config.rollout.max_new_tokens = config.eval.max_new_tokens;
   on_first_rank(world, "the plan of the job", [&] { expect_plan(config, world.all().size()); });
   world.split(plan_of(config));
   const RunState state = state_of(config.model.policy);

@@ -66,6 +66,32 @@ std::vector<std::string> model_problems(const RunConfig& config, const PlanModel
   return problems;
 }
 
+std::vector<std::string> length_problems(const RunConfig& config, const PlanModels& models,
+                                         std::int64_t prompt_tokens) {
+  std::vector<std::string> problems;
+  // The last token drawn is not read again: it needs no position.
+  const auto fit = [&](const std::string& key, std::int64_t new_tokens, const ModelSource& model,
+                       std::int64_t positions, std::int64_t prompt, const std::string& behind) {
+    if (prompt + new_tokens - 1 <= positions) return;
+    problems.push_back(key + " = " + std::to_string(new_tokens) + behind + ": " + model.path +
+                       " takes " + std::to_string(positions) + " positions");
+  };
+  const std::int64_t positions = models.policy.config.max_position_embeddings;
+  const std::string behind =
+      " behind the first prompt of " + std::to_string(prompt_tokens) + " tokens";
+  fit("rollout.max_new_tokens", config.rollout.max_new_tokens, models.policy, positions,
+      prompt_tokens, behind);
+  fit("eval.max_new_tokens", config.eval.max_new_tokens, models.policy, positions, prompt_tokens,
+      behind);
+  if (traits_of(config.run.method).evolves()) {
+    // No sequence is longer than the policy takes; how long the prompts will be is not known.
+    const auto& reflection = models.reflection;
+    fit("reflection.max_new_tokens", config.reflection.max_new_tokens, reflection,
+        std::min(positions, reflection.config.max_position_embeddings), 1, " behind any prompt");
+  }
+  return problems;
+}
+
 void split_into_units(World& world, const Arguments& arguments, const ModelSource& model) {
   const auto tp = static_cast<int>(arguments.integer("tp", 1, 8));
   const int ranks = world.all().size();

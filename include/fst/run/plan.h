@@ -31,6 +31,10 @@ struct PlanModels {
 };
 /// Why the models cannot be shared as the plan says, each with its key; empty if they can.
 std::vector<std::string> model_problems(const RunConfig& config, const PlanModels& models);
+/// Why the models have too few positions for what they shall sample, each with its key; empty if
+/// that is not known before. `prompt_tokens`: of the first prompt.
+std::vector<std::string> length_problems(const RunConfig& config, const PlanModels& models,
+                                         std::int64_t prompt_tokens);
 
 /// One line of the estimate.
 struct MemoryPart {

@@ -64,6 +64,15 @@ class Mistake(job.JobTest):
                     self.assertFalse((self.folder / "run").exists())
         self.expect_refused({"reflection.layout": bad}, 2, f"^fst: .*{bad}", ranks=2)
 
+    def test_lengths_that_cannot_fit_are_refused_before_any_work(self):
+        for keys, says in [({"rollout.max_new_tokens": 500}, "rollout.max_new_tokens = 500 behind the first prompt"),
+                           ({"eval.max_new_tokens": 500}, "eval.max_new_tokens = 500 behind the first prompt"),
+                           ({"reflection.max_new_tokens": 513}, "reflection.max_new_tokens = 513 behind any prompt")]:
+            with self.subTest(keys=keys):
+                self.expect_refused({**job.split(1, 1, 1), **keys}, 2, f"^fst: {says}.*tiny takes 512 positions",
+                                    ranks=3)
+                self.assertFalse((self.folder / "run").exists())
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)

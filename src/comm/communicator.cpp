@@ -285,6 +285,8 @@ void Communicator::all_gather_into(std::span<std::byte> all, std::span<const std
     FST_MPI_CHECK(MPI_Iallgather(mine.data(), count, MPI_BYTE, all.data(), count, MPI_BYTE,
                                  channel_->comm, &request));
     channel_->wait({&request, 1}, "all_gather_into", what, pace);
+    const std::int64_t bytes = (size() - 1) * bytes_of(mine.size());
+    channel_->count(what, bytes, bytes);
     return;
   }
   std::vector<Outgoing> out;

@@ -56,6 +56,13 @@ TEST_P(TrafficTest, AGatheringCountsLengthsAndContents) {
   expect("parts", 1, (8 + bytes_of(rank())) * (size() - 1), others);
 }
 
+TEST_P(TrafficTest, AGatheringIntoMemoryCountsContentsAlone) {
+  const std::vector<std::byte> mine(601);
+  std::vector<std::byte> all(601 * static_cast<std::size_t>(size()));
+  comm_.all_gather_into(all, mine, "slices");
+  expect("slices", 1, 601 * (size() - 1), 601 * (size() - 1));
+}
+
 TEST_P(TrafficTest, AnExchangeLeavesOutWhatARankGivesItself) {
   const auto bytes_of = [](std::int64_t from, std::int64_t to) { return 300 * from + 20 * to + 1; };
   std::vector<std::vector<std::byte>> to;

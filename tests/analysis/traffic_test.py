@@ -21,9 +21,15 @@ KEYS = {"run.steps": STEPS, "run.save_every": 2, "train.steps_per_cycle": 2, "tr
         "reflection.layout": ROOT / "input/reflection/world.txt"}  # short: the model has 512 positions
 SPLIT = {"ranks.rollout": 1, "ranks.reflection": 1, "ranks.learner": 2}
 LETTERS = {f"Which letter has number {i}?": "ABCD"[i % 4] for i in range(9)}
-ELEMENTS = scaling_sizes.parameters(scaling_sizes.from_config(json.loads((ROOT / "input/tiny/config.json").read_text())))
+SIZES = scaling_sizes.from_config(json.loads((ROOT / "input/tiny/config.json").read_text()))
+ELEMENTS = scaling_sizes.parameters(SIZES)
 # What has no formula (deck, problem files, checkpoints, evidence, stop requests) in all: bytes of a run.
 MOST_OTHER = 100_000
+# Of a unit: gathered log-sum-exps, log-probabilities and entropies, 14 numbers an entry, and norms of heads.
+MOST_OTHER_OF_UNITS = 0.01  # of its bytes
+# One prompt a step, which all samples share; the KL term of groups without variance keeps every sequence.
+ONE_PROMPT = {"run.method": "rl", "train.problems_per_step": 1, "kl.dead_groups": "true"}
+BY_TWO = {"rollout.tp": 2, "learner.tp": 2, "learner.micro_batch": 1}
 
 
 def run_program(*arguments, launcher=()):
@@ -176,6 +182,67 @@ class Traffic(unittest.TestCase):
             alone = Run(pathlib.Path(folder), 1, {"run.steps": 1, "run.method": "rl"})
             self.assertEqual(alone.table["traffic"], [])
             self.assertEqual(alone.table["ranks"], 1)
+
+
+class UnitTraffic(unittest.TestCase):
+    """Ranks that share a model: together (colocated, one model for both roles) and apart."""
+    UNITS = ("rollout unit", "learner unit")
+
+    @classmethod
+    def setUpClass(cls):
+        temporary = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(temporary.cleanup)
+        cls.runs = {}
+        apart = {"ranks.rollout": 2, "ranks.learner": 2}
+        for name, (ranks, keys) in {"together": (2, {}), "apart": (4, apart)}.items():
+            folder = pathlib.Path(temporary.name) / name
+            folder.mkdir()
+            cls.runs[name] = Run(folder, ranks, {**ONE_PROMPT, **BY_TWO, **keys})
+
+    @staticmethod
+    def work(run):
+        """Tokens that go through the model for sampling, and for learning; tokens drawn."""
+        rows = [row for row, _ in run.trained()]
+        assert len(rows) == len(run.rollouts) == STEPS * GROUP
+        prompts, drawn = sum(len(row["prompt_tokens"]) for row in rows), sum(len(row["tokens"]) for row in rows)
+        # A step's prompt is computed once, the last token drawn is not read again.
+        return prompts // GROUP + drawn - len(rows), prompts + drawn, drawn
+
+    def expected(self, run):
+        """By unit: a step's sampling; the forward passes of the policy and of the base, one backward pass."""
+        sampled, learnt, drawn = self.work(run)
+        sampling = {**volumes.unit_forward(SIZES, sampled, 2), "logits": volumes.unit_logits(SIZES, drawn, 2)}
+        forwards = {what: 2 * count for what, count in volumes.unit_forward(SIZES, learnt, 2).items()}
+        return sampling, {**forwards, **volumes.unit_backward(SIZES, learnt, drawn, 2)}
+
+    def test_a_unit_of_samplers_moves_activations_and_logits(self):
+        sampling, _ = self.expected(self.runs["apart"])
+        for what, count in sampling.items():
+            self.assertEqual(self.runs["apart"].counted(what, "rollout unit"), count, what)
+
+    def test_a_unit_of_learners_moves_activations_and_gradients(self):
+        _, learning = self.expected(self.runs["apart"])
+        for what, count in learning.items():
+            self.assertEqual(self.runs["apart"].counted(what, "learner unit"), count, what)
+
+    def test_where_roles_share_ranks_their_units_move_the_same_together(self):
+        run = self.runs["together"]
+        sampling, learning = self.expected(run)
+        for what in {*sampling, *learning}:
+            counted = sum(run.counted(what, unit) for unit in self.UNITS)
+            self.assertEqual(counted, sampling.get(what, 0) + learning.get(what, 0), what)
+
+    def test_what_has_no_formula_is_small_in_a_unit(self):
+        for name, run in self.runs.items():
+            known = {what for part in self.expected(run) for what in part}
+            moved = {pair: run.counted(*pair) for pair in run.names() if pair[1] in self.UNITS}
+            other = sum(count for (what, _), count in moved.items() if what not in known)
+            self.assertLess(other, MOST_OTHER_OF_UNITS * sum(moved.values()), name)
+
+    def test_units_exchange_weights_shard_by_shard(self):
+        run = self.runs["apart"]
+        norms = ELEMENTS - scaling_sizes.linear(SIZES) - SIZES.vocab * SIZES.hidden  # every rank has all of them
+        self.assertEqual(run.counted("policy weights", "policy"), STEPS * volumes.policy_weights(ELEMENTS + norms, 1))
 
 
 if __name__ == "__main__":

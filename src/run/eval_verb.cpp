@@ -21,9 +21,9 @@ namespace fst {
 namespace {
 
 /// What a checkpoint knows besides weights; empty for a folder.
-RunState state_of(const std::string& path) {
+RunState state_of(const World& world, const std::string& path) {
   if (!is_checkpoint(path)) return {};
-  const CheckpointReader reader(Communicator::self(), path);
+  const CheckpointReader reader(world.all(), path);
   return RunState::from_bytes(reader.blob("/state"));
 }
 
@@ -102,7 +102,7 @@ int eval_verb(World& world, const Words& words) {
   if (config.eval.max_new_tokens > 0) config.rollout.max_new_tokens = config.eval.max_new_tokens;
   on_first_rank(world, "the plan of the job", [&] { expect_plan(config, world.all().size()); });
   world.split(plan_of(config));
-  const RunState state = state_of(config.model.policy);
+  const RunState state = state_of(world, config.model.policy);
   EvaluationPlan plan;
   plan.step = state.step;
   plan.cycle = state.evolved_cycle;

@@ -18,10 +18,10 @@ const std::string& file_of(const ModelFiles& files, const char* name, const std:
   return file->second;
 }
 
-ModelFiles read_checkpoint_files(const std::string& path) {
+ModelFiles read_checkpoint_files(const Communicator& comm, const std::string& path) {
   ModelFiles files;
   try {
-    const CheckpointReader reader(Communicator::self(), path);
+    const CheckpointReader reader(comm, path);
     for (const char* name : model_file_names) {
       const std::string blob = std::string("/model/") + name;
       if (reader.has(blob)) files[name] = reader.blob(blob);
@@ -38,11 +38,15 @@ bool is_checkpoint(const std::string& path) {
   return std::filesystem::is_regular_file(path);
 }
 
-ModelFiles read_model_files(const std::string& path) {
+ModelFiles read_model_files(const Communicator& comm, const std::string& path) {
   if (path.empty()) throw InputError("no model given");
-  if (is_checkpoint(path)) return read_checkpoint_files(path);
+  if (is_checkpoint(path)) return read_checkpoint_files(comm, path);
   if (std::filesystem::is_directory(path)) return read_model_folder(path);
   throw InputError(path + ": neither a model folder nor a checkpoint");
+}
+
+ModelFiles read_model_files(const std::string& path) {
+  return read_model_files(Communicator::self(), path);
 }
 
 Tokenizer tokenizer_of(const ModelFiles& files, const std::string& path) {
@@ -57,10 +61,10 @@ Chat chat_of(const ModelFiles& files, const std::string& path) {
   return Chat::from_texts(text("chat_template.jinja"), text("tokenizer_config.json"), path);
 }
 
-ModelSource ModelSource::open(const std::string& path) {
+ModelSource ModelSource::open(const Communicator& comm, const std::string& path) {
   ModelSource source;
   source.path = path;
-  source.files = read_model_files(path);
+  source.files = read_model_files(comm, path);
   source.config =
       Qwen3Config::parse(file_of(source.files, "config.json", path), path + "/config.json");
   const auto generation = source.files.find("generation_config.json");
@@ -68,6 +72,10 @@ ModelSource ModelSource::open(const std::string& path) {
     source.config.read_generation_config(generation->second, path + "/generation_config.json");
   }
   return source;
+}
+
+ModelSource ModelSource::open(const std::string& path) {
+  return open(Communicator::self(), path);
 }
 
 Parameters ModelSource::load(const Communicator& comm, const Device& device,
@@ -97,14 +105,15 @@ std::int64_t law_vocabulary(const ModelSource& source, const Tokenizer& tokenize
   return tokenizer.vocab_size();
 }
 
-FrozenModel& FrozenModels::at(const std::string& path, const TensorParallel* unit) {
+FrozenModel& FrozenModels::at(const Communicator& role, const std::string& path,
+                              const TensorParallel* unit) {
   const Shard shard = shard_of(unit);
   const std::pair key(path, shard.degree);
   const auto found = models_.find(key);
   if (found != models_.end()) return found->second;
   FrozenModel& frozen = models_[key];
-  frozen.source = ModelSource::open(path);
-  const Parameters parameters = frozen.source.load(*comm_, device_, shard);
+  frozen.source = ModelSource::open(role, path);
+  const Parameters parameters = frozen.source.load(role, device_, shard);
   frozen.identity = parameters.identity(unit);
   const std::int64_t positions =
       std::min(max_positions_, frozen.source.config.max_position_embeddings);

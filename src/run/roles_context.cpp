@@ -9,14 +9,13 @@ RunContext::RunContext(World& world_, const RunConfig& config_)
     : world(world_),
       config(config_),
       device(Device::cpu(static_cast<int>(config_.engine.threads))),
-      policy_source(ModelSource::open(config_.model.policy)),
+      policy_source(ModelSource::open(world_.all(), config_.model.policy)),
       tokenizer(policy_source.tokenizer()),
       chat(policy_source.chat()),
       vocab(law_vocabulary(policy_source, tokenizer)),
       max_positions(policy_source.config.max_position_embeddings),
       thinking(thinking_of(config_.chat.thinking)),
-      self(Communicator::self()),
-      frozen(self, device, max_positions),
+      frozen(device, max_positions),
       units_{Unit(world.unit(Role::rollout)), Unit(world.unit(Role::reflection)),
              Unit(world.unit(Role::learner))} {
   if (policy_source.config.eos_token_ids.empty()) {
@@ -71,7 +70,8 @@ Policy::Policy(RunContext& context) {
 std::unique_ptr<PolicyWeights> Policy::load(RunContext& context, Role role, Use use) {
   const TensorParallel* unit = context.unit(role);
   const ModelSource& source = context.policy_source;
-  PolicyWeights weights{source.load(context.self, context.device, shard_of(unit)), nullptr};
+  PolicyWeights weights{source.load(context.world.role(role), context.device, shard_of(unit)),
+                        nullptr};
   start_identity_ = weights.parameters.identity(unit);
   weights.model = std::make_unique<Qwen3>(
       source.config, context.device,

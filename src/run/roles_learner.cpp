@@ -12,7 +12,9 @@ LearnerRole::LearnerRole(RunContext& context, Policy& policy)
   if (!context.world.learner().member() || !traits_of(config.run.method).trains) return;
   const bool needs_base = kl_in_loss(config) || config.kl.seed_prompt > 0.0;
   const TensorParallel* unit = context.unit(Role::learner);
-  Qwen3* base = needs_base ? context.frozen.at(context.base_path(), unit).model.get() : nullptr;
+  Qwen3* base = nullptr;
+  if (needs_base)
+    base = context.frozen.at(context.world.learner(), context.base_path(), unit).model.get();
   const LearnerGrid grid(context.world.learner(), context.world.across(Role::learner));
   learner_ = std::make_unique<Learner>(*policy.learner()->model, policy.learner()->parameters, base,
                                        grid, learner_options(config, context.vocab));

@@ -50,8 +50,8 @@ ReflectionReply ReflectionReply::unpack(Unpacker& unpacker) {
 ReflectionRole::ReflectionRole(RunContext& context, const Task& task)
     : context_(&context), layout_(layout_of(context.world, context.config, task)) {
   if (!context.world.reflection().member()) return;
-  FrozenModel& frozen =
-      context.frozen.at(context.reflection_path(), context.unit(Role::reflection));
+  FrozenModel& frozen = context.frozen.at(context.world.reflection(), context.reflection_path(),
+                                          context.unit(Role::reflection));
   tokenizer_ = std::make_unique<Tokenizer>(frozen.source.tokenizer());
   chat_ = std::make_unique<Chat>(frozen.source.chat());
   vocab_ = law_vocabulary(frozen.source, *tokenizer_);

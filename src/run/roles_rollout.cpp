@@ -89,7 +89,9 @@ RolloutRole::RolloutRole(RunContext& context, Policy& policy)
   generator_ = std::make_unique<Generator>(model, options);
   const bool needs_base = context.config.eval.kl || context.config.kl.place == "reward";
   const TensorParallel* unit = context.unit(Role::rollout);
-  Qwen3* base = needs_base ? context.frozen.at(context.base_path(), unit).model.get() : nullptr;
+  Qwen3* base = nullptr;
+  if (needs_base)
+    base = context.frozen.at(context.world.rollout(), context.base_path(), unit).model.get();
   scorer_ = std::make_unique<GradientPass>(model, base);
 }
 

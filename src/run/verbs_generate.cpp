@@ -196,7 +196,7 @@ int generate_verb(World& world, const Words& words) {
   const auto arguments = Arguments::parse(generate_usage(), words);
   if (!arguments) return EXIT_SUCCESS;
   const std::string in = arguments->required("prompts"), target = arguments->required("out");
-  const ModelSource source = ModelSource::open(arguments->required("model"));
+  const ModelSource source = ModelSource::open(world.all(), arguments->required("model"));
   const Device device = engine_device(*arguments);
   const Tokenizer tokenizer = source.tokenizer();
   const GenerateOptions options = generate_options(*arguments, law_vocabulary(source, tokenizer));
@@ -211,7 +211,7 @@ int generate_verb(World& world, const Words& words) {
   const Unit unit(world.unit(Role::rollout));
   Qwen3 model(source.config, device,
               {.use = Use::inference, .max_positions = longest, .unit = &unit});
-  model.set_weights(source.load(Communicator::self(), device, shard_of(&unit)));
+  model.set_weights(source.load(world.all(), device, shard_of(&unit)));
   std::vector<Numbered> own = generate_own(world, model, prompts, options);
   if (unit.rank() > 0) own.clear();  // the first rank speaks for the unit
   std::vector<Numbered> all = route(

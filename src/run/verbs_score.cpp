@@ -266,7 +266,7 @@ int score_verb(World& world, const Words& words) {
   const auto arguments = Arguments::parse(score_usage(), words);
   if (!arguments) return EXIT_SUCCESS;
   const std::string in = arguments->required("tokens"), target = arguments->required("out");
-  const ModelSource source = ModelSource::open(arguments->required("model"));
+  const ModelSource source = ModelSource::open(world.all(), arguments->required("model"));
   const Device device = engine_device(*arguments);
   const bool with_logits = arguments->flag("logits");
   ops::TokenLaw law;
@@ -282,7 +282,7 @@ int score_verb(World& world, const Words& words) {
   const Unit unit(world.unit(Role::rollout));
   Qwen3 model(source.config, device,
               {.use = Use::inference, .max_positions = longest, .unit = &unit});
-  model.set_weights(source.load(Communicator::self(), device, shard_of(&unit)));
+  model.set_weights(source.load(world.all(), device, shard_of(&unit)));
   std::optional<ScoreFile> file;
   if (world.all().rank() == 0) {
     file.emplace(target, payload_bytes(cases, with_logits ? source.config.vocab_size : 0));

@@ -17,8 +17,10 @@
 namespace fst {
 
 /// The small files of a Hugging Face folder or of one of our checkpoints, by name; whatever is
-/// there. Throws InputError if `path` is neither, or damaged.
-ModelFiles read_model_files(const std::string& path);
+/// there. Throws InputError if `path` is neither, or damaged. The whole of a checkpoint is checked:
+/// collective over `comm` then, whose members share the reading.
+ModelFiles read_model_files(const Communicator& comm, const std::string& path);
+ModelFiles read_model_files(const std::string& path);  // by this rank alone
 /// The tokenizer among `files`. Throws InputError naming `path` if there is none.
 Tokenizer tokenizer_of(const ModelFiles& files, const std::string& path);
 /// The chat template among `files`; loads whatever it is, see Chat.
@@ -31,9 +33,11 @@ struct ModelSource {
   Qwen3Config config;
 
   /// Reads the small files and the configuration, not the weights. Throws InputError naming what is
-  /// missing or wrong.
-  static ModelSource open(const std::string& path);
-  /// The weights, or a shard of them. Collective over `comm` for a checkpoint.
+  /// missing or wrong. Collective as read_model_files() is.
+  static ModelSource open(const Communicator& comm, const std::string& path);
+  static ModelSource open(const std::string& path);  // by this rank alone
+  /// The weights, or a shard of them. Collective over `comm` for a checkpoint: the members share
+  /// the check of the file, and each checks what it reads.
   Parameters load(const Communicator& comm, const Device& device, const Shard& shard = {}) const;
   Tokenizer tokenizer() const { return tokenizer_of(files, path); }
   Chat chat() const { return chat_of(files, path); }
@@ -62,16 +66,15 @@ struct FrozenModel {
 /// The frozen models of this rank, each loaded once for each degree however many roles use it.
 class FrozenModels {
  public:
-  FrozenModels(const Communicator& self, const Device& device, std::int64_t max_positions)
-      : comm_(&self), device_(device), max_positions_(max_positions) {}
+  FrozenModels(const Device& device, std::int64_t max_positions)
+      : device_(device), max_positions_(max_positions) {}
   /// `unit` shares the model (nullptr: this rank holds it whole) and must outlive this object.
-  /// Roles with one degree have the same units. Collective over the unit.
-  FrozenModel& at(const std::string& path, const TensorParallel* unit);
+  /// Roles with one degree have the same units. Collective over `role`, the ranks of all units.
+  FrozenModel& at(const Communicator& role, const std::string& path, const TensorParallel* unit);
   /// 0 where this rank does not hold the model.
   std::uint64_t identity_of(const std::string& path) const;
 
  private:
-  const Communicator* comm_;
   Device device_;
   std::int64_t max_positions_;
   std::map<std::pair<std::string, int>, FrozenModel> models_;  // by path and degree

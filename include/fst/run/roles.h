@@ -30,7 +30,7 @@
 
 namespace fst {
 
-/// What all roles of a rank share; made once, read by all.
+/// What all roles of a rank share; made once, by all ranks together, read by all.
 struct RunContext {
   RunContext(World& world, const RunConfig& config);
 
@@ -43,7 +43,6 @@ struct RunContext {
   std::int64_t vocab;          // of the sampling law
   std::int64_t max_positions;  // longest sequence any model here will see
   Thinking thinking;
-  Communicator self;
   FrozenModels frozen;
 
   /// The ranks that share a model with this one in a role, itself included.
@@ -64,8 +63,9 @@ struct PolicyWeights {
   std::unique_ptr<Qwen3> model;
 };
 
-/// The policy on this rank: the learner's weights and the sampler's. Where a rank is both and the
-/// degrees are equal they are one object; else the sampler's follow by adopt().
+/// The policy on this rank, made by all ranks together: the learner's weights and the sampler's.
+/// Where a rank is both and the degrees are equal they are one object; else the sampler's follow by
+/// adopt().
 class Policy {
  public:
   explicit Policy(RunContext& context);

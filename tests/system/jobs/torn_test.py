@@ -1,4 +1,6 @@
 """What --resume auto makes of a run folder with damaged files."""
+import shutil
+import subprocess
 import unittest
 
 import job
@@ -68,6 +70,47 @@ class Torn(job.JobTest):
         older = self.run / "checkpoint-2.h5"
         self.run_job("torn", self.keys, resume=str(older))
         self.assertEqual(self.digests("torn"), self.expected)
+
+
+class CheckpointAsModel(job.JobTest):
+    """Ranks that use a checkpoint as a model share the check of its bytes."""
+    BLOCK = 1 << 20  # of the checksum, dealt to the ranks in turn
+
+    def setUp(self):
+        super().setUp()
+        self.run_job("source", {"run.steps": 1, "run.method": "rl", "eval.every": 0})
+        self.model = self.folder / "source" / self.checkpoints("source")[-1]
+
+    def generate(self, ranks):
+        """Exit code, what was generated, and the messages."""
+        prompts, out = self.folder / "prompts.jsonl", self.folder / f"out{ranks}.jsonl"
+        prompts.write_text("".join(f'{{"id": "{i}", "tokens": [{i}, 2, 3]}}\n' for i in range(5)))
+        out.unlink(missing_ok=True)
+        launcher = ["mpirun", "-n", str(ranks)] if ranks > 1 else []
+        done = subprocess.run([*launcher, job.FST, "generate", "--model", self.model, "--prompts", prompts, "--out",
+                               out, "--max-new-tokens", "4"], capture_output=True, text=True)
+        text = out.read_text() if out.exists() else None
+        return done.returncode, text, [line for line in done.stderr.splitlines() if line.startswith("fst: ")]
+
+    def test_a_flipped_bit_in_the_part_of_any_rank_is_noticed_by_all(self):
+        self.assertEqual(self.generate(1), self.generate(3))
+        good = self.model.read_bytes()
+        for block in range(3):
+            with self.subTest(block=block):
+                place = block * self.BLOCK + self.BLOCK // 2
+                self.model.write_bytes(good[:place] + bytes([good[place] ^ 16]) + good[place + 1:])
+                code, text, lines = self.generate(3)
+                self.assertEqual((code, text, len(lines)), (2, None, 1), lines)
+                self.assertIn(f"{self.model}: damaged or incomplete: its bytes are not those", lines[0])
+
+    def test_roles_apart_read_the_same_from_it(self):
+        other = self.folder / "other.h5"  # another path: loaded once more
+        shutil.copy(self.model, other)
+        keys = {"run.steps": 1, "model.policy": self.model, "model.base": other, "model.reflection": other,
+                "kl.seed_prompt": 0.1, "kl.dead_groups": "true"}
+        self.run_job("alone", keys)
+        self.run_job("apart", {**keys, **job.split(2, 1, 2), "learner.tp": 2}, ranks=5)
+        self.assertEqual(self.digests("alone"), self.digests("apart"))
 
 
 if __name__ == "__main__":

@@ -109,13 +109,14 @@ def unit_sums(s, p, w):
     """Bytes of a step's tensor-parallel sums and gathered logits, sampling and learning."""
     requests, (rollout, _, learner) = w.problems * w.group_size, p.layout.tps
     tokens, drawn = requests * (w.prompt + w.response), requests * w.response
+    prompts = w.problems * w.prompts * w.prompt  # each read once for its samples
     forwards = 1 + w.kl + p.layout.recompute
     total = 0
     if learner > 1:
         total += forwards * sum(volumes.unit_forward(s, tokens, learner).values())
         total += sum(volumes.unit_backward(s, tokens, drawn, learner).values())
     if rollout > 1:
-        total += sum(volumes.unit_forward(s, drawn, rollout).values())
+        total += sum(volumes.unit_forward(s, prompts + drawn, rollout).values())
         total += volumes.unit_logits(s, drawn, rollout)
     return total
 

@@ -104,8 +104,8 @@ const char* name_of(Activity activity) {
 }
 
 Board::Board() : host_(host_name()) {
-  header_ = new Header;
-  slots_ = {new Slot[1], 1};
+  header_ = &own_header_;
+  slots_ = {&own_slot_, 1};
 }
 
 Board::Board(MPI_Comm all) : host_(host_name()) {
@@ -183,12 +183,7 @@ Board::~Board() {
     if (descriptor >= 0) close(descriptor);
   }
   if (stop_ >= 0) close(stop_);
-  if (memory_ != nullptr) {
-    munmap(memory_, bytes_);
-  } else {
-    delete[] slots_.data();
-    delete header_;
-  }
+  if (memory_ != nullptr) munmap(memory_, bytes_);
 }
 
 void Board::enter(Activity activity, std::int64_t step) {

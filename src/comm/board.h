@@ -78,6 +78,8 @@ class Board {
   int ranks_ = 1, nodes_ = 1, node_ = 0;
   std::string host_;
   std::size_t me_ = 0;
+  Header own_header_;  // where there is no memory to share
+  Slot own_slot_;
   Header* header_ = nullptr;
   std::span<Slot> slots_;
   void* memory_ = nullptr;

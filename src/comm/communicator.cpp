@@ -17,7 +17,7 @@ namespace {
 
 // Above this a message is worth a barrier, so that the core is not kept while a partner is busy and
 // not given away while data moves.
-constexpr std::size_t large_bytes = 64 * 1024;
+constexpr std::size_t large_bytes = std::size_t{64} << 10;
 constexpr int data_tag = 1;
 
 bool alone(const Communicator& comm) {

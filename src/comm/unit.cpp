@@ -13,7 +13,7 @@ namespace {
 
 /// Tensors up to here are sent whole to everybody: a second round costs more than the bytes.
 /// Between two ranks both ways move as many.
-constexpr std::int64_t small_bytes = 32 * 1024;
+constexpr std::int64_t small_bytes = std::int64_t{32} << 10;
 
 std::span<std::byte> bytes_of(const Tensor& x) {
   const auto size = static_cast<std::size_t>(x.size() * size_of(x.dtype()));

@@ -323,8 +323,8 @@ std::vector<Candidate> Evolution::population() const {
 }
 
 std::span<const Proposal> Evolution::round_proposals() const {
-  const auto count =
-      static_cast<std::size_t>(options_.parents_per_round * options_.proposals_per_parent);
+  const auto count = static_cast<std::size_t>(options_.parents_per_round) *
+                     static_cast<std::size_t>(options_.proposals_per_parent);
   return std::span(state_.proposals).last(std::min(count, state_.proposals.size()));
 }
 

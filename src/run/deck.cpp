@@ -27,6 +27,14 @@ std::string trimmed(const std::string& text) {
   return text.substr(begin, text.find_last_not_of(" \t\r") - begin + 1);
 }
 
+/// "deck.cfg:12: " and the words.
+template <class... Words>
+std::string mistake(std::string text, const Words&... words) {
+  text += ": ";
+  (text.append(words), ...);
+  return text;
+}
+
 /// Boost.Program_options knows no line numbers: this is the index of lines beside it. Also finds
 /// what Boost would report without a line: text that is neither section, comment nor assignment,
 /// and keys given twice.
@@ -46,12 +54,13 @@ Places index_lines(const std::string& path, const std::string& text,
     }
     const auto equals = line.find('=');
     if (equals == std::string::npos || equals == 0) {
-      mistakes.push_back(place + ": expected `key = value` or `[section]`, found `" + line + "`");
+      mistakes.push_back(
+          mistake(place, "expected `key = value` or `[section]`, found `", line, "`"));
       continue;
     }
     const std::string key = section + trimmed(line.substr(0, equals));
     const auto [at, fresh] = places.emplace(key, place);
-    if (!fresh) mistakes.push_back(place + ": " + key + " is set again; first in " + at->second);
+    if (!fresh) mistakes.push_back(mistake(place, key, " is set again; first in ", at->second));
   }
   return places;
 }
@@ -133,8 +142,8 @@ Deck parse_deck(const std::string& path, const std::string& text,
     const auto key = std::find_if(keys.begin(), keys.end(),
                                   [&](const Key& k) { return k.info.name == setting.key; });
     if (key == keys.end()) {
-      mistakes.push_back(setting.place + ": unknown key " + setting.key +
-                         " (nearest: " + nearest(setting.key, names) + ")");
+      mistakes.push_back(mistake(setting.place, "unknown key ", setting.key,
+                                 " (nearest: ", nearest(setting.key, names), ")"));
       continue;
     }
     const std::string value =
@@ -143,8 +152,8 @@ Deck parse_deck(const std::string& path, const std::string& text,
     const std::string expected = key->set(value);
     values_taken = values_taken && expected.empty();
     if (!expected.empty()) {
-      mistakes.push_back(setting.place + ": " + setting.key + " = " + value + ": expected " +
-                         expected);
+      mistakes.push_back(
+          mistake(setting.place, setting.key, " = ", value, ": expected ", expected));
     }
     deck.given.push_back(setting.key);
     places[setting.key] = setting.place;

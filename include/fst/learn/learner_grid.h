@@ -11,8 +11,8 @@ struct LearnerGrid {
   const Communicator* all = nullptr;
   const Communicator* replicas = nullptr;
 
-  LearnerGrid(const Communicator& all_, const Communicator& replicas_)
-      : all(&all_), replicas(&replicas_) {}
+  LearnerGrid(const Communicator& learners, const Communicator& same_place)
+      : all(&learners), replicas(&same_place) {}
   /// Every learner holds the whole model.
   explicit LearnerGrid(const Communicator& learners) : LearnerGrid(learners, learners) {}
 };

@@ -49,8 +49,8 @@ std::vector<std::vector<RowSlab>> buckets_of(const std::vector<ParameterSpec>& s
 
 /// The table of one shard of a model.
 struct ShardSpecs {
-  ShardSpecs(const Qwen3Config& config, const Shard& shard_)
-      : shard(shard_), specs(parameter_specs(config, shard_)) {}
+  ShardSpecs(const Qwen3Config& config, const Shard& place)
+      : shard(place), specs(parameter_specs(config, place)) {}
   Shard shard;
   std::vector<ParameterSpec> specs;
 };

@@ -32,6 +32,8 @@ class Tokenizer {
   static Tokenizer load(const std::filesystem::path& folder);
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
+  Tokenizer(const Tokenizer&) = delete;
+  Tokenizer& operator=(const Tokenizer&) = delete;
   ~Tokenizer();
 
   /// Token ids of `text`. Text of added tokens becomes their ids; nothing is added at either end.

@@ -12,6 +12,13 @@ enum class Storage : std::uint8_t { f32, bf16, f16 };
 /// y[r, c] = y[r, c] + x[r, c]; rows `ldy` and `ldx` elements apart.
 void add(const Cpu&, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
          std::int64_t rows, std::int64_t columns);
+/// y[i] = a tree of sums over parts[0][i], parts[1][i], ..., in one pass over memory. The tree is
+/// written as a stack machine runs it: part p is pushed, then joins[p] times the two topmost are
+/// replaced by (lower + upper), one rounded addition each; one value is left. ((0 + 1) + (2 + 3))
+/// is {0, 1, 0, 2}. At most `join_depth` values may lie on the stack. y may be one of the parts.
+inline constexpr std::int64_t join_depth = 16;
+void join(const Cpu&, float* y, const float* const* parts, const std::int32_t* joins,
+          std::int64_t count, std::int64_t n);
 /// y[r, c] = value.
 void fill(const Cpu&, float* y, std::int64_t ldy, float value, std::int64_t rows,
           std::int64_t columns);

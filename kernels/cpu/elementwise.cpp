@@ -16,6 +16,20 @@ std::int64_t grain_rows(std::int64_t columns) {
   return grain_elements / (columns + 1) + 1;
 }
 
+/// Calls `f(r, begin, end)` for columns [begin, end) of all rows: the threads take rows, of a
+/// single row its columns.
+template <class F>
+void for_parts(const Cpu& cpu, std::int64_t rows, std::int64_t columns, F&& f) {
+  if (rows == 1) {
+    parallel_for(cpu, columns, grain_elements,
+                 [&](std::int64_t begin, std::int64_t end) { f(std::int64_t{0}, begin, end); });
+    return;
+  }
+  parallel_for(cpu, rows, grain_rows(columns), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r) f(r, std::int64_t{0}, columns);
+  });
+}
+
 /// Calls `f(r)` for all rows, cut over the threads.
 template <class F>
 void for_rows(const Cpu& cpu, std::int64_t rows, std::int64_t columns, F&& f) {
@@ -33,16 +47,27 @@ std::int64_t bytes_of(Storage storage) {
 void add(const Cpu& cpu, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
          std::int64_t rows, std::int64_t columns) {
   for_isa(cpu, [&]<Isa isa>() {
-    for_rows(cpu, rows, columns,
-             [&](std::int64_t r) { ElementwiseRow<isa>::add(y + r * ldy, x + r * ldx, columns); });
+    for_parts(cpu, rows, columns, [&](std::int64_t r, std::int64_t begin, std::int64_t end) {
+      ElementwiseRow<isa>::add(y + r * ldy + begin, x + r * ldx + begin, end - begin);
+    });
   });
 }
 
 void fill(const Cpu& cpu, float* y, std::int64_t ldy, float value, std::int64_t rows,
           std::int64_t columns) {
   for_isa(cpu, [&]<Isa isa>() {
-    for_rows(cpu, rows, columns,
-             [&](std::int64_t r) { ElementwiseRow<isa>::fill(y + r * ldy, value, columns); });
+    for_parts(cpu, rows, columns, [&](std::int64_t r, std::int64_t begin, std::int64_t end) {
+      ElementwiseRow<isa>::fill(y + r * ldy + begin, value, end - begin);
+    });
+  });
+}
+
+void join(const Cpu& cpu, float* y, const float* const* parts, const std::int32_t* joins,
+          std::int64_t count, std::int64_t n) {
+  for_isa(cpu, [&]<Isa isa>() {
+    parallel_for(cpu, n, grain_elements, [&](std::int64_t begin, std::int64_t end) {
+      ElementwiseRow<isa>::join(y, parts, joins, count, begin, end);
+    });
   });
 }
 

@@ -56,6 +56,29 @@ void ElementwiseRow<isa>::add(float* y, const float* x, std::int64_t count) {
 }
 
 template <Isa isa>
+void ElementwiseRow<isa>::join(float* y, const float* const* parts, const std::int32_t* joins,
+                               std::int64_t count, std::int64_t begin, std::int64_t end) {
+  constexpr std::int64_t block = 256;  // a stack of 16 blocks lies in the L1 cache
+  float stack[join_depth][block];
+  for (std::int64_t at = begin; at < end; at += block) {
+    const std::int64_t length = end - at < block ? end - at : block;
+    const auto bytes = static_cast<std::size_t>(length) * sizeof(float);
+    std::int64_t top = 0;
+    for (std::int64_t p = 0; p < count; ++p) {
+      const float* last = parts[p] + at;
+      for (std::int32_t j = 0; j < joins[p]; ++j) {
+        float* lower = stack[--top];
+        for (std::int64_t i = 0; i < length; ++i) lower[i] = lower[i] + last[i];
+        last = lower;
+      }
+      if (joins[p] == 0) __builtin_memcpy(stack[top], last, bytes);
+      ++top;
+    }
+    __builtin_memcpy(y + at, stack[0], bytes);
+  }
+}
+
+template <Isa isa>
 void ElementwiseRow<isa>::fill(float* y, float value, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) y[i] = value;
 }

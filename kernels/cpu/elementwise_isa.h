@@ -11,6 +11,9 @@ namespace fst::kernels {
 template <Isa isa>
 struct ElementwiseRow {
   static void add(float* y, const float* x, std::int64_t count);
+  /// kernels::join for elements [begin, end).
+  static void join(float* y, const float* const* parts, const std::int32_t* joins,
+                   std::int64_t count, std::int64_t begin, std::int64_t end);
   static void fill(float* y, float value, std::int64_t count);
   static void widen(float* y, const void* x, Storage storage, std::int64_t count);
   static void narrow(void* y, Storage storage, const float* x, std::int64_t count);

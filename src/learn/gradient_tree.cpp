@@ -1,11 +1,41 @@
 #include "fst/learn/gradient_tree.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "fst/base/error.h"
 #include "fst/tensor/ops.h"
 
 namespace fst {
+
+namespace {
+
+/// How ops::join sums parts with these ranges of leaves to the node of `leaves`, from part `next`
+/// on.
+void plan_joins(Range leaves, const std::vector<Range>& parts, std::vector<std::int32_t>& joins) {
+  const std::size_t next = joins.size();
+  if (next == parts.size() || parts[next].begin != leaves.begin || parts[next].end > leaves.end) {
+    throw Error("gradient tree: leaf " + std::to_string(leaves.begin) + " is missing");
+  }
+  if (parts[next].end == leaves.end) {
+    joins.push_back(0);
+    return;
+  }
+  const std::int64_t middle = leaves.begin + leaves.size() / 2;
+  plan_joins({leaves.begin, middle}, parts, joins);
+  plan_joins({middle, leaves.end}, parts, joins);
+  ++joins.back();
+}
+
+/// parts[0] = the node of `leaves`, of which the parts, in order, are the ranges.
+void join(Range leaves, const std::vector<Range>& ranges, std::vector<Tensor>& parts) {
+  if (parts.size() == 1) return;
+  std::vector<std::int32_t> joins;
+  plan_joins(leaves, ranges, joins);
+  ops::join(parts.front(), parts, joins);
+}
+
+}  // namespace
 
 GradientTree::GradientTree(const Qwen3Config& config, const Device& device,
                            const Communicator& replicas, std::int64_t leaves,
@@ -28,21 +58,41 @@ GradientTree::Node GradientTree::take() {
   return node;
 }
 
-GradientTree::Node GradientTree::sum_of(Range leaves, const LeafGradient& gradient_of) {
-  if (leaves.size() == 1) {
-    Node node = take();
-    node->zero();
-    gradient_of(leaves.begin, *node);
-    node->finish();
-    return node;
+std::int64_t GradientTree::held_gradients(std::int64_t leaves) {
+  return 1 + std::bit_width(static_cast<std::uint64_t>(std::max<std::int64_t>(leaves, 1) - 1));
+}
+
+GradientTree::Node GradientTree::leaf(std::int64_t index, const LeafGradient& gradient_of) {
+  Node node = take();
+  node->zero();
+  gradient_of(index, *node);
+  node->finish();
+  return node;
+}
+
+/// The node of `leaves`, holding at most `room` gradients: where there are more leaves, left halves
+/// are summed first, each of which then takes one place.
+GradientTree::Node GradientTree::sum_of(Range leaves, std::int64_t room,
+                                        const LeafGradient& gradient_of) {
+  std::vector<Part> parts;
+  Range rest = leaves;
+  for (; rest.size() > room; --room) {
+    const Range left{rest.begin, rest.begin + rest.size() / 2};
+    parts.emplace_back(left, sum_of(left, room, gradient_of));
+    rest.begin = left.end;
   }
-  const std::int64_t middle = leaves.begin + leaves.size() / 2;
-  Node left = sum_of({leaves.begin, middle}, gradient_of);
-  Node right = sum_of({middle, leaves.end}, gradient_of);
-  Tensor sum = left->finish();
-  ops::add(sum, right->finish());
-  spare_.push_back(std::move(right));
-  return left;
+  for (std::int64_t i = rest.begin; i < rest.end; ++i) {
+    parts.emplace_back(Range{i, i + 1}, leaf(i, gradient_of));
+  }
+  std::vector<Range> ranges;
+  std::vector<Tensor> values;
+  for (const auto& [range, node] : parts) {
+    ranges.push_back(range);
+    values.push_back(node->finish());
+  }
+  join(leaves, ranges, values);
+  for (std::size_t i = 1; i < parts.size(); ++i) spare_.push_back(std::move(parts[i].second));
+  return std::move(parts.front().second);
 }
 
 /// The largest nodes of the tree whose leaves all lie in `own`, in order.
@@ -65,25 +115,17 @@ std::int64_t GradientTree::node_count(std::int64_t leaves, std::int64_t replicas
   return static_cast<std::int64_t>(nodes.size());
 }
 
-Tensor GradientTree::join(Range leaves, const std::vector<std::pair<Range, Tensor>>& parts) {
-  for (const auto& [range, tensor] : parts) {
-    if (range.begin == leaves.begin && range.end == leaves.end) return tensor;
-  }
-  if (leaves.size() <= 1)
-    throw Error("gradient tree: leaf " + std::to_string(leaves.begin) + " is missing");
-  const std::int64_t middle = leaves.begin + leaves.size() / 2;
-  Tensor left = join({leaves.begin, middle}, parts);
-  const Tensor right = join({middle, leaves.end}, parts);
-  ops::add(left, right);
-  return left;
-}
-
 const Tensor& GradientTree::reduce(const LeafGradient& gradient_of) {
   if (root_) spare_.push_back(std::move(root_));
   std::vector<Range> mine;
   collect({0, leaves_}, own_leaves(), mine);
   std::vector<Node> nodes;
-  for (const Range& range : mine) nodes.push_back(sum_of(range, gradient_of));
+  const std::int64_t room = held_gradients(own_leaves().size());
+  for (const Range& range : mine) {
+    const auto held = static_cast<std::int64_t>(nodes.size());
+    nodes.push_back(
+        sum_of(range, std::max(room - held, held_gradients(range.size())), gradient_of));
+  }
   if (replicas_->size() == 1) {
     root_ = std::move(nodes.front());
     return root_->finish();
@@ -115,15 +157,18 @@ Tensor GradientTree::exchange(const std::vector<Node>& nodes) {
   received_.reserve(device_, DType::f32,
                     {static_cast<std::int64_t>(expected.size()), std::max<std::int64_t>(width, 1)});
   std::vector<Incoming> in;
-  std::vector<std::pair<Range, Tensor>> parts;
+  std::vector<Range> ranges;
+  std::vector<Tensor> parts;
   for (std::size_t i = 0; i < expected.size(); ++i) {
     float* to = received_.data<float>() + static_cast<std::int64_t>(i) * width;
     in.push_back({expected[i].first,
                   std::as_writable_bytes(std::span(to, static_cast<std::size_t>(width)))});
-    parts.emplace_back(expected[i].second, Tensor(device_, DType::f32, to, {width}));
+    ranges.push_back(expected[i].second);
+    parts.emplace_back(device_, DType::f32, to, std::initializer_list<std::int64_t>{width});
   }
   replicas_->transfer(out, in, "gradient leaves");
-  return join({0, leaves_}, parts);
+  join({0, leaves_}, ranges, parts);
+  return parts.front();
 }
 
 }  // namespace fst

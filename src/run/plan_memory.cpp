@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <bit>
 #include <cstdio>
 #include <unistd.h>
 
@@ -56,9 +55,7 @@ void add_gradients(std::vector<MemoryPart>& parts, const RunConfig& config, cons
   if (sizes.local.tie_word_embeddings) elements += sizes.vocab * sizes.local.hidden_size;
   const std::int64_t all = config.learner.gradient_leaves;
   const std::int64_t leaves = (all + replicas - 1) / replicas;
-  const auto levels = static_cast<std::int64_t>(
-      std::bit_width(static_cast<std::uint64_t>(leaves - 1)));  // of the rank's tree
-  parts.push_back({"gradients", elements * f32_bytes * (1 + levels)});
+  parts.push_back({"gradients", elements * f32_bytes * GradientTree::held_gradients(leaves)});
   if (replicas == 1) return;
   parts.push_back(
       {"gradients of the other replicas",

@@ -1,3 +1,7 @@
+#include <string>
+#include <vector>
+
+#include "fst/base/error.h"
 #include "fst/tensor/ops.h"
 
 #include "check.h"
@@ -30,6 +34,23 @@ void add(Tensor& y, const Tensor& x) {
   const Matrix to = matrix_of("add: y", y), from = matrix_of("add: x", x);
   kernels::add(y.device().exec(), y.data<float>(), to.stride, x.data<float>(), from.stride, to.rows,
                to.columns);
+}
+
+void join(Tensor& y, std::span<const Tensor> parts, std::span<const std::int32_t> joins) {
+  expect_contiguous("join: y", y);
+  if (parts.empty() || joins.size() != parts.size()) throw Error("join: one count for each part");
+  std::vector<const float*> data;
+  std::int64_t depth = 0;
+  for (std::size_t p = 0; p < parts.size(); ++p) {
+    expect_elements("join: part", parts[p], y.size());
+    data.push_back(parts[p].data<float>());
+    if (++depth > kernels::join_depth) throw Error("join: too many parts wait for their pair");
+    depth -= joins[p];
+    if (joins[p] < 0 || depth < 1) throw Error("join: a join without a pair");
+  }
+  if (depth != 1) throw Error("join: " + std::to_string(depth) + " sums are left");
+  kernels::join(y.device().exec(), y.data<float>(), data.data(), joins.data(),
+                static_cast<std::int64_t>(parts.size()), y.size());
 }
 
 void fill(Tensor& y, float value) {

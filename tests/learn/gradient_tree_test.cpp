@@ -1,6 +1,10 @@
 #include "fst/learn/gradient_tree.h"
 
+#include <set>
+
 #include <gtest/gtest.h>
+
+#include "support/tiny_model.h"
 
 namespace fst {
 namespace {
@@ -18,6 +22,21 @@ TEST(PartOf, PartsFollowEachOtherAndDifferByOneAtMost) {
       }
       EXPECT_EQ(next, count);
     }
+  }
+}
+
+// The memory plan counts on it. Every gradient that the tree holds is handed out for a leaf first.
+TEST(GradientTree, HoldsNoMoreGradientsThanItSays) {
+  const std::int64_t fewest[] = {1, 2, 3, 3, 4, 4, 4, 4, 5};  // 1 + log2(leaves), rounded up
+  for (std::int64_t leaves = 1; leaves <= 9; ++leaves) {
+    EXPECT_EQ(GradientTree::held_gradients(leaves), fewest[leaves - 1]);
+    const Communicator self = Communicator::self();
+    GradientTree tree(testing::tiny_config(), Device::cpu(), self, leaves);
+    std::set<const Gradients*> held;
+    for (int step = 0; step < 2; ++step) {
+      tree.reduce([&](std::int64_t, Gradients& gradients) { held.insert(&gradients); });
+    }
+    EXPECT_EQ(static_cast<std::int64_t>(held.size()), fewest[leaves - 1]) << leaves << " leaves";
   }
 }
 

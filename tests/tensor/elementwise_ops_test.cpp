@@ -55,6 +55,63 @@ TEST_P(ElementwiseOps, EveryHalfPrecisionNumberSurvivesWideningAndNarrowing) {
   }
 }
 
+// Long enough for two threads, and no multiple of a vector or of a block.
+TEST_P(ElementwiseOps, JoinHasTheBitsOfItsTree) {
+  const std::int64_t n = 70001;
+  std::vector<Buffer> parts;
+  std::vector<Tensor> views;
+  for (int p = 0; p < 5; ++p) {
+    views.push_back(parts.emplace_back(device_, DType::f32, std::initializer_list{n}).tensor());
+    for (std::int64_t i = 0; i < n; ++i) {
+      const auto bits = static_cast<std::uint32_t>(i * 5 + p) * 2654435761u;
+      views.back().data<float>()[i] = std::ldexp(static_cast<float>(bits), -(p * 7 % 5) * 11);
+    }
+  }
+  std::vector<float> expected, in_turn;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const auto x = [&](std::size_t p) { return views[p].data<float>()[i]; };
+    expected.push_back((x(0) + x(1)) + (x(2) + (x(3) + x(4))));
+    in_turn.push_back((((x(0) + x(1)) + x(2)) + x(3)) + x(4));
+  }
+  ASSERT_NE(expected, in_turn);  // another order shows
+  const std::vector<std::int32_t> joins{0, 1, 0, 0, 3};
+  Buffer apart(device_, DType::f32, {n});
+  ops::join(apart.tensor(), views, joins);
+  ops::join(views[0], views, joins);
+  for (const Tensor& sum : {apart.tensor(), views[0]}) {
+    EXPECT_EQ(std::vector<float>(sum.data<float>(), sum.data<float>() + n), expected);
+  }
+}
+
+TEST_P(ElementwiseOps, JoinRefusesWhatIsNoTree) {
+  Buffer a(device_, DType::f32, {3}), b(device_, DType::f32, {3}), c(device_, DType::f32, {4});
+  const std::vector<Tensor> two{a.tensor(), b.tensor()}, unequal{a.tensor(), c.tensor()};
+  const auto join = [&](const std::vector<Tensor>& parts, const std::vector<std::int32_t>& joins) {
+    ops::join(a.tensor(), parts, joins);
+  };
+  EXPECT_NO_THROW(join(two, {0, 1}));
+  EXPECT_THROW(join(two, {0, 0}), Error);  // two sums are left
+  EXPECT_THROW(join(two, {1, 0}), Error);  // a join of one
+  EXPECT_THROW(join(two, {0, 2}), Error);
+  EXPECT_THROW(join(two, {0, -1}), Error);
+  EXPECT_THROW(join(two, {1}), Error);
+  EXPECT_THROW(join({}, {}), Error);
+  EXPECT_THROW(join(unequal, {0, 1}), Error);
+  const std::vector<Tensor> many(17, a.tensor());  // 17 on the stack, one too many
+  std::vector<std::int32_t> late(17, 0);
+  late.back() = 16;
+  EXPECT_THROW(join(many, late), Error);
+}
+
+TEST_P(ElementwiseOps, OneRowIsAddedAndFilledByAllThreads) {
+  const std::int64_t n = 100003;
+  Buffer x(device_, DType::f32, {n}), y(device_, DType::f32, {n});
+  ops::fill(x.tensor(), 1.5f);
+  ops::fill(y.tensor(), 0.25f);
+  ops::add(y.tensor(), x.tensor());
+  for (std::int64_t i = 0; i < n; ++i) ASSERT_EQ(y.data<float>()[i], 1.75f) << i;
+}
+
 TEST_P(ElementwiseOps, NarrowingRoundsToTheNearestWithTiesToEven) {
   // Between neighbours of f16 and bf16: a tie goes to the even one, anything else to the nearer
   // one.

@@ -14,8 +14,10 @@ namespace fst {
 
 /// Sums gradient leaves over the replicas of a model in one fixed binary tree (halved at the
 /// middle), so that the result does not depend on how many replicas there are; each keeps its shard
-/// of the sum (ZeRO-1). Replica r of R computes leaves part_of(leaves, R, r). Holds up to 1 +
-/// log2(leaves / R) gradients.
+/// of the sum (ZeRO-1). Replica r of R computes leaves part_of(leaves, R, r). Holds up to
+/// held_gradients(leaves / R): the fewest with which leaves can be joined in order. What this
+/// leaves room for waits, so that one pass over memory joins several: with eight leaves {0 1 2 3},
+/// {4 5} and then these two with 6 and 7.
 ///
 /// Where several ranks share a replica, each has such a tree over the gradient of its shard of the
 /// model, with the ranks of its place in the other units.
@@ -31,6 +33,8 @@ class GradientTree {
   /// the replicas and, as the leaves are, over the unit.
   const Tensor& reduce(const LeafGradient& gradient_of);
 
+  /// Gradients that are held to sum `leaves` of them, at most: 1 + log2(leaves), rounded up.
+  static std::int64_t held_gradients(std::int64_t leaves);
   /// Partial sums that a replica gets from all `replicas` to join, for memory plans.
   static std::int64_t node_count(std::int64_t leaves, std::int64_t replicas);
   std::int64_t leaves() const { return leaves_; }
@@ -41,9 +45,10 @@ class GradientTree {
 
  private:
   using Node = std::unique_ptr<Gradients>;
-  Node sum_of(Range leaves, const LeafGradient& gradient_of);
+  using Part = std::pair<Range, Node>;
+  Node leaf(std::int64_t index, const LeafGradient& gradient_of);
+  Node sum_of(Range leaves, std::int64_t room, const LeafGradient& gradient_of);
   static void collect(Range leaves, Range own, std::vector<Range>& nodes);
-  Tensor join(Range leaves, const std::vector<std::pair<Range, Tensor>>& parts);
   Tensor exchange(const std::vector<Node>& nodes);
   Node take();
 

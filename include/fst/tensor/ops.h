@@ -97,6 +97,10 @@ void swiglu_backward(Tensor& dgate_up, const Tensor& dh, const Tensor& gate_up);
 
 /// y = y + x, elementwise, same shape.
 void add(Tensor& y, const Tensor& x);
+/// y = the sum of `parts` in the order of a tree, in one pass; all contiguous, of one size, y may
+/// be one of them. joins[p]: how many finished pairs are joined once part p is there (see join in
+/// kernels/elementwise.h); for ((0 + 1) + (2 + 3)) they are {0, 1, 0, 2}.
+void join(Tensor& y, std::span<const Tensor> parts, std::span<const std::int32_t> joins);
 
 // Attention over paged keys and values (kernels/attention.h)
 

@@ -37,10 +37,18 @@ void linear_forward(const Cpu&, float* y, std::int64_t ldy, const float* x, std:
 
 /// dx[t, k] = sum_n dy[t, n] weight[n, k]; the leaves divide N.
 /// dx [rows, K], dy [rows, N], weight [N, K] in natural layout.
+/// The second form is for `matrices` matrices with the same input, of sizes[0], sizes[1], ... rows
+/// in `weight` (N in all) and as many columns in `dy`: each is summed by itself, and the results
+/// are added in turn, so it gives the bits of one call after another, the later ones adding.
 void linear_backward_input(const Cpu&, float* dx, std::int64_t lddx, const float* dy,
                            std::int64_t lddy, const float* weight, std::int64_t ldw,
                            std::int64_t rows, std::int64_t n, std::int64_t k, SumOrder order,
                            Update update);
+
+void linear_backward_input(const Cpu&, float* dx, std::int64_t lddx, const float* dy,
+                           std::int64_t lddy, const float* weight, std::int64_t ldw,
+                           std::int64_t rows, const std::int64_t* sizes, std::int64_t matrices,
+                           std::int64_t k, SumOrder order, Update update);
 
 /// dweight[n, k] = fma(dy[t, n], x[t, k], dweight[n, k]) for t = 0 .. rows-1: the chain continues
 /// from the old contents, so consecutive row ranges in several calls give the bits of one call.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
+#include <numeric>
 
 #include "kernels/cpu/elementwise_isa.h"
 #include "kernels/cpu/matmul_isa.h"
@@ -96,6 +97,15 @@ void linear_backward_input(const Cpu& cpu, float* dx, std::int64_t lddx, const f
                            std::int64_t rows, std::int64_t n, std::int64_t k, SumOrder order,
                            Update update) {
   run(cpu, {dx, lddx, dy, lddy, 1, weight, ldw, nullptr, rows, k, n, order, update, false});
+}
+
+void linear_backward_input(const Cpu& cpu, float* dx, std::int64_t lddx, const float* dy,
+                           std::int64_t lddy, const float* weight, std::int64_t ldw,
+                           std::int64_t rows, const std::int64_t* sizes, std::int64_t matrices,
+                           std::int64_t k, SumOrder order, Update update) {
+  const std::int64_t n = std::accumulate(sizes, sizes + matrices, std::int64_t{0});
+  run(cpu, {dx, lddx, dy, lddy, 1, weight, ldw, nullptr, rows, k, n, order, update, false, sizes,
+            matrices});
 }
 
 void linear_backward_weight(const Cpu& cpu, float* dweight, std::int64_t lddw, const float* dy,

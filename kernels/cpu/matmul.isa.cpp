@@ -49,10 +49,10 @@ constexpr auto functions = tile_functions<static_cast<int>(shape.vectors), left>
     std::make_index_sequence<static_cast<std::size_t>(shape.rows)>());
 
 template <const TileShape& shape>
-TileFunction choose(Left left, SumOrder order, std::int64_t rows) {
+TileFunction choose(Left left, bool chain, std::int64_t rows) {
   const auto& all =
       left == Left::rows ? functions<shape, Left::rows> : functions<shape, Left::inner>;
-  return order == SumOrder::chain ? all.chain[rows - 1] : all.leaves[rows - 1];
+  return chain ? all.chain[rows - 1] : all.leaves[rows - 1];
 }
 
 // ---- the plan of one call
@@ -189,6 +189,7 @@ void strip(const Product& p, const Plan& plan, const Scratch& s, const Block& bl
   const std::int64_t count = piece.end - piece.begin;
   const Left left = plan.direct && p.a_inner == 1 ? Left::rows : Left::inner;
   const SumOrder order = plan.whole ? p.order : SumOrder::chain;
+  const bool chain = order == SumOrder::chain && p.matrices == 1;
   if (!plan.direct) pack_left(p, piece, block.row + row, tiles, s.left);
   Tile t{};
   t.a_step = !plan.direct ? left_width : p.a_inner == 1 ? p.a_row : p.a_inner;
@@ -198,6 +199,8 @@ void strip(const Product& p, const Plan& plan, const Scratch& s, const Block& bl
   t.out_step = flow.out_step;
   t.joins = flow.joins;
   t.leaf_bits = levels_of(static_cast<std::int64_t>(order));
+  t.sizes = p.sizes;
+  t.matrices = p.matrices;
   t.join_step = s.sums_step;
   t.update = flow.final ? p.update : Update::overwrite;
   t.ahead_step = parts_of(panel_columns, tiles.count);
@@ -225,8 +228,8 @@ void strip(const Product& p, const Plan& plan, const Scratch& s, const Block& bl
       for (std::int64_t l = 0; l < flow.joins; ++l) {
         t.join[l] = s.sums + l * s.level_size + at * s.sums_step + j;
       }
-      const TileFunction run = wide ? choose<wide_tile>(left, order, tile_rows)
-                                    : choose<narrow_tile>(left, order, tile_rows);
+      const TileFunction run = wide ? choose<wide_tile>(left, chain, tile_rows)
+                                    : choose<narrow_tile>(left, chain, tile_rows);
       run(t);
     }
   }
@@ -259,16 +262,41 @@ void compute(const Product& p, const Plan& plan, const Scratch& s, const Block& 
   }
 }
 
+/// The product of one of several matrices, added to those before.
+Product matrix_of(const Product& p, std::int64_t matrix) {
+  Product one = p;
+  for (std::int64_t m = 0; m < matrix; ++m) {
+    one.a += p.sizes[m] * p.a_inner;
+    one.b += p.sizes[m] * p.ldb;
+  }
+  one.inner = p.sizes[matrix];
+  one.sizes = nullptr;
+  one.matrices = 1;
+  if (matrix > 0) one.update = Update::add;
+  return one;
+}
+
 }  // namespace
 
 template <Isa isa>
 std::int64_t Matmul<isa>::scratch_size(const Product& p) {
-  return Scratch(p, plan_for(p), nullptr).size;
+  const Plan plan = plan_for(p);
+  if (p.matrices == 1 || plan.whole) return Scratch(p, plan, nullptr).size;
+  std::int64_t size = 0;
+  for (std::int64_t m = 0; m < p.matrices; ++m) {
+    const std::int64_t one = scratch_size(matrix_of(p, m));
+    size = one > size ? one : size;
+  }
+  return size;
 }
 
 template <Isa isa>
 void Matmul<isa>::product(const Product& p, float* scratch) {
   const Plan plan = plan_for(p);
+  if (p.matrices > 1 && !plan.whole) {
+    for (std::int64_t m = 0; m < p.matrices; ++m) product(matrix_of(p, m), scratch);
+    return;
+  }
   const Scratch s(p, plan, scratch);
   for (std::int64_t column = 0; column < p.columns; column += plan.block_columns) {
     for (std::int64_t row = 0; row < p.rows; row += plan.block_rows) {

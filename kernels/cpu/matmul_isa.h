@@ -23,6 +23,10 @@ struct Product {
   SumOrder order;
   Update update;
   bool resume;  // the chain starts at the old c instead of +0
+  // Several matrices side by side in the inner dimension, of these sizes, each summed in `order`;
+  // their results are added in turn. nullptr: it is one.
+  const std::int64_t* sizes = nullptr;
+  std::int64_t matrices = 1;
 };
 
 template <Isa isa>

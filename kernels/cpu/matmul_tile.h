@@ -43,7 +43,9 @@ struct Tile {
   std::int64_t out_step;
   const float* join[3];  // out = join[2] + (join[1] + (join[0] + r)), those that are there
   std::int64_t joins, join_step;
-  std::int64_t leaf_bits;  // the inner range is cut in 2^leaf_bits leaves
+  std::int64_t leaf_bits;     // the inner range is cut in 2^leaf_bits leaves,
+  const std::int64_t* sizes;  // or that of each matrix
+  std::int64_t matrices;
   const float* bias;
   Update update;
   const float* next_start;  // start of the tile that follows, to be fetched ahead; or nullptr
@@ -183,36 +185,61 @@ void chain_tile(const Tile& t) {
   finish_any(sum, t);
 }
 
-/// A tile whose inner range is cut in 2, 4 or 8 leaves. A finished leaf joins the finished halves
-/// to its left: a stack of three tiles is enough for the tree.
+template <int rows, int vectors>
+using StoredTile = float[rows][vectors * lanes];
+
+/// sum = stored + sum.
+template <int rows, int vectors>
+FST_INLINE void add_stored(Vec (&sum)[rows][vectors], const StoredTile<rows, vectors>& stored) {
+#pragma GCC unroll 16
+  for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) sum[r][v] = load(&stored[r][v * lanes]) + sum[r][v];
+  }
+}
+template <int rows, int vectors>
+FST_INLINE void store_all(StoredTile<rows, vectors>& stored, const Vec (&sum)[rows][vectors]) {
+#pragma GCC unroll 16
+  for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) store(&stored[r][v * lanes], sum[r][v]);
+  }
+}
+
+/// The tree over inner indices [begin, begin + size), cut in 1, 2, 4 or 8 leaves. A finished leaf
+/// joins the finished halves to its left: a stack of three tiles is enough.
 template <int rows, int vectors, Left left>
-void leaves_tile(const Tile& t) {
-  alignas(64) float stack[3][rows][vectors * lanes];
-  Vec sum[rows][vectors];
+FST_INLINE void tree(Vec (&sum)[rows][vectors], StoredTile<rows, vectors> (&stack)[4],
+                     const Tile& t, std::int64_t begin, std::int64_t size) {
   const std::int64_t leaves = std::int64_t{1} << t.leaf_bits;
   for (std::int64_t leaf = 0;; ++leaf) {
-    const std::int64_t first = leaf * t.inner >> t.leaf_bits;
-    const std::int64_t last = (leaf + 1) * t.inner >> t.leaf_bits;
+    const std::int64_t first = begin + (leaf * size >> t.leaf_bits);
+    const std::int64_t last = begin + ((leaf + 1) * size >> t.leaf_bits);
     clear(sum);
     accumulate<rows, vectors, left>(sum, t.a + first * (left == Left::rows ? 1 : t.a_step),
                                     t.a_step, t.b + first * panel_columns, t.b_panel,
                                     t.ahead + first * t.ahead_step, t.ahead_step, last - first);
     std::int64_t level = 0;
-    for (; (leaf >> level & 1) != 0; ++level) {
-#pragma GCC unroll 16
-      for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) {
-          sum[r][v] = load(&stack[level][r][v * lanes]) + sum[r][v];
-        }
-      }
-    }
-    if (leaf + 1 == leaves) break;
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 4
-      for (int v = 0; v < vectors; ++v) store(&stack[level][r][v * lanes], sum[r][v]);
-    }
+    for (; (leaf >> level & 1) != 0; ++level) add_stored(sum, stack[level]);
+    if (leaf + 1 == leaves) return;
+    store_all(stack[level], sum);
+  }
+}
+
+/// A tile whose inner range, or that of each of several matrices, is cut in leaves.
+template <int rows, int vectors, Left left>
+void leaves_tile(const Tile& t) {
+  alignas(64) StoredTile<rows, vectors> stack[4];
+  StoredTile<rows, vectors>& total = stack[3];  // of the matrices before
+  Vec sum[rows][vectors];
+  std::int64_t begin = 0;
+  for (std::int64_t matrix = 0;; ++matrix) {
+    const std::int64_t size = t.sizes == nullptr ? t.inner : t.sizes[matrix];
+    tree<rows, vectors, left>(sum, stack, t, begin, size);
+    if (matrix > 0) add_stored(sum, total);
+    if (matrix + 1 == t.matrices) break;
+    store_all(total, sum);
+    begin += size;
   }
   finish_any(sum, t);
 }

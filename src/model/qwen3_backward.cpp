@@ -1,3 +1,5 @@
+#include <array>
+#include <span>
 #include <string>
 
 #include "fst/base/error.h"
@@ -51,26 +53,28 @@ void Qwen3::reserve_backward(std::int64_t tokens) {
 /// in `dy`. Several ranks have some leaves of every matrix: these are joined over the ranks first,
 /// in one go for all matrices. Valid until the next call.
 Tensor Qwen3::fused_backward_input(const Tensor& dy, const Tensor& weight,
-                                   std::initializer_list<std::int64_t> sizes, const char* what) {
+                                   std::span<const std::int64_t> sizes, const char* what) {
   const std::int64_t tokens = dy.dim(0);
   const auto matrices = static_cast<std::int64_t>(sizes.size());
-  const bool shared = unit_ != nullptr;
   Buffer& parts = scratch_.dnormed;
-  parts.reserve(device_, f32, {(shared ? matrices : 1) * tokens, config_.hidden_size});
+  if (unit_ == nullptr) {
+    parts.reserve(device_, f32, {tokens, config_.hidden_size});
+    ops::linear_backward_inputs(parts.tensor(), dy, weight, sizes, leaves_);
+    return parts.tensor();
+  }
+  parts.reserve(device_, f32, {matrices * tokens, config_.hidden_size});
   const auto part = [&](std::int64_t i) {
     return parts.tensor().rows(i * tokens, (i + 1) * tokens);
   };
   std::int64_t begin = 0, index = 0;
   for (const std::int64_t size : sizes) {
-    Tensor dx = part(shared ? index : 0);
+    Tensor dx = part(index);
     ops::linear_backward_input(dx, dy.columns(begin, begin + size),
-                               weight.rows(begin, begin + size), leaves_,
-                               shared || index == 0 ? Write::overwrite : Write::add);
+                               weight.rows(begin, begin + size), leaves_, Write::overwrite);
     begin += size;
     ++index;
   }
   Tensor sum = part(0);
-  if (!shared) return sum;
   unit_->sum(parts.tensor(), what);
   for (std::int64_t i = 1; i < matrices; ++i) ops::add(sum, part(i));
   return sum;
@@ -89,7 +93,7 @@ void Qwen3::mlp_block_backward(const Layer& layer, const LayerActivations& kept,
                         layer.vectors.post_norm, config_.rms_norm_eps);
   ops::linear_backward_weight(gradient.gate_up, s.dgate_up.tensor(), s.normed.tensor());
   const Tensor dnormed = fused_backward_input(s.dgate_up.tensor(), layer.natural.gate_up,
-                                              {size, size}, "MLP gradient");
+                                              std::array{size, size}, "MLP gradient");
   ops::rms_norm_backward(s.dresidual.tensor(), gradient.post_norm, dnormed, kept.middle.tensor(),
                          kept.middle_rstd.tensor(), layer.vectors.post_norm, Write::add);
 }
@@ -119,8 +123,8 @@ void Qwen3::attention_block_backward(const Layer& layer, const TokenBatch& batch
   ops::rms_norm_forward(s.normed.tensor(), s.rstd.tensor(), kept.input.tensor(), w.input_norm,
                         config_.rms_norm_eps);
   ops::linear_backward_weight(gradient.qkv, s.dqkv.tensor(), s.normed.tensor());
-  const Tensor dnormed =
-      fused_backward_input(s.dqkv.tensor(), layer.natural.qkv, {q, kv, kv}, "attention gradient");
+  const Tensor dnormed = fused_backward_input(s.dqkv.tensor(), layer.natural.qkv,
+                                              std::array{q, kv, kv}, "attention gradient");
   ops::rms_norm_backward(s.dresidual.tensor(), gradient.input_norm, dnormed, kept.input.tensor(),
                          kept.input_rstd.tensor(), w.input_norm, Write::add);
 }

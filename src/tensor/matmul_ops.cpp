@@ -1,3 +1,5 @@
+#include <numeric>
+
 #include "fst/tensor/ops.h"
 
 #include "check.h"
@@ -54,6 +56,22 @@ void linear_backward_input(Tensor& dx, const Tensor& dy, const Tensor& weight, S
   kernels::linear_backward_input(dx.device().exec(), dx.data<float>(), dx.row_stride(),
                                  dy.data<float>(), dy.row_stride(), weight.data<float>(),
                                  weight.row_stride(), rows, n, k, order_of(sum), update_of(write));
+}
+
+void linear_backward_inputs(Tensor& dx, const Tensor& dy, const Tensor& weight,
+                            std::span<const std::int64_t> sizes, Sum sum) {
+  expect_matrix("linear_backward_inputs: weight", weight);
+  const std::int64_t k = weight.dim(1);
+  const std::int64_t n = std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0});
+  expect_matrix("linear_backward_inputs: weight", weight, n, k);
+  expect_matrix("linear_backward_inputs: dx", dx);
+  const std::int64_t rows = dx.dim(0);
+  expect_matrix("linear_backward_inputs: dx", dx, rows, k);
+  expect_matrix("linear_backward_inputs: dy", dy, rows, n);
+  kernels::linear_backward_input(
+      dx.device().exec(), dx.data<float>(), dx.row_stride(), dy.data<float>(), dy.row_stride(),
+      weight.data<float>(), weight.row_stride(), rows, sizes.data(),
+      static_cast<std::int64_t>(sizes.size()), k, order_of(sum), kernels::Update::overwrite);
 }
 
 void linear_backward_weight(Tensor& dweight, const Tensor& dy, const Tensor& x) {

@@ -87,17 +87,20 @@ void linear_forward(Tensor& y, const Tensor& x, const Tensor& packed, const Tens
 
 void linear_backward_input(Tensor& dx, const Tensor& dy, const Tensor& weight, Sum sum,
                            Write write) {
-  std::int64_t n = weight.dim(0);
-  // One of several matrices that share their input: their gradients lie side by side in `dy`, their
-  // weights one after the other. The first call, which overwrites, does them all.
-  if (plain_input && sum != Sum::chain && dy.row_stride() > n) {
-    if (write == Write::add) return;
-    n = dy.row_stride();
-  }
   kernels::linear_backward_input(dx.device().exec(), dx.data<float>(), dx.row_stride(),
                                  dy.data<float>(), dy.row_stride(), weight.data<float>(),
-                                 weight.row_stride(), dx.dim(0), n, weight.dim(1),
+                                 weight.row_stride(), dx.dim(0), weight.dim(0), weight.dim(1),
                                  order_of(sum, plain_input), update_of(write));
+}
+
+void linear_backward_inputs(Tensor& dx, const Tensor& dy, const Tensor& weight,
+                            std::span<const std::int64_t> sizes, Sum sum) {
+  if (plain_input) return linear_backward_input(dx, dy, weight, sum, Write::overwrite);
+  kernels::linear_backward_input(dx.device().exec(), dx.data<float>(), dx.row_stride(),
+                                 dy.data<float>(), dy.row_stride(), weight.data<float>(),
+                                 weight.row_stride(), dx.dim(0), sizes.data(),
+                                 static_cast<std::int64_t>(sizes.size()), weight.dim(1),
+                                 order_of(sum, false), kernels::Update::overwrite);
 }
 
 void linear_backward_weight(Tensor& dweight, const Tensor& dy, const Tensor& x) {

@@ -3,6 +3,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <numeric>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -150,6 +151,34 @@ TEST_P(Matmul, BackwardInputHasTheBitsOfItsDefinition) {
           EXPECT_EQ(differing_bits(dx, expected), 0) << rows << "x" << k << "x" << n;
         });
       }
+    }
+  }
+}
+
+// Matrices with fewer rows than leaves, and of lengths on both sides of where the tiles sum all
+// matrices at once (1024 in all).
+TEST_P(Matmul, BackwardInputOfSeveralMatricesHasTheBitsOfOneAfterAnother) {
+  const std::int64_t rows = 37, k = 45;
+  for (const std::vector<std::int64_t>& sizes : std::vector<std::vector<std::int64_t>>{
+           {33}, {3, 5}, {129, 64, 71}, {700, 324}, {700, 325}, {2051, 9, 40}}) {
+    const std::int64_t n = std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0});
+    const std::int64_t lddx = k + 1, lddy = n + 5;
+    const Floats dy = random_floats(rows * lddy, 5), weight = random_floats(n * k, 6);
+    for (const SumOrder order : orders) {
+      for_threads([&](const Cpu& cpu) {
+        Floats expected = random_floats(rows * lddx, 7), fused = expected;
+        std::int64_t begin = 0;
+        for (const std::int64_t size : sizes) {
+          linear_backward_input(cpu, expected.data(), lddx, dy.data() + begin, lddy,
+                                weight.data() + begin * k, k, rows, size, k, order,
+                                begin == 0 ? Update::overwrite : Update::add);
+          begin += size;
+        }
+        linear_backward_input(cpu, fused.data(), lddx, dy.data(), lddy, weight.data(), k, rows,
+                              sizes.data(), static_cast<std::int64_t>(sizes.size()), k, order,
+                              Update::overwrite);
+        EXPECT_EQ(differing_bits(fused, expected), 0) << n << " in " << sizes.size();
+      });
     }
   }
 }

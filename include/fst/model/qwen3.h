@@ -106,7 +106,7 @@ class Qwen3 {
   void embed(Tensor& out, const Tensor& tokens);
   void add_row_parallel(const Tensor& x, const Tensor& weight, const char* what);
   Tensor fused_backward_input(const Tensor& dy, const Tensor& weight,
-                              std::initializer_list<std::int64_t> sizes, const char* what);
+                              std::span<const std::int64_t> sizes, const char* what);
   void attention_block_backward(const Layer& layer, const TokenBatch& batch, const Tensor& cache,
                                 const LayerActivations& kept, LayerTensors& gradient);
   void mlp_block_backward(const Layer& layer, const LayerActivations& kept, LayerTensors& gradient);

@@ -45,6 +45,11 @@ void linear_forward(Tensor& y, const Tensor& x, const Tensor& packed, const Tens
 /// in natural layout. With Sum::leaves the leaves divide N.
 void linear_backward_input(Tensor& dx, const Tensor& dy, const Tensor& weight, Sum sum,
                            Write write);
+/// dx of several matrices with the same input, one after the other in the rows of `weight` and the
+/// columns of `dy`, sizes[0], sizes[1], ... of them: each summed by itself, the results added in
+/// turn. The bits of linear_backward_input for one after another, in one pass over dx.
+void linear_backward_inputs(Tensor& dx, const Tensor& dy, const Tensor& weight,
+                            std::span<const std::int64_t> sizes, Sum sum);
 /// dweight[n, k] continues its FMA chain over t = 0 .. T-1: dweight = fma(dy[t, n], x[t, k],
 /// dweight). dweight f32 [N, K], dy [T, N], x [T, K] (both may be strided).
 void linear_backward_weight(Tensor& dweight, const Tensor& dy, const Tensor& x);

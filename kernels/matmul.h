@@ -21,6 +21,8 @@ enum class SumOrder : std::uint8_t { chain = 1, two = 2, four = 4, leaves = 8 };
 /// What happens to the old contents of an output element: it becomes r, or old + r (one rounded
 /// addition, after everything else).
 enum class Update : std::uint8_t { overwrite, add };
+/// Where the chain of a weight gradient starts: at +0, the old contents unread, or at these.
+enum class Chain : std::uint8_t { begin, resume };
 
 /// Elements of the packed form of a [N, K] weight: panels of 32 output columns [ceil(N/32)][K][32],
 /// the missing columns of the last panel zero.
@@ -50,12 +52,12 @@ void linear_backward_input(const Cpu&, float* dx, std::int64_t lddx, const float
                            std::int64_t rows, const std::int64_t* sizes, std::int64_t matrices,
                            std::int64_t k, SumOrder order, Update update);
 
-/// dweight[n, k] = fma(dy[t, n], x[t, k], dweight[n, k]) for t = 0 .. rows-1: the chain continues
-/// from the old contents, so consecutive row ranges in several calls give the bits of one call.
-/// dweight [N, K], dy [rows, N], x [rows, K].
+/// dweight[n, k] = fma(dy[t, n], x[t, k], dweight[n, k]) for t = 0 .. rows-1: the chain begins at
+/// +0 or continues from the old contents, so consecutive row ranges in several calls give the bits
+/// of one call. dweight [N, K], dy [rows, N], x [rows, K].
 void linear_backward_weight(const Cpu&, float* dweight, std::int64_t lddw, const float* dy,
                             std::int64_t lddy, const float* x, std::int64_t ldx, std::int64_t rows,
-                            std::int64_t n, std::int64_t k);
+                            std::int64_t n, std::int64_t k, Chain chain);
 
 /// dbias[n] += dy[t, n], t ascending, one rounded addition each. dbias [N], dy [rows, N].
 void bias_backward(const Cpu&, float* dbias, const float* dy, std::int64_t lddy, std::int64_t rows,

@@ -110,9 +110,9 @@ void linear_backward_input(const Cpu& cpu, float* dx, std::int64_t lddx, const f
 
 void linear_backward_weight(const Cpu& cpu, float* dweight, std::int64_t lddw, const float* dy,
                             std::int64_t lddy, const float* x, std::int64_t ldx, std::int64_t rows,
-                            std::int64_t n, std::int64_t k) {
+                            std::int64_t n, std::int64_t k, Chain chain) {
   run(cpu, {dweight, lddw, dy, 1, lddy, x, ldx, nullptr, n, k, rows, SumOrder::chain,
-            Update::overwrite, true});
+            Update::overwrite, chain == Chain::resume});
 }
 
 void bias_backward(const Cpu& cpu, float* dbias, const float* dy, std::int64_t lddy,

@@ -39,7 +39,8 @@ void join_heads(Tensor& joined, const HeadParts& parts, std::int64_t heads) {
 Gradients::Gradients(const Qwen3Config& config, const Device& device, const TensorParallel* unit)
     : flat_(config, device, shard_of(unit)),
       local_(local_config(config, flat_.shard())),
-      unit_(flat_.shard().degree > 1 ? unit : nullptr) {
+      unit_(flat_.shard().degree > 1 ? unit : nullptr),
+      layer_begun_(static_cast<std::size_t>(config.num_hidden_layers), false) {
   if (config.qk_norm()) {
     const std::int64_t heads = local_.num_attention_heads + local_.num_key_value_heads;
     head_norms_ = Buffer(device, DType::f32, {config.num_hidden_layers, heads * config.head_dim});
@@ -55,18 +56,42 @@ Gradients::Gradients(const Qwen3Config& config, const Device& device, const Tens
 }
 
 void Gradients::zero() {
-  ops::fill(flat_.flat(), 0.0f);
+  for (const ParameterSpec& spec : flat_.specs()) {
+    if (spec.rank != 1) continue;
+    Tensor vector = flat_.at(spec);
+    ops::fill(vector, 0.0f);
+  }
+  Tensor embedding = flat_.embedding();
+  ops::fill(embedding, 0.0f);
   if (!head_norms_.tensor().empty()) ops::fill(head_norms_.tensor(), 0.0f);
-  if (!tied_head_.tensor().empty()) ops::fill(tied_head_.tensor(), 0.0f);
+  layer_begun_.assign(layer_begun_.size(), false);
+  head_begun_ = false;
   finished_ = false;
+}
+
+void Gradients::zero_matrices(std::int64_t layer) {
+  const LayerTensors tensors = flat_.layer(layer);
+  for (Tensor matrix : {tensors.qkv, tensors.o, tensors.gate_up, tensors.down}) {
+    ops::fill(matrix, 0.0f);
+  }
 }
 
 void Gradients::expect_open() const {
   if (finished_) throw Error("gradients: finished; zero() comes before more is added");
 }
 
-LayerTensors Gradients::layer(std::int64_t index) const {
+LayerTensors Gradients::layer(std::int64_t index) {
+  ops::Chain chain{};
+  const LayerTensors tensors = layer(index, chain);
+  if (chain == ops::Chain::begin) zero_matrices(index);
+  return tensors;
+}
+
+LayerTensors Gradients::layer(std::int64_t index, ops::Chain& chain) {
   expect_open();
+  const auto at = static_cast<std::size_t>(index);
+  chain = layer_begun_.at(at) ? ops::Chain::resume : ops::Chain::begin;
+  layer_begun_[at] = true;
   LayerTensors layer = flat_.layer(index);
   if (local_.qk_norm()) {
     const std::int64_t queries = local_.num_attention_heads, keys = local_.num_key_value_heads;
@@ -88,8 +113,17 @@ Tensor Gradients::final_norm() const {
   return flat_.final_norm();
 }
 
-Tensor Gradients::head() const {
+Tensor Gradients::head() {
+  ops::Chain chain{};
+  Tensor sums = head(chain);
+  if (chain == ops::Chain::begin) ops::fill(sums, 0.0f);
+  return sums;
+}
+
+Tensor Gradients::head(ops::Chain& chain) {
   expect_open();
+  chain = head_begun_ ? ops::Chain::resume : ops::Chain::begin;
+  head_begun_ = true;
   return flat_.config().tie_word_embeddings ? tied_head_.tensor() : flat_.head();
 }
 
@@ -114,6 +148,10 @@ void Gradients::join_head_norms() {
 
 const Tensor& Gradients::finish() {
   if (finished_) return flat_.flat();
+  for (std::int64_t l = 0; l < local_.num_hidden_layers; ++l) {
+    if (!layer_begun_[static_cast<std::size_t>(l)]) zero_matrices(l);
+  }
+  if (!head_begun_) head();
   if (local_.qk_norm()) join_head_norms();
   if (local_.tie_word_embeddings) {
     Tensor embedding = flat_.embedding();

@@ -81,17 +81,17 @@ Tensor Qwen3::fused_backward_input(const Tensor& dy, const Tensor& weight,
 }
 
 void Qwen3::mlp_block_backward(const Layer& layer, const LayerActivations& kept,
-                               LayerTensors& gradient) {
+                               LayerTensors& gradient, ops::Chain chain) {
   Scratch& s = scratch_;
   const std::int64_t size = local_.intermediate_size;
   ops::swiglu_forward(s.mlp.tensor(), kept.gate_up.tensor());
-  ops::linear_backward_weight(gradient.down, s.dresidual.tensor(), s.mlp.tensor());
+  ops::linear_backward_weight(gradient.down, s.dresidual.tensor(), s.mlp.tensor(), chain);
   ops::linear_backward_input(s.dmlp.tensor(), s.dresidual.tensor(), layer.natural.down, Sum::chain,
                              Write::overwrite);
   ops::swiglu_backward(s.dgate_up.tensor(), s.dmlp.tensor(), kept.gate_up.tensor());
   ops::rms_norm_forward(s.normed.tensor(), s.rstd.tensor(), kept.middle.tensor(),
                         layer.vectors.post_norm, config_.rms_norm_eps);
-  ops::linear_backward_weight(gradient.gate_up, s.dgate_up.tensor(), s.normed.tensor());
+  ops::linear_backward_weight(gradient.gate_up, s.dgate_up.tensor(), s.normed.tensor(), chain);
   const Tensor dnormed = fused_backward_input(s.dgate_up.tensor(), layer.natural.gate_up,
                                               std::array{size, size}, "MLP gradient");
   ops::rms_norm_backward(s.dresidual.tensor(), gradient.post_norm, dnormed, kept.middle.tensor(),
@@ -100,11 +100,11 @@ void Qwen3::mlp_block_backward(const Layer& layer, const LayerActivations& kept,
 
 void Qwen3::attention_block_backward(const Layer& layer, const TokenBatch& batch,
                                      const Tensor& cache, const LayerActivations& kept,
-                                     LayerTensors& gradient) {
+                                     LayerTensors& gradient, ops::Chain chain) {
   Scratch& s = scratch_;
   const LayerTensors& w = layer.vectors;
   const std::int64_t q = local_.q_size(), kv = local_.kv_size();
-  ops::linear_backward_weight(gradient.o, s.dresidual.tensor(), kept.attention.tensor());
+  ops::linear_backward_weight(gradient.o, s.dresidual.tensor(), kept.attention.tensor(), chain);
   ops::linear_backward_input(s.dattention.tensor(), s.dresidual.tensor(), layer.natural.o,
                              Sum::chain, Write::overwrite);
   Tensor dv = s.dqkv.tensor().columns(q + kv, q + 2 * kv);
@@ -122,7 +122,7 @@ void Qwen3::attention_block_backward(const Layer& layer, const TokenBatch& batch
   if (config_.qkv_bias()) ops::bias_backward(gradient.qkv_bias, s.dqkv.tensor());
   ops::rms_norm_forward(s.normed.tensor(), s.rstd.tensor(), kept.input.tensor(), w.input_norm,
                         config_.rms_norm_eps);
-  ops::linear_backward_weight(gradient.qkv, s.dqkv.tensor(), s.normed.tensor());
+  ops::linear_backward_weight(gradient.qkv, s.dqkv.tensor(), s.normed.tensor(), chain);
   const Tensor dnormed = fused_backward_input(s.dqkv.tensor(), layer.natural.qkv,
                                               std::array{q, kv, kv}, "attention gradient");
   ops::rms_norm_backward(s.dresidual.tensor(), gradient.input_norm, dnormed, kept.input.tensor(),
@@ -146,9 +146,10 @@ void Qwen3::backward(const TokenBatch& batch, const KvCache& cache, const Activa
                          saved.last_rstd.tensor(), final_norm_, Write::overwrite);
   for (std::int64_t l = config_.num_hidden_layers - 1; l >= 0; --l) {
     const auto i = static_cast<std::size_t>(l);
-    LayerTensors gradient = gradients.layer(l);
-    mlp_block_backward(layers_[i], saved.layers[i], gradient);
-    attention_block_backward(layers_[i], batch, cache.layer(l), saved.layers[i], gradient);
+    ops::Chain chain{};
+    LayerTensors gradient = gradients.layer(l, chain);
+    mlp_block_backward(layers_[i], saved.layers[i], gradient, chain);
+    attention_block_backward(layers_[i], batch, cache.layer(l), saved.layers[i], gradient, chain);
   }
   Tensor dembedding = gradients.embedding();
   ops::embedding_part_backward(dembedding, dresidual, batch.tokens, vocab_.begin);
@@ -159,8 +160,9 @@ void Qwen3::logits_backward(Tensor& dhidden, Gradients& gradients, const Tensor&
   if (options_.use != Use::training) throw Error("backward: the model was made for inference");
   ops::linear_backward_input(dhidden, dlogits, natural_head_, leaves_, Write::overwrite);
   if (unit_ != nullptr) unit_->sum(dhidden, "gradient of the head");
-  Tensor dhead = gradients.head();
-  ops::linear_backward_weight(dhead, dlogits, hidden);
+  ops::Chain chain{};
+  Tensor dhead = gradients.head(chain);
+  ops::linear_backward_weight(dhead, dlogits, hidden, chain);
 }
 
 }  // namespace fst

@@ -16,6 +16,10 @@ kernels::Update update_of(Write write) {
   return write == Write::overwrite ? kernels::Update::overwrite : kernels::Update::add;
 }
 
+kernels::Chain chain_of(Chain chain) {
+  return chain == Chain::begin ? kernels::Chain::begin : kernels::Chain::resume;
+}
+
 }  // namespace
 
 std::int64_t packed_size(std::int64_t n, std::int64_t k) {
@@ -74,7 +78,7 @@ void linear_backward_inputs(Tensor& dx, const Tensor& dy, const Tensor& weight,
       static_cast<std::int64_t>(sizes.size()), k, order_of(sum), kernels::Update::overwrite);
 }
 
-void linear_backward_weight(Tensor& dweight, const Tensor& dy, const Tensor& x) {
+void linear_backward_weight(Tensor& dweight, const Tensor& dy, const Tensor& x, Chain chain) {
   expect_matrix("linear_backward_weight: dweight", dweight);
   const std::int64_t n = dweight.dim(0), k = dweight.dim(1);
   expect_matrix("linear_backward_weight: dy", dy);
@@ -83,7 +87,7 @@ void linear_backward_weight(Tensor& dweight, const Tensor& dy, const Tensor& x) 
   expect_matrix("linear_backward_weight: x", x, rows, k);
   kernels::linear_backward_weight(dweight.device().exec(), dweight.data<float>(),
                                   dweight.row_stride(), dy.data<float>(), dy.row_stride(),
-                                  x.data<float>(), x.row_stride(), rows, n, k);
+                                  x.data<float>(), x.row_stride(), rows, n, k, chain_of(chain));
 }
 
 void bias_backward(Tensor& dbias, const Tensor& dy) {

@@ -113,8 +113,9 @@ void add_backward(Setup& s, std::int64_t t, std::int64_t n, std::int64_t k, SumO
                        }});
   }
   if (s.wants(dw_name)) {
-    s.cases.push_back({dw_name, flop, 4 * weights,
-                       [=] { linear_backward_weight(cpu, dw, k, dy, n, x, k, t, n, k); }});
+    s.cases.push_back({dw_name, flop, 4 * weights, [=] {
+                         linear_backward_weight(cpu, dw, k, dy, n, x, k, t, n, k, Chain::resume);
+                       }});
   }
 }
 

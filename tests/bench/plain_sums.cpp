@@ -103,10 +103,11 @@ void linear_backward_inputs(Tensor& dx, const Tensor& dy, const Tensor& weight,
                                  order_of(sum, false), kernels::Update::overwrite);
 }
 
-void linear_backward_weight(Tensor& dweight, const Tensor& dy, const Tensor& x) {
+void linear_backward_weight(Tensor& dweight, const Tensor& dy, const Tensor& x, Chain chain) {
   kernels::linear_backward_weight(
       dweight.device().exec(), dweight.data<float>(), dweight.row_stride(), dy.data<float>(),
-      dy.row_stride(), x.data<float>(), x.row_stride(), dy.dim(0), dweight.dim(0), dweight.dim(1));
+      dy.row_stride(), x.data<float>(), x.row_stride(), dy.dim(0), dweight.dim(0), dweight.dim(1),
+      chain == Chain::begin ? kernels::Chain::begin : kernels::Chain::resume);
 }
 
 void bias_backward(Tensor& dbias, const Tensor& dy) {

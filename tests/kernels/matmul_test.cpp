@@ -183,7 +183,7 @@ TEST_P(Matmul, BackwardInputOfSeveralMatricesHasTheBitsOfOneAfterAnother) {
   }
 }
 
-TEST_P(Matmul, BackwardWeightContinuesTheChainOfTheOldContents) {
+TEST_P(Matmul, BackwardWeightBeginsAChainOrContinuesThatOfTheOldContents) {
   for (const auto& [n, k, rows] : shapes) {
     const std::int64_t lddy = n + 3, ldx = k + 1;
     const Floats dy = random_floats(rows * lddy, 8), x = random_floats(rows * ldx, 9);
@@ -195,13 +195,22 @@ TEST_P(Matmul, BackwardWeightContinuesTheChainOfTheOldContents) {
     }
     for_threads([&](const Cpu& cpu) {
       Floats whole = old, parts = old;
-      linear_backward_weight(cpu, whole.data(), k, dy.data(), lddy, x.data(), ldx, rows, n, k);
+      linear_backward_weight(cpu, whole.data(), k, dy.data(), lddy, x.data(), ldx, rows, n, k,
+                             Chain::resume);
       EXPECT_EQ(differing_bits(whole, expected), 0) << n << "x" << k << "x" << rows;
       const std::int64_t cut = rows / 3;
-      linear_backward_weight(cpu, parts.data(), k, dy.data(), lddy, x.data(), ldx, cut, n, k);
+      linear_backward_weight(cpu, parts.data(), k, dy.data(), lddy, x.data(), ldx, cut, n, k,
+                             Chain::resume);
       linear_backward_weight(cpu, parts.data(), k, dy.data() + cut * lddy, lddy,
-                             x.data() + cut * ldx, ldx, rows - cut, n, k);
+                             x.data() + cut * ldx, ldx, rows - cut, n, k, Chain::resume);
       EXPECT_EQ(differing_bits(parts, expected), 0) << n << "x" << k << "x" << rows;
+      Floats fresh(whole.size(), NAN),
+          from_zero(whole.size(), 0.0f);  // the old contents are unread
+      linear_backward_weight(cpu, fresh.data(), k, dy.data(), lddy, x.data(), ldx, cut, n, k,
+                             Chain::begin);
+      linear_backward_weight(cpu, from_zero.data(), k, dy.data(), lddy, x.data(), ldx, cut, n, k,
+                             Chain::resume);
+      EXPECT_EQ(differing_bits(fresh, from_zero), 0) << n << "x" << k << "x" << cut;
     });
   }
 }

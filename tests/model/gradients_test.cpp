@@ -50,6 +50,33 @@ TEST(Gradients, AreOpenUntilFinishedAndAgainAfterZero) {
   for (std::int64_t i = 0; i < flat.size(); ++i) ASSERT_EQ(flat.data<float>()[i], 0.0f) << i;
 }
 
+/// What a backward pass is told for the matrices of a layer.
+ops::Chain layer_chain(Gradients& gradients, std::int64_t layer) {
+  ops::Chain chain{};
+  gradients.layer(layer, chain);
+  return chain;
+}
+
+TEST(Gradients, MatricesBeginOnceAndAreZeroWhereNobodyWroteThem) {
+  Gradients gradients(testing::tiny_config(), cpu);
+  ops::Chain head{};
+  gradients.layer(0).down.data<float>()[3] = 1.0f;  // zero before
+  gradients.head().data<float>()[3] = 1.0f;
+  EXPECT_EQ(layer_chain(gradients, 0), ops::Chain::resume);
+  EXPECT_EQ(layer_chain(gradients, 1), ops::Chain::begin);
+  EXPECT_EQ(layer_chain(gradients, 1), ops::Chain::resume);
+  gradients.head(head);
+  EXPECT_EQ(head, ops::Chain::resume);
+  gradients.finish();
+  gradients.zero();
+  EXPECT_EQ(layer_chain(gradients, 0), ops::Chain::begin);
+  gradients.head(head);
+  EXPECT_EQ(head, ops::Chain::begin);
+  gradients.zero();
+  EXPECT_EQ(gradients.layer(0).down.data<float>()[3], 0.0f);
+  EXPECT_EQ(gradients.head().data<float>()[3], 0.0f);
+}
+
 TEST(Gradients, OfAnUntiedModelKeepTheHeadInItsOwnPlace) {
   Gradients gradients(testing::tiny_config(Family::llama, false), cpu);
   gradients.head().data<float>()[7] = 1.0f;

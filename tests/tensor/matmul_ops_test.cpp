@@ -59,7 +59,7 @@ TEST_F(MatmulOps, GradientsAreThoseOfTheProductForBlocksOfColumns) {
   const Buffer old_dweight = numbered({n, k}, 5), old_dbias = numbered({n}, 6);
   ops::linear_backward_input(dx.tensor(), dy, weight.tensor(), ops::Sum::leaves,
                              ops::Write::overwrite);
-  ops::linear_backward_weight(dweight.tensor(), dy, x);
+  ops::linear_backward_weight(dweight.tensor(), dy, x, ops::Chain::resume);
   ops::bias_backward(dbias.tensor(), dy);
   for (std::int64_t i = 0; i < k; ++i) {
     for (std::int64_t t = 0; t < tokens; ++t) {
@@ -97,7 +97,9 @@ TEST_F(MatmulOps, ShapesThatDoNotFitAreNamedInTheError) {
                                           ops::Write::overwrite),
                Error);
   Buffer dweight = numbered({6, 8}, 5);
-  EXPECT_THROW(ops::linear_backward_weight(dweight.tensor(), y.tensor(), x.tensor()), Error);
+  EXPECT_THROW(
+      ops::linear_backward_weight(dweight.tensor(), y.tensor(), x.tensor(), ops::Chain::resume),
+      Error);
 }
 
 TEST_F(MatmulOps, AProductOfNoRowsTouchesNothing) {
@@ -107,7 +109,7 @@ TEST_F(MatmulOps, AProductOfNoRowsTouchesNothing) {
   Tensor none = y.tensor().rows(2, 2);
   const Tensor no_x = x.tensor().rows(0, 0);
   ops::linear_forward(none, no_x, packed.tensor(), nullptr, ops::Sum::chain, ops::Write::overwrite);
-  ops::linear_backward_weight(dweight.tensor(), none, no_x);
+  ops::linear_backward_weight(dweight.tensor(), none, no_x, ops::Chain::resume);
   for (std::int64_t i = 0; i < 48; ++i) EXPECT_EQ(dweight.data<float>()[i], old.data<float>()[i]);
 }
 

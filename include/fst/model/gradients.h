@@ -1,6 +1,9 @@
 #pragma once
 
+#include <vector>
+
 #include "fst/model/parameters.h"
+#include "fst/tensor/ops.h"
 
 namespace fst {
 
@@ -17,14 +20,20 @@ class Gradients {
   /// `config`: the whole model's. `unit` as in Qwen3Options; must outlive this.
   Gradients(const Qwen3Config& config, const Device& device, const TensorParallel* unit = nullptr);
 
-  /// Back to zero, ready to accumulate.
+  /// Back to zero, ready to accumulate. Most of it, the matrices, becomes zero only where somebody
+  /// reads it before a backward pass writes it.
   void zero();
   /// Accumulators of a layer; q_norm [N, H], k_norm [K, H], this rank's heads. Throws Error after
   /// finish().
-  LayerTensors layer(std::int64_t index) const;
+  LayerTensors layer(std::int64_t index);
   Tensor embedding() const;   // [V, D], the look-up's use only
   Tensor final_norm() const;  // [D]
-  Tensor head() const;        // [V, D], the head's use only
+  Tensor head();              // [V, D], the head's use only
+
+  /// The same for the backward pass, which adds a whole product to each of qkv, o, gate_up and down
+  /// (to the head). `chain` says how: where it begins they are not zero but hold old numbers.
+  LayerTensors layer(std::int64_t index, ops::Chain& chain);
+  Tensor head(ops::Chain& chain);
 
   /// Joins heads by the halving tree and a tied embedding as (look-up + head), once. Returns the
   /// gradient [n] in the order of specs(), valid until zero(); a second call returns the same.
@@ -38,13 +47,16 @@ class Gradients {
 
  private:
   void expect_open() const;
+  void zero_matrices(std::int64_t layer);
   void join_head_norms();
   Parameters flat_;
-  Qwen3Config local_;           // heads of this rank
-  const TensorParallel* unit_;  // nullptr where nothing is shared
-  Buffer head_norms_;           // [layers, (N + K) * H], or empty
-  Buffer gathered_norms_;       // those of all ranks, one after the other
-  Buffer tied_head_;            // [V, D], or empty
+  Qwen3Config local_;              // heads of this rank
+  const TensorParallel* unit_;     // nullptr where nothing is shared
+  Buffer head_norms_;              // [layers, (N + K) * H], or empty
+  Buffer gathered_norms_;          // those of all ranks, one after the other
+  Buffer tied_head_;               // [V, D], or empty
+  std::vector<bool> layer_begun_;  // the matrices hold sums, else what they held before zero()
+  bool head_begun_ = false;
   bool finished_ = false;
 };
 

@@ -108,8 +108,10 @@ class Qwen3 {
   Tensor fused_backward_input(const Tensor& dy, const Tensor& weight,
                               std::span<const std::int64_t> sizes, const char* what);
   void attention_block_backward(const Layer& layer, const TokenBatch& batch, const Tensor& cache,
-                                const LayerActivations& kept, LayerTensors& gradient);
-  void mlp_block_backward(const Layer& layer, const LayerActivations& kept, LayerTensors& gradient);
+                                const LayerActivations& kept, LayerTensors& gradient,
+                                ops::Chain chain);
+  void mlp_block_backward(const Layer& layer, const LayerActivations& kept, LayerTensors& gradient,
+                          ops::Chain chain);
 
   Qwen3Config config_, local_;
   Device device_;

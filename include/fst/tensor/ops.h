@@ -32,6 +32,8 @@ constexpr Sum leaves_of_rank(int ranks) {
 }
 /// What happens to the old contents of the output: y = r, or y = y + r (one rounded addition).
 enum class Write { overwrite, add };
+/// Where the chain of a weight gradient starts: at +0, the old contents unread, or at these.
+enum class Chain : std::uint8_t { begin, resume };
 
 /// Elements of the packed form of a [N, K] weight; its layout is private to the matmul kernels.
 std::int64_t packed_size(std::int64_t n, std::int64_t k);
@@ -50,9 +52,9 @@ void linear_backward_input(Tensor& dx, const Tensor& dy, const Tensor& weight, S
 /// turn. The bits of linear_backward_input for one after another, in one pass over dx.
 void linear_backward_inputs(Tensor& dx, const Tensor& dy, const Tensor& weight,
                             std::span<const std::int64_t> sizes, Sum sum);
-/// dweight[n, k] continues its FMA chain over t = 0 .. T-1: dweight = fma(dy[t, n], x[t, k],
-/// dweight). dweight f32 [N, K], dy [T, N], x [T, K] (both may be strided).
-void linear_backward_weight(Tensor& dweight, const Tensor& dy, const Tensor& x);
+/// dweight[n, k] begins or continues its FMA chain over t = 0 .. T-1: dweight = fma(dy[t, n],
+/// x[t, k], dweight). dweight f32 [N, K], dy [T, N], x [T, K] (both may be strided).
+void linear_backward_weight(Tensor& dweight, const Tensor& dy, const Tensor& x, Chain chain);
 /// dbias[n] += dy[t, n], t ascending. dbias [N].
 void bias_backward(Tensor& dbias, const Tensor& dy);
 

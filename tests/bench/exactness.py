@@ -31,7 +31,9 @@ class Bench(compare.Worker):
         return self.ask(do, plain=",".join(plain), **arguments)
 
     def seconds(self, plain, case):
-        return compare.seconds_of(self.run(plain, case["do"], threads=case["threads"], **case["work"]))
+        """(processor time, time on the wall)"""
+        reply = self.run(plain, case["do"], threads=case["threads"], **case["work"])
+        return tuple(compare.seconds_of({"seconds": reply[key]}) for key in ("cpu_seconds", "seconds"))
 
 
 def model_folder(options, name):
@@ -86,7 +88,7 @@ def cases():
 
 
 def measure(bench, case, plain, repeat):
-    """Canonical, plain, plain, canonical, and so on; seconds of each call."""
+    """Canonical, plain, plain, canonical, and so on; both times of each call."""
     sides, seconds = ((), plain), ([], [])
     for side in sides:
         bench.seconds(side, case)
@@ -96,11 +98,16 @@ def measure(bench, case, plain, repeat):
     return seconds
 
 
-def cost(seconds):
-    """(cost of the canonical side, least and most over pairs of calls)."""
-    canonical, plain = (statistics.median(side) for side in seconds)
-    pairs = [a / b - 1 for a, b in zip(*seconds)]
-    return canonical / plain - 1, min(pairs), max(pairs)
+def typical(side, which):
+    """Of calls: what other programs do to a call only adds to its time, so the first quartile, not the median."""
+    return statistics.quantiles((call[which] for call in side), n=4)[0]
+
+
+def cost(seconds, which):
+    """(cost of the canonical side, its quartiles over pairs of calls), 0: in processor time, 1: on the wall."""
+    canonical, plain = (typical(side, which) for side in seconds)
+    first, _, third = statistics.quantiles((a[which] / b[which] - 1 for a, b in zip(*seconds)), n=4)
+    return canonical / plain - 1, first, third
 
 
 def check(bench, vocab):
@@ -124,23 +131,24 @@ def available_bytes():
 
 
 def print_head():
-    print(f"{'case':40} {'canonical':>10} {'plain':>10} {'cost':>7} {'(range)':>18} {'bar':>5}", flush=True)
+    print(f"{'case':40} {'canonical':>10} {'plain':>10} {'cost':>7} {'(quartiles)':>16} {'bar':>5} {'on the wall':>12}",
+          flush=True)
 
 
 def print_row(row):
-    canonical, plain = (1e3 * statistics.median(side) for side in row["seconds"])
-    value, least, most = cost(row["seconds"])
-    span, missed = f"{least:+.1%} to {most:+.1%}", value > row["bar"] and row["part"] == "all"
+    canonical, plain = (1e3 * typical(side, 0) for side in row["seconds"])
+    value, first, third = cost(row["seconds"], 0)
+    span, missed = f"{first:+.1%} to {third:+.1%}", value > row["bar"] and row["part"] == "all"
     name = row["case"] if row["part"] == "all" else f"  {row['part']} alone"
-    print(f"{name:40} {canonical:7.2f} ms {plain:7.2f} ms {value:+7.1%} {span:>18} {row['bar']:5.0%}"
-          f"{'  MISSED' if missed else ''}", flush=True)
+    print(f"{name:40} {canonical:7.2f} ms {plain:7.2f} ms {value:+7.1%} {span:>16} {row['bar']:5.0%} "
+          f"{cost(row['seconds'], 1)[0]:+12.1%}{'  MISSED' if missed else ''}", flush=True)
 
 
 def arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", type=pathlib.Path, required=True)
     parser.add_argument("--models", type=pathlib.Path, required=True, help="folder for models with random weights")
-    parser.add_argument("--json", type=pathlib.Path, help="file for every call's seconds")
+    parser.add_argument("--json", type=pathlib.Path, help="file for every call's processor time and time on the wall")
     parser.add_argument("--repeat", type=int, default=20, help="calls of each side per case")
     parser.add_argument("--only", default="", help="cases whose name has this text")
     parser.add_argument("--parts", action="store_true", help="also each part of the difference by itself")

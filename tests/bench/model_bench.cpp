@@ -5,6 +5,7 @@
 //   reading
 //   {"do": "train", "threads", "steps", "sequences", "leaves"?, "micro_batch"?} -> seconds per
 //   step, losses before each step; eight gradient leaves and 64 sequences unless given
+//   (train, sample and decode answer with "cpu_seconds", too)
 //   {"do": "sample", "threads", "new_tokens", "sequences", "batches"} -> seconds per batch,
 //   completions of the last one
 //   {"do": "prefill", "threads", "sequences"}              -> seconds until the first sequence's
@@ -18,6 +19,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <ctime>
 #include <iostream>
 #include <limits>
 #include <map>
@@ -99,6 +101,12 @@ struct Trainer {
   GradientPass pass;
 };
 
+/// Of all threads of this process so far, waiting ones included while they spin. Unlike the clock
+/// on the wall it does not count what other programs take.
+double cpu_seconds() {
+  return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
+}
+
 /// The fastest of some ways to read memory: which one it is differs between machines.
 double fastest_read(const Device& device, const Buffer& memory) {
   const auto* x = memory.data<float>();
@@ -168,8 +176,10 @@ Json train(Trainer& trainer, const Json& command) {
   Json reply;
   for (int step = 0; step < command.at("steps").get<int>(); ++step) {
     const Stopwatch watch;
+    const double cpu = cpu_seconds();
     reply["loss"].push_back(train_step(trainer, texts, micro_batch));
     reply["seconds"].push_back(watch.seconds());
+    reply["cpu_seconds"].push_back(cpu_seconds() - cpu);
   }
   return reply;
 }
@@ -190,9 +200,11 @@ std::vector<GenerateRequest> requests_for(const Json& command, float temperature
 Json timed_generation(Engine& engine, const std::vector<GenerateRequest>& requests) {
   const Scheduler::Counts before = engine.generator->counts();
   const Stopwatch watch;
+  const double cpu = cpu_seconds();
   const std::vector<Completion> completions = engine.generator->generate(requests);
   Json reply;
   reply["seconds"] = watch.seconds();
+  reply["cpu_seconds"] = cpu_seconds() - cpu;
   reply["steps"] = engine.generator->counts().steps - before.steps;
   reply["rows"] = engine.generator->counts().rows - before.rows;
   for (const Completion& completion : completions) {
@@ -205,13 +217,15 @@ Json timed_generation(Engine& engine, const std::vector<GenerateRequest>& reques
 /// Prompts and completions of some batches one after another, nothing known before each.
 Json sample(Engine& engine, const Json& command) {
   const std::vector<GenerateRequest> requests = requests_for(command, 1.0f);
-  Json reply, seconds;
+  Json reply, seconds, cpu;
   for (int batch = 0; batch < command.at("batches").get<int>(); ++batch) {
     engine.generator->weights_changed();
     reply = timed_generation(engine, requests);
     seconds.push_back(reply.at("seconds"));
+    cpu.push_back(reply.at("cpu_seconds"));
   }
   reply["seconds"] = seconds;
+  reply["cpu_seconds"] = cpu;
   return reply;
 }
 

@@ -28,12 +28,14 @@ struct AdamWScalars {
 /// @param parameter, m, v  [n], updated in place
 /// @param gradient         [n], may not alias the others
 /// Source: Loshchilov & Hutter 2019, arXiv:1711.05101, in torch's order (decay first).
-void adamw(const Cpu& cpu, float* parameter, float* m, float* v, const float* gradient,
+template <class Exec>
+void adamw(const Exec& exec, float* parameter, float* m, float* v, const float* gradient,
            std::int64_t n, const AdamWScalars& scalars);
 
 /// Adds x[i]^2, i < n, to `sum` without rounding, so no order matters. Blocks of 1024 are summed in
 /// two doubles where that is exact (the elements of a block within a factor of about 2^20) and
 /// element by element elsewhere.
-void sum_of_squares(const Cpu& cpu, ExactSum& sum, const float* x, std::int64_t n);
+template <class Exec>
+void sum_of_squares(const Exec& exec, ExactSum& sum, const float* x, std::int64_t n);
 
 }  // namespace fst::kernels

@@ -44,7 +44,8 @@ struct AttentionGradients {
 };
 
 /// Copies the batch's k and v rows (kv_heads each) into the cache.
-void kv_write(const Cpu&, float* cache, ConstRows k, ConstRows v, const PagedBatch& batch);
+template <class Exec>
+void kv_write(const Exec&, float* cache, ConstRows k, ConstRows v, const PagedBatch& batch);
 
 /// out = softmax(scale q K^T) V per row and head; lse [rows, heads] = log sum_j e^(scale q k_j).
 ///
@@ -53,7 +54,8 @@ void kv_write(const Cpu&, float* cache, ConstRows k, ConstRows v, const PagedBat
 /// lane i takes keys i, i+16, ...) and the output (one chain over keys) are rescaled by
 /// e^(m_old - m_new). A split of 1024 keys starts anew; split results are joined in ascending
 /// order. Keys beyond a row's position are not touched, whatever the blocks hold there.
-void attention_forward(const Cpu&, Rows out, float* lse, ConstRows q, const float* cache,
+template <class Exec>
+void attention_forward(const Exec&, Rows out, float* lse, ConstRows q, const float* cache,
                        const PagedBatch& batch, float scale);
 
 /// With p_ij = e^(scale q_i k_j - lse_i), D_i = sum_h dout_i out_i (16 lanes), ds_ij = p_ij
@@ -62,7 +64,8 @@ void attention_forward(const Cpu&, Rows out, float* lse, ConstRows q, const floa
 /// and dv_j are one chain over the query heads of the group and, within each, the rows from the
 /// beginning of the key's block, both ascending; masked pairs count as exact zeros. Needs context =
 /// 0 everywhere.
-void attention_backward(const Cpu&, const AttentionGradients& gradients, ConstRows q,
+template <class Exec>
+void attention_backward(const Exec&, const AttentionGradients& gradients, ConstRows q,
                         const float* cache, const PagedBatch& batch, float scale);
 
 }  // namespace fst::kernels

@@ -10,30 +10,38 @@ namespace fst::kernels {
 enum class Storage : std::uint8_t { f32, bf16, f16 };
 
 /// y[r, c] = y[r, c] + x[r, c]; rows `ldy` and `ldx` elements apart.
-void add(const Cpu&, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
+template <class Exec>
+void add(const Exec&, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
          std::int64_t rows, std::int64_t columns);
 /// y[i] = a tree of sums over parts[0][i], parts[1][i], ..., in one pass over memory. The tree is
 /// written as a stack machine runs it: part p is pushed, then joins[p] times the two topmost are
 /// replaced by (lower + upper), one rounded addition each; one value is left. ((0 + 1) + (2 + 3))
 /// is {0, 1, 0, 2}. At most `join_depth` values may lie on the stack. y may be one of the parts.
 inline constexpr std::int64_t join_depth = 16;
-void join(const Cpu&, float* y, const float* const* parts, const std::int32_t* joins,
+template <class Exec>
+void join(const Exec&, float* y, const float* const* parts, const std::int32_t* joins,
           std::int64_t count, std::int64_t n);
 /// y[r, c] = value.
-void fill(const Cpu&, float* y, std::int64_t ldy, float value, std::int64_t rows,
+template <class Exec>
+void fill(const Exec&, float* y, std::int64_t ldy, float value, std::int64_t rows,
           std::int64_t columns);
 /// y[i] = x[i], exactly: every bf16 and f16 value is a float32 value. NaNs stay NaNs.
-void widen(const Cpu&, float* y, const void* x, Storage storage, std::int64_t count);
+template <class Exec>
+void widen(const Exec&, float* y, const void* x, Storage storage, std::int64_t count);
 /// y[i] = x[i], rounded to nearest even; too large for f16 gives infinity, NaNs stay NaNs.
-void narrow(const Cpu&, void* y, Storage storage, const float* x, std::int64_t count);
+template <class Exec>
+void narrow(const Exec&, void* y, Storage storage, const float* x, std::int64_t count);
 /// y[r, c] = x[r, c]; rows `ldy` and `ldx` elements apart.
-void copy_rows(const Cpu&, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
+template <class Exec>
+void copy_rows(const Exec&, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
                std::int64_t rows, std::int64_t columns);
 /// y[i] = x[index[i]], rows of `columns` elements; `ldy` and `ldx` elements apart.
-void gather_rows(const Cpu&, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
+template <class Exec>
+void gather_rows(const Exec&, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
                  const std::int32_t* index, std::int64_t count, std::int64_t columns);
 /// dx[index[i]] += dy[i], i ascending: one rounded addition each. Equal indices add in order.
-void scatter_add_rows(const Cpu&, float* dx, std::int64_t lddx, const float* dy, std::int64_t lddy,
+template <class Exec>
+void scatter_add_rows(const Exec&, float* dx, std::int64_t lddx, const float* dy, std::int64_t lddy,
                       const std::int32_t* index, std::int64_t count, std::int64_t columns);
 
 }  // namespace fst::kernels

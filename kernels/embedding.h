@@ -13,11 +13,13 @@ struct VocabRows {
 
 /// y[t] = table[tokens[t] - first]; y [rows, dim], tokens [rows], table [count, dim]. A row whose
 /// token is not in the table becomes -0, the neutral element of addition.
-void embedding_forward(const Cpu&, float* y, const std::int32_t* tokens, const float* table,
+template <class Exec>
+void embedding_forward(const Exec&, float* y, const std::int32_t* tokens, const float* table,
                        std::int64_t rows, std::int64_t dim, const VocabRows& vocab);
 /// dtable[tokens[t] - first] += dy[t], t ascending, tokens outside passed over; cut over columns
 /// between threads.
-void embedding_backward(const Cpu&, float* dtable, const float* dy, const std::int32_t* tokens,
+template <class Exec>
+void embedding_backward(const Exec&, float* dtable, const float* dy, const std::int32_t* tokens,
                         std::int64_t rows, std::int64_t dim, const VocabRows& vocab);
 
 }  // namespace fst::kernels

@@ -28,12 +28,14 @@ enum class Chain : std::uint8_t { begin, resume };
 /// the missing columns of the last panel zero.
 std::int64_t packed_weight_size(std::int64_t n, std::int64_t k);
 /// packed from weight [N, K] in any storage, contiguous; widening is exact.
-void pack_weight(const Cpu&, float* packed, const void* weight, Storage storage, std::int64_t n,
+template <class Exec>
+void pack_weight(const Exec&, float* packed, const void* weight, Storage storage, std::int64_t n,
                  std::int64_t k);
 
 /// y[t, n] = sum_k x[t, k] weight[n, k] (+ bias[n], added after the sum; nullptr: none).
 /// y [rows, N], x [rows, K], packed from pack_weight.
-void linear_forward(const Cpu&, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
+template <class Exec>
+void linear_forward(const Exec&, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
                     const float* packed, const float* bias, std::int64_t rows, std::int64_t n,
                     std::int64_t k, SumOrder order, Update update);
 
@@ -42,12 +44,14 @@ void linear_forward(const Cpu&, float* y, std::int64_t ldy, const float* x, std:
 /// The second form is for `matrices` matrices with the same input, of sizes[0], sizes[1], ... rows
 /// in `weight` (N in all) and as many columns in `dy`: each is summed by itself, and the results
 /// are added in turn, so it gives the bits of one call after another, the later ones adding.
-void linear_backward_input(const Cpu&, float* dx, std::int64_t lddx, const float* dy,
+template <class Exec>
+void linear_backward_input(const Exec&, float* dx, std::int64_t lddx, const float* dy,
                            std::int64_t lddy, const float* weight, std::int64_t ldw,
                            std::int64_t rows, std::int64_t n, std::int64_t k, SumOrder order,
                            Update update);
 
-void linear_backward_input(const Cpu&, float* dx, std::int64_t lddx, const float* dy,
+template <class Exec>
+void linear_backward_input(const Exec&, float* dx, std::int64_t lddx, const float* dy,
                            std::int64_t lddy, const float* weight, std::int64_t ldw,
                            std::int64_t rows, const std::int64_t* sizes, std::int64_t matrices,
                            std::int64_t k, SumOrder order, Update update);
@@ -55,12 +59,14 @@ void linear_backward_input(const Cpu&, float* dx, std::int64_t lddx, const float
 /// dweight[n, k] = fma(dy[t, n], x[t, k], dweight[n, k]) for t = 0 .. rows-1: the chain begins at
 /// +0 or continues from the old contents, so consecutive row ranges in several calls give the bits
 /// of one call. dweight [N, K], dy [rows, N], x [rows, K].
-void linear_backward_weight(const Cpu&, float* dweight, std::int64_t lddw, const float* dy,
+template <class Exec>
+void linear_backward_weight(const Exec&, float* dweight, std::int64_t lddw, const float* dy,
                             std::int64_t lddy, const float* x, std::int64_t ldx, std::int64_t rows,
                             std::int64_t n, std::int64_t k, Chain chain);
 
 /// dbias[n] += dy[t, n], t ascending, one rounded addition each. dbias [N], dy [rows, N].
-void bias_backward(const Cpu&, float* dbias, const float* dy, std::int64_t lddy, std::int64_t rows,
+template <class Exec>
+void bias_backward(const Exec&, float* dbias, const float* dy, std::int64_t lddy, std::int64_t rows,
                    std::int64_t n);
 
 }  // namespace fst::kernels

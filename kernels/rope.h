@@ -26,13 +26,15 @@ struct HeadRows {
 /// n = x rstd weight per head as in rms_norm.h (n = x where weight is nullptr: rstd is not
 /// touched), then with n1, n2 the halves of the head: y1 = n1 cos - n2 sin, y2 = n2 cos + n1 sin.
 /// y, x [rows, heads * dim] with row strides; rstd [rows, heads]. y may be x.
-void head_norm_rope_forward(const Cpu&, float* y, std::int64_t y_stride, float* rstd,
+template <class Exec>
+void head_norm_rope_forward(const Exec&, float* y, std::int64_t y_stride, float* rstd,
                             const float* x, std::int64_t x_stride, float eps,
                             const HeadRows& shape);
 
 /// dx is overwritten and may be dy; dweight [heads, dim]: one chain over rows ascending per head,
 /// continued (nullptr without norm).
-void head_norm_rope_backward(const Cpu&, float* dx, std::int64_t dx_stride, float* dweight,
+template <class Exec>
+void head_norm_rope_backward(const Exec&, float* dx, std::int64_t dx_stride, float* dweight,
                              const float* dy, std::int64_t dy_stride, const float* x,
                              std::int64_t x_stride, const float* rstd, const HeadRows& shape);
 

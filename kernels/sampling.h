@@ -35,14 +35,17 @@ struct SamplingRule {
 /// @param logits            [rows, columns], rows of `stride`; the law is the first `vocab` columns
 /// @param keys, positions   [rows]
 /// Returns the first row in which a logit is not finite (nothing is drawn there), or -1.
-std::int64_t sample_tokens(const Cpu& cpu, std::int32_t* tokens, float* logprob,
+template <class Exec>
+std::int64_t sample_tokens(const Exec& exec, std::int32_t* tokens, float* logprob,
                            const float* logits, const std::uint64_t* keys,
                            const std::int32_t* positions, std::int64_t rows, std::int64_t stride,
                            std::int64_t columns, std::int64_t vocab, const SamplingRule& rule);
 
 /// The kept ids of one row, ascending, and their probabilities. ids, probability [vocab]. Returns
 /// how many there are, or -1 if a logit is not finite.
-std::int64_t kept_tokens(const Cpu& cpu, std::int32_t* ids, float* probability, const float* logits,
-                         std::int64_t columns, std::int64_t vocab, const SamplingRule& rule);
+template <class Exec>
+std::int64_t kept_tokens(const Exec& exec, std::int32_t* ids, float* probability,
+                         const float* logits, std::int64_t columns, std::int64_t vocab,
+                         const SamplingRule& rule);
 
 }  // namespace fst::kernels

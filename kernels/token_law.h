@@ -39,42 +39,51 @@ struct LawPart {
 
 /// lse[t], [rows, 2], of a whole law. Returns the first row in which a logit is not finite (its lse
 /// is NaN), or -1.
-std::int64_t token_lse(const Cpu& cpu, float* lse, const float* logits, std::int64_t rows,
+template <class Exec>
+std::int64_t token_lse(const Exec& exec, float* lse, const float* logits, std::int64_t rows,
                        std::int64_t stride, const LawPart& law);
 /// The pairs (m, l) of the part's leaves, [rows, leaves, 2]; an l is NaN where a logit of the row
 /// is not finite.
-void token_lse_leaves(const Cpu& cpu, float* pairs, const float* logits, std::int64_t rows,
+template <class Exec>
+void token_lse_leaves(const Exec& exec, float* pairs, const float* logits, std::int64_t rows,
                       std::int64_t stride, const LawPart& law);
 /// token_lse() from the pairs of all parts, one after the other: [8 / leaves, rows, leaves, 2].
-std::int64_t join_lse(const Cpu& cpu, float* lse, const float* pairs, std::int64_t rows,
+template <class Exec>
+std::int64_t join_lse(const Exec& exec, float* lse, const float* pairs, std::int64_t rows,
                       std::int64_t leaves, float beta);
 
 /// logprob[t] = log p[t, target[t]], [rows], `targets` in the whole vocabulary; -infinity for a
 /// target that is not in this part of the law.
-void token_logprob(const Cpu& cpu, float* logprob, const float* logits, const float* lse,
+template <class Exec>
+void token_logprob(const Exec& exec, float* logprob, const float* logits, const float* lse,
                    const std::int32_t* targets, std::int64_t rows, std::int64_t stride,
                    const LawPart& law);
 
 /// entropy[t] = -sum_v p log p, [rows], p = exp(log p); one fma per element. Whole law.
-void token_entropy(const Cpu& cpu, float* entropy, const float* logits, const float* lse,
+template <class Exec>
+void token_entropy(const Exec& exec, float* entropy, const float* logits, const float* lse,
                    std::int64_t rows, std::int64_t stride, const LawPart& law);
 /// sum_v p log p over each leaf of the part, [rows, leaves].
-void token_entropy_leaves(const Cpu& cpu, float* sums, const float* logits, const float* lse,
+template <class Exec>
+void token_entropy_leaves(const Exec& exec, float* sums, const float* logits, const float* lse,
                           std::int64_t rows, std::int64_t stride, const LawPart& law);
 
 /// kl[t] = sum_v p (log p - log q), [rows]; q: the reference, rows of `reference_stride`. Whole
 /// law.
-void token_kl(const Cpu& cpu, float* kl, const float* logits, const float* lse,
+template <class Exec>
+void token_kl(const Exec& exec, float* kl, const float* logits, const float* lse,
               const float* reference_logits, const float* reference_lse, std::int64_t rows,
               std::int64_t stride, std::int64_t reference_stride, const LawPart& law);
 /// The same over each leaf of the part, [rows, leaves].
-void token_kl_leaves(const Cpu& cpu, float* sums, const float* logits, const float* lse,
+template <class Exec>
+void token_kl_leaves(const Exec& exec, float* sums, const float* logits, const float* lse,
                      const float* reference_logits, const float* reference_lse, std::int64_t rows,
                      std::int64_t stride, std::int64_t reference_stride, const LawPart& law);
 /// total[t] = sign * the tree of the eight leaves' sums; `sums` [8 / leaves, rows, leaves]. sign is
 /// -1 for the entropy, 1 for KL.
-void join_leaves(float* total, const float* sums, std::int64_t rows, std::int64_t leaves,
-                 float sign);
+template <class Exec>
+void join_leaves(const Exec& exec, float* total, const float* sums, std::int64_t rows,
+                 std::int64_t leaves, float sign);
 
 /// What token_backward needs beside the logits; a null pointer means "no such term".
 struct TokenTerms {
@@ -92,7 +101,8 @@ struct TokenTerms {
 ///
 /// for the columns of this part. @param dlogits  [rows, columns], rows of `dlogits_stride`; may
 /// alias logits with the same stride
-void token_backward(const Cpu& cpu, float* dlogits, const float* logits, const float* lse,
+template <class Exec>
+void token_backward(const Exec& exec, float* dlogits, const float* logits, const float* lse,
                     const std::int32_t* targets, const TokenTerms& terms, std::int64_t rows,
                     std::int64_t dlogits_stride, std::int64_t stride, const LawPart& law);
 

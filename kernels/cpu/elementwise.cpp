@@ -44,6 +44,8 @@ std::int64_t bytes_of(Storage storage) {
 
 }  // namespace
 
+template <>
+template <>
 void add(const Cpu& cpu, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
          std::int64_t rows, std::int64_t columns) {
   for_isa(cpu, [&]<Isa isa>() {
@@ -53,6 +55,8 @@ void add(const Cpu& cpu, float* y, std::int64_t ldy, const float* x, std::int64_
   });
 }
 
+template <>
+template <>
 void fill(const Cpu& cpu, float* y, std::int64_t ldy, float value, std::int64_t rows,
           std::int64_t columns) {
   for_isa(cpu, [&]<Isa isa>() {
@@ -62,6 +66,7 @@ void fill(const Cpu& cpu, float* y, std::int64_t ldy, float value, std::int64_t 
   });
 }
 
+template <>
 void join(const Cpu& cpu, float* y, const float* const* parts, const std::int32_t* joins,
           std::int64_t count, std::int64_t n) {
   for_isa(cpu, [&]<Isa isa>() {
@@ -71,6 +76,8 @@ void join(const Cpu& cpu, float* y, const float* const* parts, const std::int32_
   });
 }
 
+template <>
+template <>
 void widen(const Cpu& cpu, float* y, const void* x, Storage storage, std::int64_t count) {
   for_isa(cpu, [&]<Isa isa>() {
     parallel_for(cpu, count, grain_elements, [&](std::int64_t begin, std::int64_t end) {
@@ -80,6 +87,8 @@ void widen(const Cpu& cpu, float* y, const void* x, Storage storage, std::int64_
   });
 }
 
+template <>
+template <>
 void narrow(const Cpu& cpu, void* y, Storage storage, const float* x, std::int64_t count) {
   for_isa(cpu, [&]<Isa isa>() {
     parallel_for(cpu, count, grain_elements, [&](std::int64_t begin, std::int64_t end) {
@@ -89,6 +98,8 @@ void narrow(const Cpu& cpu, void* y, Storage storage, const float* x, std::int64
   });
 }
 
+template <>
+template <>
 void copy_rows(const Cpu& cpu, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
                std::int64_t rows, std::int64_t columns) {
   for_rows(cpu, rows, columns, [&](std::int64_t r) {
@@ -96,6 +107,8 @@ void copy_rows(const Cpu& cpu, float* y, std::int64_t ldy, const float* x, std::
   });
 }
 
+template <>
+template <>
 void gather_rows(const Cpu& cpu, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
                  const std::int32_t* index, std::int64_t count, std::int64_t columns) {
   for_isa(cpu, [&]<Isa isa>() {
@@ -105,6 +118,8 @@ void gather_rows(const Cpu& cpu, float* y, std::int64_t ldy, const float* x, std
   });
 }
 
+template <>
+template <>
 void scatter_add_rows(const Cpu& cpu, float* dx, std::int64_t lddx, const float* dy,
                       std::int64_t lddy, const std::int32_t* index, std::int64_t count,
                       std::int64_t columns) {

@@ -71,6 +71,7 @@ std::int64_t packed_weight_size(std::int64_t n, std::int64_t k) {
   return panels_of(n) * panel_columns * k;
 }
 
+template <>
 void pack_weight(const Cpu& cpu, float* packed, const void* weight, Storage storage, std::int64_t n,
                  std::int64_t k) {
   const std::int64_t bytes = storage == Storage::f32 ? 4 : 2;
@@ -86,12 +87,14 @@ void pack_weight(const Cpu& cpu, float* packed, const void* weight, Storage stor
   });
 }
 
+template <>
 void linear_forward(const Cpu& cpu, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
                     const float* packed, const float* bias, std::int64_t rows, std::int64_t n,
                     std::int64_t k, SumOrder order, Update update) {
   run(cpu, {y, ldy, x, ldx, 1, packed, 0, bias, rows, n, k, order, update, false});
 }
 
+template <>
 void linear_backward_input(const Cpu& cpu, float* dx, std::int64_t lddx, const float* dy,
                            std::int64_t lddy, const float* weight, std::int64_t ldw,
                            std::int64_t rows, std::int64_t n, std::int64_t k, SumOrder order,
@@ -99,6 +102,7 @@ void linear_backward_input(const Cpu& cpu, float* dx, std::int64_t lddx, const f
   run(cpu, {dx, lddx, dy, lddy, 1, weight, ldw, nullptr, rows, k, n, order, update, false});
 }
 
+template <>
 void linear_backward_input(const Cpu& cpu, float* dx, std::int64_t lddx, const float* dy,
                            std::int64_t lddy, const float* weight, std::int64_t ldw,
                            std::int64_t rows, const std::int64_t* sizes, std::int64_t matrices,
@@ -108,6 +112,7 @@ void linear_backward_input(const Cpu& cpu, float* dx, std::int64_t lddx, const f
             matrices});
 }
 
+template <>
 void linear_backward_weight(const Cpu& cpu, float* dweight, std::int64_t lddw, const float* dy,
                             std::int64_t lddy, const float* x, std::int64_t ldx, std::int64_t rows,
                             std::int64_t n, std::int64_t k, Chain chain) {
@@ -115,6 +120,7 @@ void linear_backward_weight(const Cpu& cpu, float* dweight, std::int64_t lddw, c
             Update::overwrite, chain == Chain::resume});
 }
 
+template <>
 void bias_backward(const Cpu& cpu, float* dbias, const float* dy, std::int64_t lddy,
                    std::int64_t rows, std::int64_t n) {
   for_isa(cpu, [&]<Isa isa>() {

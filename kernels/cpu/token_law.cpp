@@ -71,6 +71,8 @@ std::int64_t leaf_index(std::int64_t i, std::int64_t t, std::int64_t rows, std::
 
 }  // namespace
 
+template <>
+template <>
 std::int64_t token_lse(const Cpu& cpu, float* lse, const float* logits, std::int64_t rows,
                        std::int64_t stride, const LawPart& law) {
   FirstBad bad(rows);
@@ -83,6 +85,8 @@ std::int64_t token_lse(const Cpu& cpu, float* lse, const float* logits, std::int
   return bad.row();
 }
 
+template <>
+template <>
 void token_lse_leaves(const Cpu& cpu, float* pairs, const float* logits, std::int64_t rows,
                       std::int64_t stride, const LawPart& law) {
   for_rows(cpu, rows, law.columns, [&]<Isa isa>(std::int64_t t) {
@@ -96,6 +100,8 @@ void token_lse_leaves(const Cpu& cpu, float* pairs, const float* logits, std::in
   });
 }
 
+template <>
+template <>
 std::int64_t join_lse(const Cpu& cpu, float* lse, const float* pairs, std::int64_t rows,
                       std::int64_t leaves, float beta) {
   FirstBad bad(rows);
@@ -115,6 +121,8 @@ std::int64_t join_lse(const Cpu& cpu, float* lse, const float* pairs, std::int64
   return bad.row();
 }
 
+template <>
+template <>
 void token_logprob(const Cpu& /*cpu*/, float* logprob, const float* logits, const float* lse,
                    const std::int32_t* targets, std::int64_t rows, std::int64_t stride,
                    const LawPart& law) {
@@ -127,6 +135,8 @@ void token_logprob(const Cpu& /*cpu*/, float* logprob, const float* logits, cons
   }
 }
 
+template <>
+template <>
 void token_entropy(const Cpu& cpu, float* entropy, const float* logits, const float* lse,
                    std::int64_t rows, std::int64_t stride, const LawPart& law) {
   for_rows(cpu, rows, law.columns, [&]<Isa isa>(std::int64_t t) {
@@ -136,6 +146,8 @@ void token_entropy(const Cpu& cpu, float* entropy, const float* logits, const fl
   });
 }
 
+template <>
+template <>
 void token_entropy_leaves(const Cpu& cpu, float* sums, const float* logits, const float* lse,
                           std::int64_t rows, std::int64_t stride, const LawPart& law) {
   for_rows(cpu, rows, law.columns, [&]<Isa isa>(std::int64_t t) {
@@ -143,6 +155,8 @@ void token_entropy_leaves(const Cpu& cpu, float* sums, const float* logits, cons
   });
 }
 
+template <>
+template <>
 void token_kl(const Cpu& cpu, float* kl, const float* logits, const float* lse,
               const float* reference_logits, const float* reference_lse, std::int64_t rows,
               std::int64_t stride, std::int64_t reference_stride, const LawPart& law) {
@@ -154,6 +168,8 @@ void token_kl(const Cpu& cpu, float* kl, const float* logits, const float* lse,
   });
 }
 
+template <>
+template <>
 void token_kl_leaves(const Cpu& cpu, float* sums, const float* logits, const float* lse,
                      const float* reference_logits, const float* reference_lse, std::int64_t rows,
                      std::int64_t stride, std::int64_t reference_stride, const LawPart& law) {
@@ -164,8 +180,10 @@ void token_kl_leaves(const Cpu& cpu, float* sums, const float* logits, const flo
   });
 }
 
-void join_leaves(float* total, const float* sums, std::int64_t rows, std::int64_t leaves,
-                 float sign) {
+template <>
+template <>
+void join_leaves(const Cpu& /*cpu*/, float* total, const float* sums, std::int64_t rows,
+                 std::int64_t leaves, float sign) {
   for (std::int64_t t = 0; t < rows; ++t) {
     float row[all_leaves];
     for (std::int64_t i = 0; i < all_leaves; ++i) row[i] = sums[leaf_index(i, t, rows, leaves)];
@@ -173,6 +191,8 @@ void join_leaves(float* total, const float* sums, std::int64_t rows, std::int64_
   }
 }
 
+template <>
+template <>
 void token_backward(const Cpu& cpu, float* dlogits, const float* logits, const float* lse,
                     const std::int32_t* targets, const TokenTerms& terms, std::int64_t rows,
                     std::int64_t dlogits_stride, std::int64_t stride, const LawPart& law) {

@@ -112,7 +112,7 @@ void token_entropy_leaves(Tensor& sums, const Tensor& logits, const Tensor& lse,
 
 void join_entropy(Tensor& entropy, const Tensor& sums) {
   expect_elements("join_entropy: sums", sums, 8 * entropy.size());
-  kernels::join_leaves(entropy.data<float>(), sums.data<float>(), entropy.size(), 8 / sums.dim(0),
+  kernels::join_leaves(entropy.device().exec(), entropy.data<float>(), sums.data<float>(), entropy.size(), 8 / sums.dim(0),
                        -1.0f);
 }
 
@@ -151,7 +151,7 @@ void token_kl_leaves(Tensor& sums, const Tensor& logits, const Tensor& lse,
 
 void join_kl(Tensor& kl, const Tensor& sums) {
   expect_elements("join_kl: sums", sums, 8 * kl.size());
-  kernels::join_leaves(kl.data<float>(), sums.data<float>(), kl.size(), 8 / sums.dim(0), 1.0f);
+  kernels::join_leaves(kl.device().exec(), kl.data<float>(), sums.data<float>(), kl.size(), 8 / sums.dim(0), 1.0f);
 }
 
 void token_backward(Tensor& dlogits, const Tensor& logits, const Tensor& lse, const Tensor& targets,

@@ -206,13 +206,13 @@ Values values_in_parts(const Cpu& cpu, const Rows& r, std::int64_t ranks) {
     token_entropy_leaves(cpu, sums.data() + i * leaves * r.rows, r.logits.data() + i * columns,
                          x.lse.data(), r.rows, r.stride, part(i));
   }
-  join_leaves(x.entropy.data(), sums.data(), r.rows, leaves, -1.0f);
+  join_leaves(cpu, x.entropy.data(), sums.data(), r.rows, leaves, -1.0f);
   for (std::int64_t i = 0; i < ranks; ++i) {
     token_kl_leaves(cpu, sums.data() + i * leaves * r.rows, r.logits.data() + i * columns,
                     x.lse.data(), r.reference.data() + i * columns, x.reference_lse.data(), r.rows,
                     r.stride, r.stride, part(i));
   }
-  join_leaves(x.kl.data(), sums.data(), r.rows, leaves, 1.0f);
+  join_leaves(cpu, x.kl.data(), sums.data(), r.rows, leaves, 1.0f);
   const std::vector<float> dlogprob(n, 0.7f), dentropy(n, -0.3f), dkl(n, 1.9f);
   for (std::int64_t i = 0; i < ranks; ++i) {
     const TokenTerms terms{dlogprob.data(),

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+#include <cuda_runtime.h>
+
+#include "kernels/exec.h"
+
+namespace fst::kernels {
+
+/// A call of the CUDA run time that failed: the call, CUDA's name of the error and its text.
+class CudaError : public std::runtime_error {
+ public:
+  CudaError(const char* call, cudaError_t error);
+  cudaError_t code() const { return code_; }
+
+ private:
+  cudaError_t code_;
+};
+
+/// Throws CudaError unless `error` is success.
+inline void check(cudaError_t error, const char* call) {
+  if (error != cudaSuccess) throw CudaError(call, error);
+}
+
+/// Execution tag of the CUDA backend: a stream and the working memory of the kernels queued on it.
+/// Cheap to copy; who made it with open() closes it. One host thread at a time.
+struct Cuda {
+  struct Memory;
+  cudaStream_t stream = nullptr;
+  Memory* memory = nullptr;
+};
+
+/// A stream on device `index`, which becomes the calling thread's device.
+Cuda open_cuda(int index);
+void close_cuda(Cuda& cuda);
+
+/// At least `bytes` of device memory, 256-byte aligned, for the kernels of one call: the next call
+/// may overwrite them (in stream order). Contents are undefined.
+void* scratch(const Cuda& cuda, std::size_t bytes);
+
+/// What one kernel left in a 64-bit word of device memory; waits for the stream.
+std::int64_t read_word(const Cuda& cuda, const std::int64_t* word);
+
+/// Copies queued on the stream; the host side may be reused when they return.
+void copy_to_device(const Cuda& cuda, void* to, const void* from, std::size_t bytes);
+void copy_to_host(const Cuda& cuda, void* to, const void* from, std::size_t bytes);
+void copy_on_device(const Cuda& cuda, void* to, const void* from, std::size_t bytes);
+void wait(const Cuda& cuda);
+
+/// Device memory, 256-byte aligned, zeroed in stream order. nullptr: there is not enough.
+void* allocate(const Cuda& cuda, std::size_t bytes);
+void release(const Cuda& cuda, void* memory);
+
+}  // namespace fst::kernels

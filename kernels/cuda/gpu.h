@@ -1,0 +1,111 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include <cuda_runtime.h>
+
+/// The words that kernels are written in, and nothing else: under nvcc they are intrinsics and
+/// one-line PTX, under a C++ compiler the emulator of tests/emulator executes them (found through
+/// the include path, as is its cuda_runtime.h). A kernel therefore holds no #ifdef and no asm.
+///
+///   KERNEL(threads, blocks) name(...)    a kernel: threads per block, blocks an SM must hold
+///   DEVICE                               a function that kernels call
+///   launch(kernel, grid, block, shared bytes, stream, arguments...)
+///   threadIdx blockIdx blockDim gridDim  as in CUDA
+///   shared_memory<T>()                   the block's shared memory as one struct T
+///   sync_block() sync_warp()             barriers; sync_warp orders the warp's memory accesses
+///   shuffle(v, lane)  shuffle_xor(v, mask)   executed by all 32 lanes at one source place
+///   any(flag)                            true in all lanes if true in one
+///   uniform(v)                           v of lane 0, so that ptxas knows it is the same
+///   everywhere add_atomic(p, v)  min_atomic(p, v)   integers only: no order can show
+///   bits_of(float)  float_of(bits)       reinterpretation
+///   fma(a, b, c)  root(x)                rounded once; + - * / are IEEE too (nvcc: -fmad=false)
+///
+/// Rules for kernels: blocks of whole warps; no early return before a later barrier unless the
+/// whole block leaves; shared memory is one struct; pointers are reinterpreted only to float4, int4
+/// and uint4 of matching alignment; no library functions, no fast approximations, no float atomics,
+/// no communication between blocks of one launch.
+#if defined(__CUDACC__)
+
+#define KERNEL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
+#define DEVICE __device__ __forceinline__
+
+namespace fst::kernels::gpu {
+
+template <class T>
+DEVICE T& shared_memory() {
+  extern __shared__ __align__(1024) unsigned char fst_shared_memory[];
+  return *reinterpret_cast<T*>(fst_shared_memory);
+}
+
+DEVICE void sync_block() {
+  __syncthreads();
+}
+DEVICE void sync_warp() {
+  __syncwarp();
+}
+
+template <class T>
+DEVICE T shuffle(T value, int lane) {
+  return __shfl_sync(0xffffffffu, value, lane);
+}
+template <class T>
+DEVICE T shuffle_xor(T value, int mask) {
+  return __shfl_xor_sync(0xffffffffu, value, mask);
+}
+DEVICE bool any(bool flag) {
+  return __any_sync(0xffffffffu, flag) != 0;
+}
+DEVICE int uniform(int value) {
+  return __shfl_sync(0xffffffffu, value, 0);
+}
+
+DEVICE void add_atomic(std::int32_t* to, std::int32_t value) {
+  atomicAdd(to, value);
+}
+DEVICE void add_atomic(std::int64_t* to, std::int64_t value) {
+  atomicAdd(reinterpret_cast<unsigned long long*>(to), static_cast<unsigned long long>(value));
+}
+DEVICE void min_atomic(std::int32_t* to, std::int32_t value) {
+  atomicMin(to, value);
+}
+
+DEVICE std::uint32_t bits_of(float value) {
+  return __float_as_uint(value);
+}
+DEVICE float float_of(std::uint32_t bits) {
+  return __uint_as_float(bits);
+}
+DEVICE float fma(float a, float b, float c) {
+  return __fmaf_rn(a, b, c);
+}
+DEVICE double fma(double a, double b, double c) {
+  return __fma_rn(a, b, c);
+}
+DEVICE float root(float x) {
+  return __fsqrt_rn(x);
+}
+
+/// Queues a kernel on a stream. Throws CudaError (cuda.h) where the launch is refused.
+void check_launch();
+
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared,
+            cudaStream_t stream, Arguments&&... arguments) {
+  kernel<<<grid, block, shared, stream>>>(static_cast<Parameters>(arguments)...);
+  check_launch();
+}
+/// Shared memory above 48 KiB has to be asked for, once per kernel and process.
+template <class... Parameters>
+void allow_shared(void (*kernel)(Parameters...), std::size_t bytes) {
+  cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                       cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+}
+
+}  // namespace fst::kernels::gpu
+
+#else
+#include "emulate.h"
+#endif

@@ -6,7 +6,7 @@ packages=(
   g++ cmake ninja-build pkg-config ccache
   openmpi-bin libopenmpi-dev libhdf5-openmpi-dev hdf5-tools
   libboost-program-options-dev nlohmann-json3-dev libpcre2-dev libutf8proc-dev libssl-dev
-  libgtest-dev
+  libgtest-dev libboost-context-dev
   python3-numpy python3-h5py python3-matplotlib
   "$@"
 )

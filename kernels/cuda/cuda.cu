@@ -14,11 +14,9 @@ CudaError::CudaError(const char* call, cudaError_t error)
       code_(error) {}
 
 namespace gpu {
-#if defined(__CUDACC__)
 void check_launch() {
   check(cudaGetLastError(), "kernel launch");
 }
-#endif
 }  // namespace gpu
 
 Cuda open_cuda(int index) {

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/cuda.h"
+
+/// Correct kernels that use each word of gpu.h.
+namespace fst::kernels::test {
+
+struct Words {
+  int shuffled, crossed, uniform;
+  bool any_of_first, any_of_none;
+  std::uint32_t bits;
+  float value, fused, root, denormal;
+};
+
+void sum_rows(const Cuda& cuda, const float* x, float* out, std::int64_t rows,
+              std::int64_t columns);
+void say_words(const Cuda& cuda, unsigned blocks, std::int64_t* counts, std::int32_t* least,
+               Words* out);
+
+}  // namespace fst::kernels::test

@@ -1,0 +1,150 @@
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <source_location>
+#include <tuple>
+#include <utility>
+
+#include <cuda_runtime.h>
+
+/// The words of kernels/cuda/gpu.h, executed on the CPU: one fiber per thread, which runs until it
+/// waits for others. Each word is a thin wrapper round a function of namespace fst::emulator.
+#define KERNEL(threads, blocks) void
+#define DEVICE inline
+
+namespace fst::emulator {
+
+using Place = std::source_location;
+
+/// A kernel and its arguments; call() is what one thread does.
+struct Body {
+  virtual ~Body() = default;
+  virtual void call() = 0;
+};
+
+void queue_launch(const void* kernel, std::unique_ptr<Body> body, std::size_t body_bytes, dim3 grid,
+                  dim3 block, std::size_t shared, cudaStream_t stream);
+void* shared_arena(std::size_t bytes, std::size_t alignment, const Place& place);
+void meet_block(const Place& place);
+
+/// What a warp does together: every lane brings its arguments, the last one to come performs the
+/// word for all 32.
+using Lanes = void* const*;
+void meet_warp(const char* word, void* arguments, void (*perform)(Lanes), const Place& place);
+
+template <class... Parameters>
+struct BodyOf final : Body {
+  void (*kernel)(Parameters...);
+  std::tuple<Parameters...> arguments;
+  template <class... Arguments>
+  explicit BodyOf(void (*k)(Parameters...), Arguments&&... a)
+      : kernel(k), arguments(static_cast<Parameters>(a)...) {}
+  void call() override { std::apply(kernel, arguments); }
+};
+
+template <class T>
+struct Shuffle {
+  T value, result;
+  int lane;
+  static void perform(Lanes lanes) {
+    for (int i = 0; i < 32; ++i) {
+      auto& to = *static_cast<Shuffle*>(lanes[i]);
+      to.result = static_cast<const Shuffle*>(lanes[to.lane & 31])->value;
+    }
+  }
+};
+
+}  // namespace fst::emulator
+
+namespace fst::kernels::gpu {
+
+using emulator::Place;
+
+template <class T>
+T& shared_memory(const Place& place = Place::current()) {
+  return *static_cast<T*>(emulator::shared_arena(sizeof(T), alignof(T), place));
+}
+
+inline void sync_block(const Place& place = Place::current()) {
+  emulator::meet_block(place);
+}
+inline void sync_warp(const Place& place = Place::current()) {
+  emulator::meet_warp(
+      "sync_warp", nullptr, [](emulator::Lanes) {}, place);
+}
+
+template <class T>
+T shuffle(T value, int lane, const Place& place = Place::current()) {
+  emulator::Shuffle<T> move{value, value, lane};
+  emulator::meet_warp("shuffle", &move, emulator::Shuffle<T>::perform, place);
+  return move.result;
+}
+template <class T>
+T shuffle_xor(T value, int mask, const Place& place = Place::current()) {
+  emulator::Shuffle<T> move{value, value, static_cast<int>(threadIdx.x % 32) ^ mask};
+  emulator::meet_warp("shuffle_xor", &move, emulator::Shuffle<T>::perform, place);
+  return move.result;
+}
+inline bool any(bool flag, const Place& place = Place::current()) {
+  const auto perform = [](emulator::Lanes lanes) {
+    bool found = false;
+    for (int i = 0; i < 32; ++i) found = found || *static_cast<const bool*>(lanes[i]);
+    for (int i = 0; i < 32; ++i) *static_cast<bool*>(lanes[i]) = found;
+  };
+  emulator::meet_warp("any", &flag, perform, place);
+  return flag;
+}
+inline int uniform(int value, const Place& place = Place::current()) {
+  return gpu::shuffle(value, 0, place);
+}
+
+inline void add_atomic(std::int32_t* to, std::int32_t value) {
+  *to = static_cast<std::int32_t>(static_cast<std::uint32_t>(*to) +
+                                  static_cast<std::uint32_t>(value));
+}
+inline void add_atomic(std::int64_t* to, std::int64_t value) {
+  *to = static_cast<std::int64_t>(static_cast<std::uint64_t>(*to) +
+                                  static_cast<std::uint64_t>(value));
+}
+inline void min_atomic(std::int32_t* to, std::int32_t value) {
+  if (value < *to) *to = value;
+}
+
+inline std::uint32_t bits_of(float value) {
+  return std::bit_cast<std::uint32_t>(value);
+}
+inline float float_of(std::uint32_t bits) {
+  return std::bit_cast<float>(bits);
+}
+inline float fma(float a, float b, float c) {
+  return __builtin_fmaf(a, b, c);
+}
+inline double fma(double a, double b, double c) {
+  return __builtin_fma(a, b, c);
+}
+inline float root(float x) {
+  return __builtin_sqrtf(x);
+}
+
+/// Throws what the launch was refused with; kernels/cuda/cuda.cu.
+void check_launch();
+
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared,
+            cudaStream_t stream, Arguments&&... arguments) {
+  using Body = emulator::BodyOf<Parameters...>;
+  emulator::queue_launch(reinterpret_cast<const void*>(kernel),
+                         std::make_unique<Body>(kernel, std::forward<Arguments>(arguments)...),
+                         sizeof(Body), grid, block, shared, stream);
+  check_launch();
+}
+template <class... Parameters>
+void allow_shared(void (*kernel)(Parameters...), std::size_t bytes) {
+  cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                       cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+}
+
+}  // namespace fst::kernels::gpu

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+/// What tests decide about the emulated device.
+namespace fst::emulator {
+
+/// How the freedom that CUDA leaves is used from now on: the order of threads, of blocks, and of
+/// streams. 0: first come, first served; 1: reversed; others: at random, the same for each seed.
+/// Copies within a kernel are late (when something waits for them) with even seeds, early (when
+/// they are asked for) with odd ones.
+void set_schedule(std::uint32_t seed);
+std::uint32_t schedule();
+
+/// What was found wrong first, with thread and place, since the last take_report() or reset(); ""
+/// where nothing was. The device works again afterwards; the work that was queued is dropped.
+std::string take_report();
+
+/// Bytes that cudaMalloc can give.
+void set_device_memory(std::size_t bytes);
+
+}  // namespace fst::emulator

@@ -1,0 +1,337 @@
+#include "machine.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+
+namespace fst::emulator {
+namespace {
+
+using boost::context::detail::fcontext_t;
+using boost::context::detail::jump_fcontext;
+using boost::context::detail::make_fcontext;
+using boost::context::detail::transfer_t;
+
+constexpr std::size_t stack_bytes = 128 << 10;
+constexpr unsigned warp_size = 32;
+constexpr std::size_t queue_slack = 4096;  // threads taken from the queue before it is moved up
+
+enum class State { ready, waiting, exited };
+
+struct Thread {
+  fcontext_t context = nullptr;
+  uint3 index{};
+  State state = State::ready;
+  const char* word = "";  // that it waits in
+  Place place;
+};
+
+/// Where the threads of a warp or of the block wait for each other.
+struct Meeting {
+  unsigned first = 0, count = 0;  // threads that take part
+  unsigned arrived = 0, earliest = 0;
+  void* arguments[warp_size] = {};
+};
+
+struct Machine {
+  const Launch* launch = nullptr;
+  std::vector<Pages> stacks;
+  std::vector<Thread> threads;
+  std::vector<Meeting> warps;
+  Meeting block;
+  std::vector<unsigned> ready;
+  std::size_t head = 0;  // of `ready`, where it is a queue
+  unsigned current = 0;
+  bool running = false;
+  Pages shared;
+  fcontext_t main = nullptr;
+  fcontext_t* leaving = nullptr;  // where the context just left is to be kept
+  std::string report;
+  std::uint32_t seed = 0;
+  std::mt19937 random{0};
+};
+
+Machine& machine() {
+  static Machine instance;
+  return instance;
+}
+
+void jump(fcontext_t to, fcontext_t* keep) {
+  Machine& m = machine();
+  m.leaving = keep;
+  const transfer_t from = jump_fcontext(to, nullptr);
+  *m.leaving = from.fctx;
+}
+
+std::string waiting_threads(const Machine& m) {
+  std::string text;
+  unsigned exited = 0;
+  std::vector<bool> told(m.threads.size());
+  for (unsigned t = 0; t < m.threads.size(); ++t) {
+    const Thread& thread = m.threads[t];
+    if (thread.state == State::exited) ++exited;
+    if (thread.state != State::waiting || told[t]) continue;
+    unsigned alike = 0;
+    for (unsigned u = t; u < m.threads.size(); ++u) {
+      if (m.threads[u].state != State::waiting) continue;
+      if (text_of(m.threads[u].place) != text_of(thread.place)) continue;
+      told[u] = true;
+      ++alike;
+    }
+    text += (text.empty() ? "" : "; ") + std::to_string(alike) + " from thread " +
+            std::to_string(t) + " on wait in " + thread.word + " at " + text_of(thread.place);
+  }
+  return text + "; " + std::to_string(exited) + " have exited";
+}
+
+/// The next thread to run, or fails where none can.
+unsigned next_thread(Machine& m) {
+  const std::size_t count = m.ready.size() - m.head;
+  if (count == 0) {
+    note_failure("deadlock in block (" + std::to_string(blockIdx.x) + "," +
+                 std::to_string(blockIdx.y) + "," + std::to_string(blockIdx.z) +
+                 "): " + waiting_threads(m));
+    abandon_launch();
+  }
+  if (m.seed == 0) {
+    const unsigned next = m.ready[m.head++];
+    if (m.head == m.ready.size() || m.head == queue_slack) {
+      m.ready.erase(m.ready.begin(), m.ready.begin() + static_cast<std::ptrdiff_t>(m.head));
+      m.head = 0;
+    }
+    return next;
+  }
+  std::swap(m.ready[choose(count)], m.ready.back());
+  const unsigned next = m.ready.back();
+  m.ready.pop_back();
+  return next;
+}
+
+void resume_next(fcontext_t* keep) {
+  Machine& m = machine();
+  const unsigned next = next_thread(m);
+  const unsigned from = m.current;
+  m.current = next;
+  threadIdx = m.threads[next].index;
+  if (next != from || keep == nullptr) {
+    static fcontext_t forgotten;
+    jump(m.threads[next].context, keep == nullptr ? &forgotten : keep);
+  }
+}
+
+void wait_in(const char* word, const Place& place) {
+  Machine& m = machine();
+  Thread& self = m.threads[m.current];
+  self.state = State::waiting;
+  self.word = word;
+  self.place = place;
+  resume_next(&self.context);
+}
+
+void wake(unsigned thread) {
+  Machine& m = machine();
+  m.threads[thread].state = State::ready;
+  m.ready.push_back(thread);
+}
+
+void thread_entry(transfer_t from) {
+  Machine& m = machine();
+  *m.leaving = from.fctx;
+  m.launch->body->call();
+  m.threads[m.current].state = State::exited;
+  bool all = m.ready.size() == m.head;
+  for (std::size_t t = 0; all && t < m.threads.size(); ++t) {
+    all = m.threads[t].state == State::exited;
+  }
+  if (all) abandon_launch();
+  resume_next(nullptr);
+}
+
+/// Notes an arrival; true for the last. All must come by the same word at the same place.
+bool arrive(Meeting& meeting, const char* word, const Place& place) {
+  Machine& m = machine();
+  if (meeting.arrived == 0) meeting.earliest = m.current;
+  const Thread& earliest = m.threads[meeting.earliest];
+  if (meeting.arrived > 0 &&
+      (std::strcmp(earliest.word, word) != 0 || earliest.place.line() != place.line() ||
+       earliest.place.column() != place.column() ||
+       std::strcmp(earliest.place.file_name(), place.file_name()) != 0)) {
+    fail(std::string("divergent ") + (meeting.count == warp_size ? "warp" : "barrier") +
+         ": it comes to " + word + " at " + text_of(place) + " while thread " +
+         std::to_string(meeting.earliest) + " waits in " + earliest.word + " at " +
+         text_of(earliest.place));
+  }
+  if (++meeting.arrived < meeting.count) return false;
+  meeting.arrived = 0;
+  return true;
+}
+
+void wake_others(const Meeting& meeting) {
+  const unsigned self = machine().current;
+  for (unsigned t = meeting.first; t < meeting.first + meeting.count; ++t) {
+    if (t != self) wake(t);
+  }
+}
+
+void execute_block(Machine& m) {
+  const dim3 size = m.launch->block;
+  const unsigned count = size.x * size.y * size.z;
+  while (m.stacks.size() < count) m.stacks.emplace_back(stack_bytes, 16);
+  m.threads.assign(count, {});
+  m.warps.assign(count / warp_size, {});
+  for (unsigned w = 0; w < m.warps.size(); ++w) {
+    m.warps[w].first = w * warp_size;
+    m.warps[w].count = warp_size;
+  }
+  m.block = {};
+  m.block.count = count;
+  if (m.shared.bytes > 0) std::memset(m.shared.start, poison, m.shared.bytes);
+  m.ready.clear();
+  m.head = 0;
+  for (unsigned t = 0; t < count; ++t) {
+    m.threads[t].index = {t % size.x, t / size.x % size.y, t / size.x / size.y};
+    const Pages& stack = m.stacks[t];
+    m.threads[t].context = make_fcontext(stack.start + stack.bytes, stack.bytes, thread_entry);
+    m.ready.push_back(t);
+  }
+  m.current = count;
+  m.current = next_thread(m);
+  threadIdx = m.threads[m.current].index;
+  m.running = true;
+  jump(m.threads[m.current].context, &m.main);
+  m.running = false;
+}
+
+std::vector<std::uint64_t> block_order(Machine& m) {
+  std::vector<std::uint64_t> order(std::uint64_t{1} * m.launch->grid.x * m.launch->grid.y *
+                                   m.launch->grid.z);
+  std::iota(order.begin(), order.end(), std::uint64_t{0});
+  if (m.seed == 1) std::reverse(order.begin(), order.end());
+  if (m.seed > 1) shuffle_by_schedule(order);
+  return order;
+}
+
+}  // namespace
+
+bool execute(const Launch& launch) {
+  Machine& m = machine();
+  catch_bad_accesses();
+  m.launch = &launch;
+  m.shared = launch.shared > 0 ? Pages(launch.shared, 16) : Pages();
+  gridDim = launch.grid;
+  blockDim = launch.block;
+#if defined(__x86_64__)
+  constexpr unsigned flush_bits = 0x8040;  // denormals as zeros, of results and operands
+  const unsigned control = _mm_getcsr();
+  _mm_setcsr(control & ~flush_bits);
+#endif
+  for (const std::uint64_t index : block_order(m)) {
+    const std::uint64_t row = index / launch.grid.x;
+    blockIdx = {static_cast<unsigned>(index % launch.grid.x),
+                static_cast<unsigned>(row % launch.grid.y),
+                static_cast<unsigned>(row / launch.grid.y)};
+    execute_block(m);
+    if (!m.report.empty()) break;
+  }
+#if defined(__x86_64__)
+  _mm_setcsr(control);
+#endif
+  return m.report.empty();
+}
+
+void meet_block(const Place& place) {
+  Machine& m = machine();
+  if (!arrive(m.block, "sync_block", place)) return wait_in("sync_block", place);
+  wake_others(m.block);
+}
+
+void meet_warp(const char* word, void* arguments, void (*perform)(Lanes), const Place& place) {
+  Machine& m = machine();
+  Meeting& warp = m.warps[m.current / warp_size];
+  warp.arguments[m.current % warp_size] = arguments;
+  if (!arrive(warp, word, place)) return wait_in(word, place);
+  perform(warp.arguments);
+  wake_others(warp);
+}
+
+void* shared_arena(std::size_t bytes, std::size_t alignment, const Place& place) {
+  const Pages& arena = machine().shared;
+  if (bytes > arena.bytes) {
+    fail("shared_memory at " + text_of(place) + ": a struct of " + std::to_string(bytes) +
+         " bytes, but the launch asked for " + std::to_string(arena.bytes));
+  }
+  if (reinterpret_cast<std::uintptr_t>(arena.start) % alignment != 0) {
+    fail("shared_memory at " + text_of(place) + ": the launch's bytes must be a multiple of " +
+         std::to_string(alignment) + ", the struct's alignment");
+  }
+  return arena.start;
+}
+
+const Pages& shared_pages() {
+  return machine().shared;
+}
+bool running() {
+  return machine().running;
+}
+unsigned current_thread() {
+  return machine().current;
+}
+const std::string& report() {
+  return machine().report;
+}
+
+std::string text_of(const Place& place) {
+  const std::string path = place.file_name();
+  return path.substr(path.find_last_of('/') + 1) + ":" + std::to_string(place.line());
+}
+
+std::string current_thread_name() {
+  return "thread " + std::to_string(machine().current) + " of block (" +
+         std::to_string(blockIdx.x) + "," + std::to_string(blockIdx.y) + "," +
+         std::to_string(blockIdx.z) + ")";
+}
+
+void note_failure(std::string what) {
+  std::string& noted = machine().report;
+  if (noted.empty()) noted = std::move(what);
+}
+
+void fail(std::string what) {
+  note_failure(current_thread_name() + ": " + std::move(what));
+  abandon_launch();
+}
+
+void abandon_launch() {
+  static fcontext_t forgotten;
+  jump(machine().main, &forgotten);
+  __builtin_unreachable();
+}
+
+std::size_t choose(std::size_t count) {
+  Machine& m = machine();
+  if (m.seed == 0) return 0;
+  if (m.seed == 1) return count - 1;
+  return m.random() % count;
+}
+
+void set_schedule(std::uint32_t seed) {
+  Machine& m = machine();
+  m.seed = seed;
+  m.random.seed(seed);
+}
+std::uint32_t schedule() {
+  return machine().seed;
+}
+
+std::string forget_report() {
+  return std::exchange(machine().report, {});
+}
+
+}  // namespace fst::emulator

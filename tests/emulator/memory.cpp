@@ -1,0 +1,167 @@
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <sys/mman.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "machine.h"
+
+namespace fst::emulator {
+namespace {
+
+constexpr std::size_t page = 4096;
+constexpr std::size_t device_alignment = 256;  // cudaMalloc's promise
+
+struct Device {
+  std::map<const unsigned char*, Pages> allocations;  // by start
+  std::size_t used = 0, limit = std::size_t{4} << 30;
+};
+
+Device& device() {
+  static Device instance;
+  return instance;
+}
+
+std::size_t rounded_up(std::size_t value, std::size_t unit) {
+  return (value + unit - 1) / unit * unit;
+}
+
+/// Where a thread of a kernel goes on after a bad access: on a stack of its own, as its own may be
+/// what overflowed.
+std::uintptr_t bad_address;
+[[noreturn]] void leave_kernel() {
+  fail("bad access, " + describe_address(reinterpret_cast<const void*>(bad_address)));
+}
+
+const Pages& report_stack() {
+  static const Pages stack(256 << 10, 16);
+  return stack;
+}
+
+void on_bad_access(int signal, siginfo_t* info, void* context) {
+  if (!running()) {
+    constexpr char text[] = "emulator: host code touched memory that is not mapped\n";
+    [[maybe_unused]] const ssize_t told = write(STDERR_FILENO, text, sizeof text - 1);
+    std::signal(signal, SIG_DFL);
+    return;  // to the same access, which now ends the program
+  }
+  const Pages& stack = report_stack();
+  bad_address = reinterpret_cast<std::uintptr_t>(info->si_addr);
+  auto* const registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
+  const auto top = reinterpret_cast<std::uintptr_t>(stack.start + stack.bytes);
+  registers[REG_RIP] = static_cast<greg_t>(reinterpret_cast<std::uintptr_t>(&leave_kernel));
+  registers[REG_RSP] = static_cast<greg_t>(top / 16 * 16 - 8);  // as after a call
+}
+
+}  // namespace
+
+Pages::Pages(std::size_t count, std::size_t alignment) : bytes(count) {
+  const std::size_t inner = rounded_up(rounded_up(count, alignment), page);
+  void* const memory = mmap(nullptr, inner + 2 * page, PROT_NONE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  base = static_cast<unsigned char*>(memory);
+  mapped = inner + 2 * page;
+  if (mprotect(base + page, inner, PROT_READ | PROT_WRITE) != 0) throw std::bad_alloc();
+  start = base + page + inner - rounded_up(count, alignment);
+}
+
+Pages& Pages::operator=(Pages&& other) noexcept {
+  std::swap(base, other.base);
+  std::swap(mapped, other.mapped);
+  std::swap(start, other.start);
+  std::swap(bytes, other.bytes);
+  return *this;
+}
+
+Pages::~Pages() {
+  if (base != nullptr) munmap(base, mapped);
+}
+
+bool Pages::holds(const void* address, std::size_t count) const {
+  const auto* const first = static_cast<const unsigned char*>(address);
+  return first >= start && first + count <= start + bytes;
+}
+
+const Pages* find_allocation(const void* address, std::size_t bytes) {
+  const auto& all = device().allocations;
+  auto after = all.upper_bound(static_cast<const unsigned char*>(address));
+  if (after == all.begin()) return nullptr;
+  const Pages& pages = std::prev(after)->second;
+  return pages.holds(address, bytes) ? &pages : nullptr;
+}
+
+std::string describe_address(const void* address) {
+  const auto* const byte = static_cast<const unsigned char*>(address);
+  if (byte == nullptr) return "a null pointer";
+  const auto near = [&](const Pages& pages, const std::string& what) -> std::string {
+    if (pages.base == nullptr || byte < pages.base || byte >= pages.base + pages.mapped) return "";
+    const std::string size = std::to_string(pages.bytes) + " bytes of " + what;
+    if (byte < pages.start) return std::to_string(pages.start - byte) + " bytes before " + size;
+    const std::ptrdiff_t end = byte - (pages.start + pages.bytes);
+    if (end >= 0) return std::to_string(end) + " bytes behind the end of " + size;
+    return "byte " + std::to_string(byte - pages.start) + " of " + size;
+  };
+  std::string text = near(shared_pages(), "shared memory");
+  for (const auto& [start, pages] : device().allocations) {
+    if (text.empty()) text = near(pages, "device memory");
+  }
+  return text.empty() ? "an address that is no device memory" : text;
+}
+
+void catch_bad_accesses() {
+  static const bool done = [] {
+    static const Pages stack(64 << 10, 16);
+    report_stack();
+    stack_t alternate{};
+    alternate.ss_sp = stack.start;
+    alternate.ss_size = stack.bytes;
+    struct sigaction action {};
+    action.sa_sigaction = on_bad_access;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+    return sigaltstack(&alternate, nullptr) == 0 && sigaction(SIGSEGV, &action, nullptr) == 0 &&
+           sigaction(SIGBUS, &action, nullptr) == 0;
+  }();
+  if (!done) throw std::bad_alloc();
+}
+
+void set_device_memory(std::size_t bytes) {
+  device().limit = bytes;
+}
+
+cudaError_t allocate_device(void** memory, std::size_t bytes) {
+  Device& d = device();
+  if (bytes > d.limit - std::min(d.limit, d.used)) return cudaErrorMemoryAllocation;
+  Pages pages(bytes, device_alignment);
+  std::memset(pages.start, poison, rounded_up(bytes, device_alignment));
+  *memory = pages.start;
+  d.used += bytes;
+  d.allocations.emplace(pages.start, std::move(pages));
+  return cudaSuccess;
+}
+
+cudaError_t free_device(void* memory) {
+  Device& d = device();
+  const auto found = d.allocations.find(static_cast<unsigned char*>(memory));
+  if (found == d.allocations.end()) return cudaErrorInvalidValue;
+  const Pages& pages = found->second;
+  for (std::size_t i = pages.bytes; i < rounded_up(pages.bytes, device_alignment); ++i) {
+    if (pages.start[i] != poison) {
+      note_failure("a kernel wrote " + describe_address(pages.start + i));
+      break;
+    }
+  }
+  d.used -= pages.bytes;
+  d.allocations.erase(found);
+  return cudaSuccess;
+}
+
+void device_memory(std::size_t* free, std::size_t* total) {
+  *total = device().limit;
+  *free = device().limit - device().used;
+}
+
+}  // namespace fst::emulator

@@ -1,0 +1,319 @@
+#include "streams.h"
+
+#include <algorithm>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <map>
+
+#include "machine.h"
+
+/// An event is the number of times it has been recorded, and how many of these have been reached.
+struct CUevent_st {
+  std::uint64_t recorded = 0, reached = 0;
+};
+
+namespace fst::emulator {
+namespace {
+
+struct Task {
+  std::uint64_t issued = 0;
+  std::function<void()> run;
+  const CUevent_st* event = nullptr;  // that it waits for
+  std::uint64_t version = 0;
+};
+
+}  // namespace
+}  // namespace fst::emulator
+
+struct CUstream_st {
+  std::deque<fst::emulator::Task> tasks;
+};
+
+namespace fst::emulator {
+namespace {
+
+constexpr std::size_t shared_default = 48 << 10, shared_limit = 227 << 10;
+
+struct Runtime {
+  CUstream_st null_stream;
+  std::vector<CUstream_st*> streams{&null_stream};
+  std::map<const void*, std::size_t> allowed_shared;
+  std::uint64_t issued = 0;
+  cudaError_t last = cudaSuccess;
+};
+
+Runtime& runtime() {
+  static Runtime instance;
+  return instance;
+}
+
+cudaError_t returned(cudaError_t error) {
+  if (error != cudaSuccess) runtime().last = error;
+  return error;
+}
+
+CUstream_st& stream_of(cudaStream_t stream) {
+  return stream == nullptr ? runtime().null_stream : *stream;
+}
+
+cudaError_t enqueue(cudaStream_t stream, std::function<void()> run) {
+  if (!report().empty()) return returned(cudaErrorLaunchFailure);
+  stream_of(stream).tasks.push_back({runtime().issued++, std::move(run), nullptr, 0});
+  return cudaSuccess;
+}
+
+bool can_run(const CUstream_st& stream) {
+  if (stream.tasks.empty()) return false;
+  const Task& next = stream.tasks.front();
+  return next.event == nullptr || next.event->reached >= next.version;
+}
+
+/// Schedule 0 takes the work in the order it was issued, 1 the latest first, others any.
+CUstream_st* next_stream() {
+  std::vector<CUstream_st*> candidates;
+  for (CUstream_st* stream : runtime().streams) {
+    if (can_run(*stream)) candidates.push_back(stream);
+  }
+  if (candidates.empty()) return nullptr;
+  std::sort(candidates.begin(), candidates.end(), [](const auto* a, const auto* b) {
+    return a->tasks.front().issued < b->tasks.front().issued;
+  });
+  return candidates[choose(candidates.size())];
+}
+
+/// Runs what is queued until `done`; what was queued behind a failure is dropped.
+cudaError_t run_until(const std::function<bool()>& done) {
+  while (report().empty() && !done()) {
+    CUstream_st* const stream = next_stream();
+    if (stream == nullptr) {
+      note_failure("the streams wait for an event that nothing queued will record");
+      break;
+    }
+    const Task task = std::move(stream->tasks.front());
+    stream->tasks.pop_front();
+    task.run();
+  }
+  if (report().empty()) return cudaSuccess;
+  for (CUstream_st* stream : runtime().streams) stream->tasks.clear();
+  return returned(cudaErrorLaunchFailure);
+}
+
+cudaError_t run_all() {
+  return run_until([] {
+    for (const CUstream_st* stream : runtime().streams) {
+      if (!stream->tasks.empty()) return false;
+    }
+    return true;
+  });
+}
+
+bool launch_is_possible(const void* kernel, dim3 grid, dim3 block, std::size_t shared) {
+  const std::uint64_t threads = std::uint64_t{1} * block.x * block.y * block.z;
+  const auto allowed = runtime().allowed_shared.find(kernel);
+  const std::size_t most =
+      allowed == runtime().allowed_shared.end() ? shared_default : allowed->second;
+  return threads > 0 && threads <= 1024 && threads % 32 == 0 && block.z <= 64 && grid.x > 0 &&
+         grid.x < (1u << 31) && grid.y > 0 && grid.y <= 65535 && grid.z > 0 && grid.z <= 65535 &&
+         shared <= most;
+}
+
+}  // namespace
+
+void queue_launch(const void* kernel, std::unique_ptr<Body> body, std::size_t body_bytes, dim3 grid,
+                  dim3 block, std::size_t shared, cudaStream_t stream) {
+  if (!launch_is_possible(kernel, grid, block, shared)) {
+    returned(cudaErrorInvalidConfiguration);
+    return;
+  }
+  auto launch = std::make_shared<Launch>();
+  launch->body = std::move(body);
+  launch->body_bytes = body_bytes;
+  launch->grid = grid;
+  launch->block = block;
+  launch->shared = shared;
+  enqueue(stream, [launch] { execute(*launch); });
+}
+
+std::string take_report() {
+  runtime().last = cudaSuccess;
+  for (CUstream_st* stream : runtime().streams) stream->tasks.clear();
+  return forget_report();
+}
+
+}  // namespace fst::emulator
+
+using namespace fst::emulator;
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream) {
+  if (bytes == 0) return cudaSuccess;
+  const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+  const bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+  if ((find_allocation(to, bytes) != nullptr) != to_device ||
+      (find_allocation(from, bytes) != nullptr) != from_device) {
+    return returned(cudaErrorInvalidValue);
+  }
+  return enqueue(stream, [=] { std::memcpy(to, from, bytes); });
+}
+
+cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t stream) {
+  if (bytes == 0) return cudaSuccess;
+  if (find_allocation(to, bytes) == nullptr) return returned(cudaErrorInvalidValue);
+  return enqueue(stream, [=] { std::memset(to, value, bytes); });
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
+  if (flags != cudaStreamNonBlocking) return returned(cudaErrorInvalidValue);
+  *stream = new CUstream_st;
+  runtime().streams.push_back(*stream);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  return run_until([&] { return stream_of(stream).tasks.empty(); });
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  if (stream == nullptr) return returned(cudaErrorInvalidResourceHandle);
+  const cudaError_t error = cudaStreamSynchronize(stream);
+  std::erase(runtime().streams, stream);
+  delete stream;
+  return error;
+}
+
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  return stream_of(stream).tasks.empty() ? cudaSuccess : cudaErrorNotReady;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  if (!report().empty()) return returned(cudaErrorLaunchFailure);
+  stream_of(stream).tasks.push_back({runtime().issued++, [] {}, event, event->recorded});
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = new CUevent_st;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  const std::uint64_t version = ++event->recorded;
+  return enqueue(stream, [=] { event->reached = version; });
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  const std::uint64_t version = event->recorded;
+  return run_until([&] { return event->reached >= version; });
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  return event->reached >= event->recorded ? cudaSuccess : cudaErrorNotReady;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  const cudaError_t error = run_all();  // work that waits for it may still be queued
+  delete event;
+  return error;
+}
+
+cudaError_t cudaDeviceSynchronize() {
+  return run_all();
+}
+
+cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
+  if (!report().empty()) return returned(cudaErrorLaunchFailure);
+  return returned(allocate_device(memory, bytes));
+}
+
+cudaError_t cudaFree(void* memory) {
+  if (memory == nullptr) return cudaSuccess;
+  const cudaError_t error = run_all();  // as CUDA does: what is queued may use it
+  const cudaError_t freed = free_device(memory);
+  return returned(error != cudaSuccess ? error : freed);
+}
+
+cudaError_t cudaMallocHost(void** memory, std::size_t bytes) {
+  *memory = ::operator new (bytes, std::align_val_t{256});
+  return cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void* memory) {
+  ::operator delete (memory, std::align_val_t{256});
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
+  device_memory(free, total);
+  return cudaSuccess;
+}
+
+cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute, int value) {
+  if (value < 0 || static_cast<std::size_t>(value) > shared_limit) {
+    return returned(cudaErrorInvalidValue);
+  }
+  runtime().allowed_shared[function] = std::max(static_cast<std::size_t>(value), shared_default);
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int* index) {
+  *index = 0;
+  return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int index) {
+  return returned(index == 0 ? cudaSuccess : cudaErrorInvalidDevice);
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
+  if (index != 0) return returned(cudaErrorInvalidDevice);
+  *properties = {"emulated device", 0, shared_limit, 9, 0, 1};
+  std::size_t free = 0;
+  device_memory(&free, &properties->totalGlobalMem);
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetLastError() {
+  const cudaError_t error = runtime().last;
+  runtime().last = report().empty() ? cudaSuccess : cudaErrorLaunchFailure;
+  return error;
+}
+
+cudaError_t cudaPeekAtLastError() {
+  return runtime().last;
+}
+
+const char* cudaGetErrorName(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess:
+      return "cudaSuccess";
+    case cudaErrorInvalidValue:
+      return "cudaErrorInvalidValue";
+    case cudaErrorMemoryAllocation:
+      return "cudaErrorMemoryAllocation";
+    case cudaErrorInvalidConfiguration:
+      return "cudaErrorInvalidConfiguration";
+    case cudaErrorNoDevice:
+      return "cudaErrorNoDevice";
+    case cudaErrorInvalidDevice:
+      return "cudaErrorInvalidDevice";
+    case cudaErrorInvalidResourceHandle:
+      return "cudaErrorInvalidResourceHandle";
+    case cudaErrorNotReady:
+      return "cudaErrorNotReady";
+    case cudaErrorLaunchFailure:
+      return "cudaErrorLaunchFailure";
+  }
+  return "unrecognized error code";
+}
+
+const char* cudaGetErrorString(cudaError_t error) {
+  static std::string text;
+  text = error == cudaErrorLaunchFailure ? report() : std::string(cudaGetErrorName(error));
+  return text.c_str();
+}

@@ -1,0 +1,14 @@
+#pragma once
+
+#include <cstddef>
+
+#include <cuda_runtime.h>
+
+/// Within the emulator: device memory for the run time's calls (memory.cpp).
+namespace fst::emulator {
+
+cudaError_t allocate_device(void** memory, std::size_t bytes);
+cudaError_t free_device(void* memory);
+void device_memory(std::size_t* free, std::size_t* total);
+
+}  // namespace fst::emulator

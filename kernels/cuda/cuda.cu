@@ -19,6 +19,46 @@ void check_launch() {
 }
 }  // namespace gpu
 
+int cuda_devices() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess) {
+    cudaGetLastError();
+    return 0;
+  }
+  return count;
+}
+
+std::string cuda_support() {
+  int runtime = 0, driver = 0;
+  cudaRuntimeGetVersion(&runtime);
+  cudaDriverGetVersion(&driver);
+  const auto text = [](int version) {
+    return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+  };
+  const int devices = cuda_devices();
+  std::string support = text(runtime);
+  support += driver == 0 ? ", no driver" : ", driver " + text(driver);
+  return support + ", " + std::to_string(devices) + (devices == 1 ? " device" : " devices");
+}
+
+std::string cuda_name(int index) {
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
+  const auto tenths =
+      static_cast<long long>(static_cast<double>(properties.totalGlobalMem) / (1 << 30) * 10.0);
+  return std::string(properties.name) + ", sm_" + std::to_string(properties.major) +
+         std::to_string(properties.minor) + ", " + std::to_string(tenths / 10) + "." +
+         std::to_string(tenths % 10) + " GiB";
+}
+
+std::shared_ptr<const Cuda> cuda_stream(int index) {
+  return {new Cuda(open_cuda(index)), [](const Cuda* cuda) {
+            Cuda closed = *cuda;
+            close_cuda(closed);
+            delete cuda;
+          }};
+}
+
 Cuda open_cuda(int index) {
   check(cudaSetDevice(index), "cudaSetDevice");
   Cuda cuda;
@@ -73,7 +113,7 @@ void wait(const Cuda& cuda) {
   check(cudaStreamSynchronize(cuda.stream), "waiting for the device");
 }
 
-void* allocate(const Cuda& cuda, std::size_t bytes) {
+void* allocate(const Cuda& /*cuda*/, std::size_t bytes) {
   void* memory = nullptr;
   const cudaError_t error = cudaMalloc(&memory, bytes == 0 ? 1 : bytes);
   if (error == cudaErrorMemoryAllocation) {
@@ -81,8 +121,11 @@ void* allocate(const Cuda& cuda, std::size_t bytes) {
     return nullptr;
   }
   check(error, "cudaMalloc");
-  check(cudaMemsetAsync(memory, 0, bytes, cuda.stream), "cudaMemset");
   return memory;
+}
+
+void zero(const Cuda& cuda, void* memory, std::size_t bytes) {
+  check(cudaMemsetAsync(memory, 0, bytes, cuda.stream), "cudaMemset");
 }
 
 void release(const Cuda& cuda, void* memory) {

@@ -7,7 +7,7 @@
 
 #include <cuda_runtime.h>
 
-#include "kernels/exec.h"
+#include "kernels/cuda_device.h"
 
 namespace fst::kernels {
 
@@ -45,14 +45,7 @@ void* scratch(const Cuda& cuda, std::size_t bytes);
 /// What one kernel left in a 64-bit word of device memory; waits for the stream.
 std::int64_t read_word(const Cuda& cuda, const std::int64_t* word);
 
-/// Copies queued on the stream; the host side may be reused when they return.
-void copy_to_device(const Cuda& cuda, void* to, const void* from, std::size_t bytes);
-void copy_to_host(const Cuda& cuda, void* to, const void* from, std::size_t bytes);
+/// A copy within the device's memory, in stream order.
 void copy_on_device(const Cuda& cuda, void* to, const void* from, std::size_t bytes);
-void wait(const Cuda& cuda);
-
-/// Device memory, 256-byte aligned, zeroed in stream order. nullptr: there is not enough.
-void* allocate(const Cuda& cuda, std::size_t bytes);
-void release(const Cuda& cuda, void* memory);
 
 }  // namespace fst::kernels

@@ -7,6 +7,7 @@
 
 #include "fst/base/error.h"
 #include "fst/base/random.h"
+#include "fst/tensor/host_view.h"
 
 #include "board.h"
 #include "channel.h"
@@ -183,8 +184,9 @@ void Communicator::broadcast(Tensor& x, int root, std::string_view what) const {
   if (!x.contiguous()) {
     throw Error("broadcast of " + std::string(what) + ": " + x.shape() + " is not contiguous");
   }
-  const auto bytes = static_cast<std::size_t>(x.size() * size_of(x.dtype()));
-  broadcast_bytes({static_cast<std::byte*>(x.raw()), bytes}, root, what);
+  HostView<std::byte> bytes(x);
+  broadcast_bytes(bytes.span(), root, what);
+  bytes.store();
 }
 
 void Communicator::broadcast(std::string& text, int root, std::string_view what) const {

@@ -1,10 +1,11 @@
 #include "fst/comm/unit.h"
 
-#include <cstring>
+#include <algorithm>
 #include <string>
 
 #include "fst/base/error.h"
 #include "fst/base/range.h"
+#include "fst/tensor/host_view.h"
 #include "fst/tensor/ops.h"
 
 namespace fst {
@@ -15,10 +16,7 @@ namespace {
 /// Between two ranks both ways move as many.
 constexpr std::int64_t small_bytes = std::int64_t{32} << 10;
 
-std::span<std::byte> bytes_of(const Tensor& x) {
-  const auto size = static_cast<std::size_t>(x.size() * size_of(x.dtype()));
-  return {static_cast<std::byte*>(x.raw()), size};
-}
+using Bytes = HostView<std::byte>;
 
 void expect_contiguous(const Tensor& x, std::string_view what) {
   if (!x.contiguous()) {
@@ -43,12 +41,20 @@ void Unit::sum(Tensor& x, std::string_view what) const {
   expect_contiguous(x, what);
   if (size() == 2 || x.size() * size_of(DType::f32) <= small_bytes) {
     parts_.reserve(x.device(), DType::f32, {size(), x.size()});
-    comm_->all_gather_into(bytes_of(parts_.tensor()), bytes_of(x), what);
+    Bytes parts(parts_.tensor(), Contents::undefined);
+    comm_->all_gather_into(parts.span(), Bytes(x).span(), what);
+    parts.store();
     join(parts_.tensor(), 0, size());
-    std::memcpy(x.raw(), parts_.tensor().raw(), bytes_of(x).size());
+    take_first(x);
   } else {
     sum_slices(x, what);
   }
+}
+
+/// x = the first part.
+void Unit::take_first(Tensor& x) const {
+  Tensor flat = x.view({x.size()});
+  ops::convert(flat, parts_.tensor().rows(0, 1).view({x.size()}));
 }
 
 /// Each rank joins one slice.
@@ -62,21 +68,33 @@ void Unit::sum_slices(Tensor& x, std::string_view what) const {
   parts_.reserve(x.device(), DType::f32, {size(), mine.size()});
   std::vector<Outgoing> out;
   std::vector<Incoming> in;
+  Bytes whole(x), parts(parts_.tensor(), Contents::undefined);
+  const auto part_bytes = static_cast<std::size_t>(mine.size()) * sizeof(float);
+  const auto slice_bytes = [&](int r) {
+    const Range range = part_of(x.size(), size(), r);
+    return whole.span().subspan(static_cast<std::size_t>(range.begin) * sizeof(float),
+                                static_cast<std::size_t>(range.size()) * sizeof(float));
+  };
   for (int r = 0; r < size(); ++r) {
-    out.push_back({r, bytes_of(slice(r))});
-    in.push_back({r, bytes_of(parts_.tensor().rows(r, r + 1))});
+    out.push_back({r, slice_bytes(r)});
+    in.push_back({r, parts.span().subspan(static_cast<std::size_t>(r) * part_bytes, part_bytes)});
   }
   comm_->transfer(out, in, what);
+  parts.store();
   join(parts_.tensor(), 0, size());
-  std::memcpy(mine.raw(), parts_.tensor().raw(), bytes_of(mine).size());
+  take_first(mine);
+  const Bytes joined(mine);
+  const std::span<std::byte> own = slice_bytes(rank());
+  if (own.data() != joined.data()) std::ranges::copy(joined.span(), own.begin());
   out.clear();
   in.clear();
   for (int r = 0; r < size(); ++r) {
     if (r == rank()) continue;
-    out.push_back({r, bytes_of(mine)});
-    in.push_back({r, bytes_of(slice(r))});
+    out.push_back({r, joined.span()});
+    in.push_back({r, slice_bytes(r)});
   }
   comm_->transfer(out, in, what);
+  whole.store();
 }
 
 void Unit::gather(Tensor& all, const Tensor& mine, std::string_view what) const {
@@ -84,7 +102,9 @@ void Unit::gather(Tensor& all, const Tensor& mine, std::string_view what) const 
     throw Error("gather of " + std::string(what) + ": " + mine.shape() + " into " + all.shape() +
                 "; expected contiguous tensors of one dtype");
   }
-  comm_->all_gather_into(bytes_of(all), bytes_of(mine), what);
+  Bytes gathered(all, Contents::undefined);
+  comm_->all_gather_into(gathered.span(), Bytes(mine).span(), what);
+  gathered.store();
 }
 
 }  // namespace fst

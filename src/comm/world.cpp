@@ -93,6 +93,12 @@ World::World(int& argc, char**& argv) {
   FST_MPI_CHECK(MPI_Comm_size(MPI_COMM_WORLD, &size));
   MPI_Comm own = MPI_COMM_NULL;
   if (size > 1) FST_MPI_CHECK(MPI_Comm_dup(MPI_COMM_WORLD, &own));
+  if (size > 1) {
+    MPI_Comm node = MPI_COMM_NULL;
+    FST_MPI_CHECK(MPI_Comm_split_type(own, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node));
+    FST_MPI_CHECK(MPI_Comm_rank(node, &node_rank_));
+    FST_MPI_CHECK(MPI_Comm_free(&node));
+  }
   auto channel = std::make_unique<Communicator::Channel>(own, "all");
   board_ = size > 1 ? std::make_unique<Board>(own) : std::make_unique<Board>();
   channel->board = board_.get();
@@ -114,6 +120,7 @@ World World::alone() {
 World::World(World&& other) noexcept
     : finalise_(other.finalise_),
       at_work_(other.at_work_),
+      node_rank_(other.node_rank_),
       board_(std::move(other.board_)),
       plan_(other.plan_),
       all_(std::move(other.all_)),

@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "fst/base/error.h"
+#include "fst/tensor/host_view.h"
 #include "fst/tensor/ops.h"
 
 namespace fst {
@@ -139,8 +140,9 @@ const Tensor& GradientTree::reduce(const LeafGradient& gradient_of) {
 Tensor GradientTree::exchange(const std::vector<Node>& nodes) {
   const int ranks = replicas_->size();
   std::vector<Outgoing> out;
+  std::vector<HostView<const float>> views;
   for (const Node& node : nodes) {
-    const float* values = node->finish().data<float>();
+    const float* values = views.emplace_back(node->finish()).data();  // stays when moved
     for (int r = 0; r < ranks; ++r) {
       const Range shard = part_of(size_, ranks, r);
       out.push_back({r, std::as_bytes(std::span(values + shard.begin,
@@ -156,17 +158,20 @@ Tensor GradientTree::exchange(const std::vector<Node>& nodes) {
   const std::int64_t width = shard_.size();
   received_.reserve(device_, DType::f32,
                     {static_cast<std::int64_t>(expected.size()), std::max<std::int64_t>(width, 1)});
+  HostView<float> received(received_.tensor(), Contents::undefined);
   std::vector<Incoming> in;
   std::vector<Range> ranges;
   std::vector<Tensor> parts;
   for (std::size_t i = 0; i < expected.size(); ++i) {
-    float* to = received_.data<float>() + static_cast<std::int64_t>(i) * width;
+    const auto row = static_cast<std::int64_t>(i);
+    float* to = received.data() + row * width;
     in.push_back({expected[i].first,
                   std::as_writable_bytes(std::span(to, static_cast<std::size_t>(width)))});
     ranges.push_back(expected[i].second);
-    parts.emplace_back(device_, DType::f32, to, std::initializer_list<std::int64_t>{width});
+    parts.push_back(received_.tensor().rows(row, row + 1).columns(0, width).view({width}));
   }
   replicas_->transfer(out, in, "gradient leaves");
+  received.store();
   join({0, leaves_}, ranges, parts);
   return parts.front();
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "fst/base/error.h"
+#include "fst/tensor/host_view.h"
 #include "fst/tensor/ops.h"
 
 namespace fst {
@@ -89,10 +90,10 @@ double Optimizer::step(const Tensor& gradient_shard, double lr) {
 void Optimizer::gather() {
   const Communicator& replicas = *grid_.replicas;
   if (replicas.size() == 1) return;
-  float* flat = parameters_->flat().data<float>();
+  HostView<float> flat(parameters_->flat());
   const auto bytes_of = [&](Range range) {
     return std::as_writable_bytes(
-        std::span(flat + range.begin, static_cast<std::size_t>(range.size())));
+        std::span(flat.data() + range.begin, static_cast<std::size_t>(range.size())));
   };
   std::vector<Outgoing> out;
   std::vector<Incoming> in;
@@ -102,6 +103,7 @@ void Optimizer::gather() {
     in.push_back({r, bytes_of(part_of(parameters_->size(), replicas.size(), r))});
   }
   replicas.transfer(out, in, "updated weights");
+  flat.store();
 }
 
 }  // namespace fst

@@ -1,9 +1,11 @@
 #include "fst/learn/reshard.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "fst/base/error.h"
+#include "fst/tensor/host_view.h"
 
 namespace fst {
 
@@ -104,7 +106,7 @@ int Resharding::source_unit(int member) const {
 
 /// One parcel for each place that receivers this rank's unit serves have, packed once for all of
 /// them.
-std::vector<Resharding::Parcel> Resharding::packed(const Tensor& flat,
+std::vector<Resharding::Parcel> Resharding::packed(const float* flat,
                                                    const std::vector<RowSlab>& bucket) const {
   const int me = from_.member_of(comm_->rank());
   const ShardSpecs& mine = from_specs_[static_cast<std::size_t>(me % from_.degree)];
@@ -122,7 +124,7 @@ std::vector<Resharding::Parcel> Resharding::packed(const Tensor& flat,
     parcel.values.reserve(size_of_all(parcel.blocks));
     for (const SharedBlock& block : parcel.blocks) {
       for (std::int64_t r = 0; r < block.rows; ++r) {
-        const float* row = flat.data<float>() + block.from + r * block.from_stride;
+        const float* row = flat + block.from + r * block.from_stride;
         parcel.values.insert(parcel.values.end(), row, row + block.cols);
       }
     }
@@ -148,9 +150,13 @@ std::vector<Resharding::Parcel> Resharding::expected(const std::vector<RowSlab>&
 }
 
 void Resharding::run(const Parameters* from, Parameters* to) const {
+  std::optional<HostView<const float>> held;
+  std::optional<HostView<float>> adopted;
+  if (from != nullptr) held.emplace(from->flat());
+  if (to != nullptr) adopted.emplace(to->flat());
   for (const std::vector<RowSlab>& bucket : buckets_) {
     std::vector<Parcel> sent, received;
-    if (from != nullptr) sent = packed(from->flat(), bucket);
+    if (from != nullptr) sent = packed(held->data(), bucket);
     if (to != nullptr) received = expected(bucket);
     std::vector<Outgoing> out;
     std::vector<Incoming> in;
@@ -165,7 +171,7 @@ void Resharding::run(const Parameters* from, Parameters* to) const {
     comm_->transfer(out, in, "policy weights");
     for (const Parcel& parcel : received) {
       const float* values = parcel.values.data();
-      float* flat = to->flat().data<float>();
+      float* flat = adopted->data();
       for (const SharedBlock& block : parcel.blocks) {
         for (std::int64_t r = 0; r < block.rows; ++r, values += block.cols) {
           std::copy_n(values, block.cols, flat + block.to + r * block.to_stride);
@@ -173,6 +179,7 @@ void Resharding::run(const Parameters* from, Parameters* to) const {
       }
     }
   }
+  if (adopted) adopted->store();
 }
 
 template <class Float>

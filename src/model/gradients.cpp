@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "fst/base/error.h"
+#include "fst/tensor/host_view.h"
 #include "fst/tensor/ops.h"
 
 namespace fst {
@@ -28,10 +29,10 @@ float tree_sum(const HeadParts& parts, std::int64_t element, std::int64_t begin,
   return tree_sum(parts, element, begin, middle) + tree_sum(parts, element, middle, end);
 }
 
-void join_heads(Tensor& joined, const HeadParts& parts, std::int64_t heads) {
-  for (std::int64_t i = 0; i < parts.size; ++i) {
-    joined.data<float>()[i] = tree_sum(parts, i, 0, heads);
-  }
+void join_heads(const Tensor& joined, const HeadParts& parts, std::int64_t heads) {
+  HostView<float> sums(joined, Contents::undefined);
+  for (std::int64_t i = 0; i < parts.size; ++i) sums[i] = tree_sum(parts, i, 0, heads);
+  sums.store();
 }
 
 }  // namespace
@@ -137,9 +138,10 @@ void Gradients::join_head_norms() {
   const Qwen3Config& config = flat_.config();
   const std::int64_t queries = local_.num_attention_heads, keys = local_.num_key_value_heads;
   const std::int64_t size = config.head_dim, rank_stride = head_norms_.tensor().size();
+  const HostView<const float> parts(all);
   for (std::int64_t l = 0; l < config.num_hidden_layers; ++l) {
-    const float* layer = all.data<float>() + l * (queries + keys) * size;
-    LayerTensors joined = flat_.layer(l);
+    const float* layer = parts.data() + l * (queries + keys) * size;
+    const LayerTensors joined = flat_.layer(l);
     join_heads(joined.q_norm, {layer, queries, rank_stride, size}, config.num_attention_heads);
     join_heads(joined.k_norm, {layer + queries * size, keys, rank_stride, size},
                config.num_key_value_heads);

@@ -6,6 +6,7 @@
 #include "fst/base/error.h"
 #include "fst/base/random.h"
 #include "fst/model/safetensors.h"
+#include "fst/tensor/host_view.h"
 #include "fst/tensor/ops.h"
 
 namespace fst {
@@ -211,7 +212,8 @@ std::uint64_t Parameters::identity_share() const {
       total += mixed(rows, static_cast<std::uint64_t>(spec.global_cols));
     }
     if (spec.replicated && shard_.rank != 0) continue;
-    total += hash_block(spec, flat_.data<float>() + spec.offset);
+    const HostView<const float> values(flat().rows(spec.offset, spec.offset + spec.size()));
+    total += hash_block(spec, values.data());
   }
   return total;
 }
@@ -222,10 +224,11 @@ std::uint64_t Parameters::identity(const TensorParallel* unit) const {
   if (shard_.degree == 1) return share;
   const Device& device = flat_.tensor().device();
   Buffer mine(device, DType::i64, {1}), all(device, DType::i64, {shard_.degree});
-  mine.data<std::int64_t>()[0] = static_cast<std::int64_t>(share);
+  const auto share_word = static_cast<std::int64_t>(share);
+  copy_in(mine.tensor(), std::span(&share_word, 1));
   unit->gather(all.tensor(), mine.tensor(), "identity of a model");
   std::uint64_t total = 0;
-  for (const std::int64_t value : all.span<std::int64_t>()) {
+  for (const std::int64_t value : HostView<const std::int64_t>(all.tensor()).span()) {
     total += static_cast<std::uint64_t>(value);
   }
   return total;
@@ -264,15 +267,16 @@ Parameters load_parameters(const std::filesystem::path& folder, const Qwen3Confi
 void initialise(Parameters& parameters, std::uint64_t seed) {
   const double scale = parameters.config().initializer_range;
   for (const ParameterSpec& spec : parameters.specs()) {
-    Tensor values = parameters.flat().rows(spec.offset, spec.offset + spec.size());
+    Tensor block = parameters.flat().rows(spec.offset, spec.offset + spec.size());
     if (spec.rank == 1) {
-      ops::fill(values, spec.name.ends_with("norm.weight") ? 1.0f : 0.0f);
+      ops::fill(block, spec.name.ends_with("norm.weight") ? 1.0f : 0.0f);
       continue;
     }
     // A draw takes as many numbers as it needs, so a shard passes over the elements of the others.
     Rng rng(seed, Purpose::initial_weights, {hash_text(spec.name)});
     const std::int64_t row_end = spec.row_begin + spec.rows, col_end = spec.col_begin + spec.cols;
-    float* next = values.data<float>();
+    HostView<float> values(block, Contents::undefined);
+    float* next = values.data();
     for (std::int64_t r = 0; r < row_end; ++r) {
       for (std::int64_t c = 0; c < spec.global_cols; ++c) {
         const double value = scale * rng.normal();
@@ -280,6 +284,7 @@ void initialise(Parameters& parameters, std::uint64_t seed) {
         *next++ = static_cast<float>(value);
       }
     }
+    values.store();
   }
 }
 

@@ -8,6 +8,7 @@
 
 #include "fst/base/error.h"
 #include "fst/model/safetensors.h"
+#include "fst/tensor/host_view.h"
 
 #include "nlohmann/json.hpp"
 
@@ -60,16 +61,19 @@ struct StoredRows {
 };
 
 template <class Stored, class Widen>
-bool widen_rows(Tensor& values, const StoredTensor& stored, const StoredRows& from, Widen widen) {
+bool widen_rows(const Tensor& values, const StoredTensor& stored, const StoredRows& from,
+                Widen widen) {
   constexpr auto width = static_cast<std::int64_t>(sizeof(Stored));
   bool finite = true;
+  HostView<float> out(values, Contents::undefined);
   for (std::int64_t r = 0; r < values.dim(0); ++r) {
     const auto begin = static_cast<std::size_t>((from.begin + r * from.columns) * width);
     const auto count = static_cast<std::size_t>(values.dim(1) * width);
-    const bool good = widen_all<Stored>(values.data<float>() + r * values.dim(1),
+    const bool good = widen_all<Stored>(out.data() + r * values.dim(1),
                                         stored.bytes.subspan(begin, count), widen);
     finite = finite && good;
   }
+  out.store();
   return finite;
 }
 
@@ -159,7 +163,8 @@ std::string make_header(std::span<const TensorToWrite> tensors, DType storage) {
 }
 
 void write_values(NewFile& file, const Tensor& values, DType storage) {
-  const float* data = values.data<float>();
+  const HostView<const float> host(values);
+  const float* data = host.data();
   const auto n = static_cast<std::size_t>(values.size());
   if (storage == DType::f32) return file.write(data, n * sizeof(float));
   constexpr std::size_t chunk = 1 << 16;

@@ -4,6 +4,7 @@
 
 #include "fst/base/error.h"
 #include "fst/model/kv_cache.h"
+#include "fst/tensor/host_view.h"
 
 namespace fst {
 
@@ -36,13 +37,14 @@ const TokenBatch& PackedSequences::pack(std::span<const std::span<const TokenId>
   cu_seqlens_.reserve(device_, DType::i32, {count + 1});
   context_.reserve(device_, DType::i32, {count});
   block_table_.reserve(device_, DType::i32, {count, sizes.longest});
-  auto* tokens = tokens_.data<std::int32_t>();
-  auto* positions = positions_.data<std::int32_t>();
-  auto* table = block_table_.data<std::int32_t>();
-  std::fill_n(context_.data<std::int32_t>(), count, 0);
-  std::fill_n(table, count * sizes.longest, 0);
+  HostView<std::int32_t> tokens(tokens_.tensor(), Contents::undefined);
+  HostView<std::int32_t> positions(positions_.tensor(), Contents::undefined);
+  HostView<std::int32_t> table(block_table_.tensor(), Contents::undefined);
+  const std::vector<std::int32_t> no_context(sequences.size(), 0);
+  copy_in(context_.tensor(), std::span<const std::int32_t>(no_context));
+  std::fill_n(table.data(), table.size(), 0);
   std::int32_t row = 0, block = 0;
-  cu_seqlens_.data<std::int32_t>()[0] = 0;
+  first_rows_.assign(1, 0);
   for (std::int64_t s = 0; s < count; ++s) {
     const auto& sequence = sequences[static_cast<std::size_t>(s)];
     const auto length = static_cast<std::int32_t>(sequence.size());
@@ -51,8 +53,12 @@ const TokenBatch& PackedSequences::pack(std::span<const std::span<const TokenId>
       positions[row] = i;
     }
     for (std::int64_t b = 0; b < blocks_for(length); ++b) table[s * sizes.longest + b] = block++;
-    cu_seqlens_.data<std::int32_t>()[s + 1] = row;
+    first_rows_.push_back(row);
   }
+  tokens.store();
+  positions.store();
+  table.store();
+  copy_in(cu_seqlens_.tensor(), std::span<const std::int32_t>(first_rows_));
   blocks_ = sizes.blocks;
   batch_ = {tokens_.tensor(),
             positions_.tensor(),

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "fst/base/error.h"
+#include "fst/tensor/host_view.h"
 
 namespace fst {
 
@@ -14,10 +15,6 @@ constexpr DType f32 = DType::f32;
 std::span<float> part(std::vector<float>& values, std::int64_t begin, std::int64_t end) {
   if (values.empty()) return {};
   return {values.data() + begin, static_cast<std::size_t>(end - begin)};
-}
-
-void copy_out(std::span<float> to, const Buffer& from) {
-  std::copy_n(from.data<float>(), to.size(), to.begin());
 }
 
 void expect_finite(std::int64_t row, std::int64_t begin, const char* whose) {
@@ -64,8 +61,8 @@ void TokenHead::prepare(Pass& pass, const HeadRows& rows) {
   pass.chunk = std::max<std::int64_t>(1, pass.options.chunk_rows);
   rows_.reserve(device_, DType::i32, {pass.entries});
   targets_.reserve(device_, DType::i32, {pass.entries});
-  std::copy(rows.rows.begin(), rows.rows.end(), rows_.data<std::int32_t>());
-  std::copy(rows.targets.begin(), rows.targets.end(), targets_.data<std::int32_t>());
+  copy_in(rows_.tensor(), std::span<const std::int32_t>(rows.rows));
+  copy_in(targets_.tensor(), std::span<const std::int32_t>(rows.targets));
   const auto n = static_cast<std::size_t>(pass.entries);
   scores_.logprob.assign(n, 0.0f);
   scores_.entropy.assign(pass.options.entropy ? n : 0, 0.0f);
@@ -84,11 +81,11 @@ void TokenHead::forward_chunk(Pass& pass, std::int64_t begin, std::int64_t end) 
   expect_finite(pass.vocab_law.lse(lse_.tensor(), logits_.tensor(), pass.law), begin, "model");
   pass.vocab_law.logprob(logprob_.tensor(), logits_.tensor(), lse_.tensor(),
                          targets_.tensor().rows(begin, end), pass.law);
-  copy_out(part(scores_.logprob, begin, end), logprob_);
+  copy_out(part(scores_.logprob, begin, end), logprob_.tensor());
   if (pass.options.entropy) {
     entropy_.reserve(device_, f32, {n});
     pass.vocab_law.entropy(entropy_.tensor(), logits_.tensor(), lse_.tensor(), pass.law);
-    copy_out(part(scores_.entropy, begin, end), entropy_);
+    copy_out(part(scores_.entropy, begin, end), entropy_.tensor());
   }
   if (!pass.kl()) return;
   const Qwen3& reference = *pass.reference.model;
@@ -102,7 +99,7 @@ void TokenHead::forward_chunk(Pass& pass, std::int64_t begin, std::int64_t end) 
                 begin, "reference");
   pass.vocab_law.kl(kl_.tensor(), logits_.tensor(), lse_.tensor(), reference_logits_.tensor(),
                     reference_lse_.tensor(), pass.law);
-  copy_out(part(scores_.kl, begin, end), kl_);
+  copy_out(part(scores_.kl, begin, end), kl_.tensor());
 }
 
 const HeadScores& TokenHead::score(const Qwen3& model, const Tensor& hidden, const HeadRows& rows,
@@ -124,11 +121,12 @@ ops::TokenGradient TokenHead::upstream(const Pass& pass, std::int64_t begin, std
   chunk.begin = begin;
   chunk.end = end;
   ops::TokenGradient gradient;
+  std::vector<HostView<float>> views;
   const auto open = [&](Buffer& buffer, Tensor& tensor, std::span<float>& values) {
     buffer.reserve(device_, f32, {n});
     ops::fill(buffer.tensor(), 0.0f);
     tensor = buffer.tensor();
-    values = buffer.span<float>();
+    values = views.emplace_back(tensor).span();  // stays when the view is moved
   };
   chunk.logprob = part(scores_.logprob, begin, end);
   open(dlogprob_, gradient.dlogprob, chunk.dlogprob);
@@ -145,6 +143,7 @@ ops::TokenGradient TokenHead::upstream(const Pass& pass, std::int64_t begin, std
     gradient.reference_lse = reference_lse_.tensor();
   }
   loss(chunk);
+  for (HostView<float>& view : views) view.store();
   return gradient;
 }
 

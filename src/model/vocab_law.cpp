@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "fst/tensor/host_view.h"
+
 namespace fst {
 
 /// Room for `values` numbers per row.
@@ -33,13 +35,15 @@ void VocabLaw::logprob(Tensor& logprob, const Tensor& logits, const Tensor& lse,
   ops::token_logprob(mine, logits, lse, targets, law, part_);
   const Tensor& all = gather("log-probabilities");
   const std::int64_t rows = logits.dim(0);
-  const float* values = all.data<float>();
+  const HostView<const float> values(all);
+  HostView<float> result(logprob, Contents::undefined);
   for (std::int64_t t = 0; t < rows; ++t) {
     float found = values[t];
     for (std::int64_t r = 1; r < part_.ranks && std::isinf(found); ++r)
       found = values[r * rows + t];
-    logprob.data<float>()[t] = found;
+    result[t] = found;
   }
+  result.store();
 }
 
 void VocabLaw::entropy(Tensor& entropy, const Tensor& logits, const Tensor& lse,

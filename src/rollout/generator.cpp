@@ -1,9 +1,11 @@
 #include "fst/rollout/generator.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "fst/base/error.h"
+#include "fst/tensor/host_view.h"
 
 namespace fst {
 
@@ -152,11 +154,16 @@ void Generator::make_batch(const std::vector<Scheduler::Work>& work) {
   cu_seqlens_.reserve(device, i32, {sequences + 1});
   context_.reserve(device, i32, {sequences});
   block_table_.reserve(device, i32, {sequences, longest});
-  auto* token = tokens_.data<std::int32_t>();
-  auto* position = positions_.data<std::int32_t>();
-  auto* begin = cu_seqlens_.data<std::int32_t>();
-  auto* context = context_.data<std::int32_t>();
-  auto* table = block_table_.data<std::int32_t>();
+  using View = HostView<std::int32_t>;
+  std::array<View, 5> views{
+      View(tokens_.tensor(), Contents::undefined), View(positions_.tensor(), Contents::undefined),
+      View(cu_seqlens_.tensor(), Contents::undefined), View(context_.tensor(), Contents::undefined),
+      View(block_table_.tensor(), Contents::undefined)};
+  auto* token = views[0].data();
+  auto* position = views[1].data();
+  auto* begin = views[2].data();
+  auto* context = views[3].data();
+  auto* table = views[4].data();
   *begin = 0;
   for (const Scheduler::Work& w : work) {
     const Sequence& sequence = *w.sequence;
@@ -172,6 +179,7 @@ void Generator::make_batch(const std::vector<Scheduler::Work>& work) {
     std::fill_n(table + blocks, longest - blocks, 0);
     table += longest;
   }
+  for (View& view : views) view.store();
   batch_ = {tokens_.tensor(),
             positions_.tensor(),
             {cu_seqlens_.tensor(), context_.tensor(), block_table_.tensor()}};
@@ -217,35 +225,46 @@ void Generator::draw_rows(const Tensor& hidden, std::span<const Draw> draws) {
   logits_.reserve(device, f32, {count, model_->config().vocab_size});
   drawn_.reserve(device, i32, {count});
   logprob_.reserve(device, f32, {count});
-  keys_.clear();
-  places_.clear();
+  keys_.reserve(device, DType::i64, {count});
+  places_.reserve(device, i32, {count});
+  HostView<std::int32_t> rows(rows_.tensor(), Contents::undefined);
+  HostView<std::int32_t> places(places_.tensor(), Contents::undefined);
+  HostView<std::int64_t> keys(keys_.tensor(), Contents::undefined);
   for (std::size_t i = 0; i < draws.size(); ++i) {
     const Sequence& sequence = *draws[i].sequence;
-    rows_.data<std::int32_t>()[i] = draws[i].row;
-    keys_.push_back(requests_[static_cast<std::size_t>(sequence.request)].key);
-    places_.push_back(static_cast<std::int32_t>(sequence.logprobs.size()));
+    const auto at = static_cast<std::int64_t>(i);
+    rows[at] = draws[i].row;
+    keys[at] = static_cast<std::int64_t>(requests_[static_cast<std::size_t>(sequence.request)].key);
+    places[at] = static_cast<std::int32_t>(sequence.logprobs.size());
   }
+  rows.store();
+  keys.store();
+  places.store();
   ops::gather_rows(hidden_rows_.tensor(), hidden, rows_.tensor());
   model_->logits(logits_.tensor(), hidden_rows_.tensor());
   const auto law =
       static_cast<std::size_t>(law_of_[static_cast<std::size_t>(draws.front().sequence->request)]);
   try {
-    ops::sample_tokens(drawn_.tensor(), logprob_.tensor(), logits_.tensor(), keys_, places_,
-                       laws_[law]);
+    ops::sample_tokens(drawn_.tensor(), logprob_.tensor(), logits_.tensor(), keys_.tensor(),
+                       places_.tensor(), laws_[law]);
   } catch (const Error&) {
     refuse_infinite_logits(draws);
     throw;
   }
+  const HostView<const std::int32_t> drawn(drawn_.tensor());
+  const HostView<const float> logprob(logprob_.tensor());
   for (std::size_t i = 0; i < draws.size(); ++i) {
-    accept(draws[i], drawn_.data<std::int32_t>()[i], logprob_.data<float>()[i]);
+    const auto at = static_cast<std::int64_t>(i);
+    accept(draws[i], drawn[at], logprob[at]);
   }
 }
 
 /// Names the request whose logits are not finite, if that is what is wrong.
 void Generator::refuse_infinite_logits(std::span<const Draw> draws) const {
   const std::int64_t vocab = logits_.tensor().dim(1);
+  const HostView<const float> logits(logits_.tensor());
   for (std::size_t i = 0; i < draws.size(); ++i) {
-    const float* row = logits_.data<float>() + static_cast<std::int64_t>(i) * vocab;
+    const float* row = logits.data() + static_cast<std::int64_t>(i) * vocab;
     if (std::all_of(row, row + vocab, [](float x) { return std::isfinite(x); })) continue;
     const Sequence& sequence = *draws[i].sequence;
     throw Error(name_of_request(static_cast<std::size_t>(sequence.request)) +

@@ -134,16 +134,15 @@ void add_engine_options(Usage& usage) {
       "threads", po::value<std::int64_t>()->default_value(1), "threads per rank; changes no bit");
 }
 
-Device engine_device(const Arguments& arguments) {
-  if (arguments.choice("device", {"auto", "cpu", "cuda"}) == "cuda") {
-    throw InputError("--device: cuda is not part of this build: use cpu or auto");
-  }
+Device engine_device(const World& world, const Arguments& arguments) {
+  const std::string device = arguments.choice("device", {"auto", "cpu", "cuda"});
   if (arguments.choice("dtype", {"f32", "bf16"}) != "f32") {
     throw InputError(
         "--dtype: bf16 arithmetic is not part of this build: use f32 (models stored in bf16 are "
         "read)");
   }
-  return Device::cpu(static_cast<int>(arguments.integer("threads", 1, 1024)));
+  return Device::named(device, static_cast<int>(arguments.integer("threads", 1, 1024)),
+                       world.node_rank());
 }
 
 }  // namespace fst

@@ -11,6 +11,7 @@
 #include "fst/run/version.h"
 #include "fst/store/checkpoint_file.h"
 #include "fst/store/files.h"
+#include "fst/tensor/host_view.h"
 
 namespace fst {
 
@@ -60,12 +61,26 @@ void set_newer_aside(const std::filesystem::path& file, const std::filesystem::p
 }
 
 /// This rank's part of a checkpoint's array; what all ranks of a unit hold its first one writes.
-std::vector<ArrayPiece> pieces_of(const Parameters& parameters, Range part, const Tensor& values) {
+std::vector<ArrayPiece> pieces_of(const Parameters& parameters, Range part,
+                                  std::span<const float> values) {
   const bool first = parameters.shard().rank == 0;
-  return global_parts(
-      parameters.specs(), part,
-      std::span<const float>(values.data<float>(), static_cast<std::size_t>(values.size())),
-      first ? Replicated::include : Replicated::leave_out);
+  return global_parts(parameters.specs(), part, values,
+                      first ? Replicated::include : Replicated::leave_out);
+}
+
+/// What this rank writes of the parameters or of a moment; nothing without `parameters`.
+struct HeldValues {
+  const Parameters* parameters = nullptr;
+  Range part{0, 0};
+  Tensor values;
+};
+
+/// Collective over the writer's ranks.
+void write_array(CheckpointWriter& writer, const std::string& name, std::int64_t size,
+                 const HeldValues& held) {
+  if (held.parameters == nullptr) return writer.array(name, size, {});
+  const HostView<const float> values(held.values);
+  writer.array(name, size, pieces_of(*held.parameters, held.part, values.span()));
 }
 
 bool holds_a_run(const std::filesystem::path& folder) {
@@ -156,22 +171,22 @@ void Run::save(const Evolution* evolution) {
 
   CheckpointWriter writer(world_.all(), folder / file_name(id),
                           {git_commit(), version(), resolved_deck(config_)}, bytes);
-  std::vector<ArrayPiece> weights, m, v;
+  HeldValues weights, m, v;
   if (Learner* learner = learner_.learner()) {
     const Parameters& parameters = policy_.learner()->parameters;
     Optimizer& optimizer = learner->optimizer();
     const Range shard = optimizer.shard();
-    weights = pieces_of(parameters, shard, parameters.flat().rows(shard.begin, shard.end));
-    m = pieces_of(parameters, shard, optimizer.m());
-    v = pieces_of(parameters, shard, optimizer.v());
+    weights = {&parameters, shard, parameters.flat().rows(shard.begin, shard.end)};
+    m = {&parameters, shard, optimizer.m()};
+    v = {&parameters, shard, optimizer.v()};
   } else if (!traits_.trains && world_.across(Role::rollout).rank() == 0) {
     const Parameters& parameters = policy_.sampler()->parameters;
-    weights = pieces_of(parameters, {0, parameters.size()}, parameters.flat());
+    weights = {&parameters, {0, parameters.size()}, parameters.flat()};
   }
-  writer.array(weights_name, size, weights);
+  write_array(writer, weights_name, size, weights);
   if (traits_.trains) {
-    writer.array(m_name, size, m);
-    writer.array(v_name, size, v);
+    write_array(writer, m_name, size, m);
+    write_array(writer, v_name, size, v);
   }
   for (const auto& [name, text] : texts) writer.blob(name, text, DigestUse::digest);
   const std::int64_t lines = recorder_.lines();
@@ -237,10 +252,10 @@ void Run::resume_from(const std::filesystem::path& file) {
     const auto& specs = policy_.learner()->parameters.specs();
     for (const auto& [name, moment] :
          {std::pair(m_name, &optimizer.m()), {v_name, &optimizer.v()}}) {
-      const auto count = static_cast<std::size_t>(moment->size());
+      HostView<float> values(*moment, Contents::undefined);
       reader.array(name,
-                   global_parts(specs, optimizer.shard(), std::span(moment->data<float>(), count),
-                                Replicated::include));
+                   global_parts(specs, optimizer.shard(), values.span(), Replicated::include));
+      values.store();
     }
     optimizer.set_steps(state_.step);
   }

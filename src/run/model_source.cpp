@@ -7,6 +7,7 @@
 #include "fst/learn/reshard.h"
 #include "fst/store/checkpoint_file.h"
 #include "fst/store/files.h"
+#include "fst/tensor/host_view.h"
 
 namespace fst {
 
@@ -91,10 +92,10 @@ Parameters ModelSource::load(const Communicator& comm, const Device& device,
 }
 
 void read_weights(const CheckpointReader& reader, Parameters& parameters) {
-  const auto size = static_cast<std::size_t>(parameters.size());
-  reader.array(weights_name,
-               global_parts(parameters.specs(), {0, parameters.size()},
-                            std::span(parameters.flat().data<float>(), size), Replicated::include));
+  HostView<float> values(parameters.flat(), Contents::undefined);
+  reader.array(weights_name, global_parts(parameters.specs(), {0, parameters.size()}, values.span(),
+                                          Replicated::include));
+  values.store();
 }
 
 std::int64_t law_vocabulary(const ModelSource& source, const Tokenizer& tokenizer) {

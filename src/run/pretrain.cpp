@@ -15,6 +15,7 @@
 #include "fst/run/skill_probe.h"
 #include "fst/store/files.h"
 #include "fst/store/metrics_log.h"
+#include "fst/tensor/host_view.h"
 
 namespace fst {
 
@@ -94,7 +95,8 @@ Data file_data(const RunConfig& config, const Tokenizer& tokenizer, const Chat& 
 void initialise_small(Parameters& parameters, std::uint64_t seed) {
   const double layers = static_cast<double>(parameters.config().num_hidden_layers);
   for (const auto& spec : parameters.specs()) {
-    float* values = parameters.flat().data<float>() + spec.offset;
+    HostView<float> values(parameters.flat().rows(spec.offset, spec.offset + spec.size()),
+                           Contents::undefined);
     const auto has = [&](const char* part) { return spec.name.find(part) != std::string::npos; };
     Rng rng(seed, Purpose::initial_weights, {hash_text(spec.name)});
     const bool embedding = has("embed_tokens");
@@ -267,7 +269,8 @@ class Reporter {
 
 void pretrain(World& world, const RunConfig& config) {
   const auto& p = config.pretrain;
-  const Device device = Device::cpu(static_cast<int>(config.engine.threads));
+  const Device device = Device::named(config.engine.device, static_cast<int>(config.engine.threads),
+                                      world.node_rank());
   const Tokenizer tokenizer = Tokenizer::load(p.tokenizer);
   const Chat chat = Chat::load(p.tokenizer);
   const bool scratch = p.init == "scratch";

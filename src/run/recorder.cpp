@@ -110,7 +110,7 @@ void Recorder::attempt(std::int64_t resumed_step, const Device& device) {
       .set(dataset("/attempt/ranks"), world_->all().size())
       .set(dataset("/attempt/layout"), world_->layout())
       .set(dataset("/attempt/threads"), device.threads())
-      .set(dataset("/attempt/isa"), kernels::name_of(device.exec().isa))
+      .set(dataset("/attempt/isa"), device.on_host() ? kernels::name_of(device.exec().isa) : "cuda")
       .set(dataset("/attempt/resumed_from_step"), resumed_step)
       .set(dataset("/attempt/version"), version_line());
   history_->append(row);

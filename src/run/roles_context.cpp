@@ -8,7 +8,8 @@ namespace fst {
 RunContext::RunContext(World& world_, const RunConfig& config_)
     : world(world_),
       config(config_),
-      device(Device::cpu(static_cast<int>(config_.engine.threads))),
+      device(Device::named(config_.engine.device, static_cast<int>(config_.engine.threads),
+                           world_.node_rank())),
       policy_source(ModelSource::open(world_.all(), config_.model.policy)),
       tokenizer(policy_source.tokenizer()),
       chat(policy_source.chat()),

@@ -1,5 +1,6 @@
 #include "fst/run/skill_probe.h"
 
+#include "fst/tensor/host_view.h"
 #include "fst/tensor/ops.h"
 
 namespace fst {
@@ -40,15 +41,15 @@ SkillScores SkillProber::score(Qwen3& model) const {
     Buffer logits(device, DType::f32, {rows, model.config().vocab_size});
     Buffer greedy(device, DType::i32, {rows}), logprob(device, DType::f32, {rows});
     model.logits(logits.tensor(), hidden);
-    const std::vector<std::uint64_t> keys(static_cast<std::size_t>(rows), 0);
-    const std::vector<std::int32_t> positions(static_cast<std::size_t>(rows), 0);
-    ops::sample_tokens(greedy.tensor(), logprob.tensor(), logits.tensor(), keys, positions,
-                       {.temperature = 0.0f, .vocab = vocab_});
+    const Buffer keys(device, DType::i64, {rows}), positions(device, DType::i32, {rows});
+    ops::sample_tokens(greedy.tensor(), logprob.tensor(), logits.tensor(), keys.tensor(),
+                       positions.tensor(), {.temperature = 0.0f, .vocab = vocab_});
+    const HostView<const std::int32_t> greedy_tokens(greedy.tensor());
     std::int64_t right = 0;
     for (std::size_t i = 0; i < cases.size(); ++i) {
       const auto& tokens = cases[i].tokens;
       const std::int32_t* chosen =
-          greedy.data<std::int32_t>() + packed.first_row(static_cast<std::int64_t>(i));
+          greedy_tokens.data() + packed.first_row(static_cast<std::int64_t>(i));
       bool exact = true;
       for (std::size_t t = cases[i].reply_begin; t < tokens.size(); ++t) {
         exact = exact && chosen[t - 1] == tokens[t];

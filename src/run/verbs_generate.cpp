@@ -197,7 +197,7 @@ int generate_verb(World& world, const Words& words) {
   if (!arguments) return EXIT_SUCCESS;
   const std::string in = arguments->required("prompts"), target = arguments->required("out");
   const ModelSource source = ModelSource::open(world.all(), arguments->required("model"));
-  const Device device = engine_device(*arguments);
+  const Device device = engine_device(world, *arguments);
   const Tokenizer tokenizer = source.tokenizer();
   const GenerateOptions options = generate_options(*arguments, law_vocabulary(source, tokenizer));
   split_into_units(world, *arguments, source);

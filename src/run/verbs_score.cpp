@@ -11,6 +11,7 @@
 #include "fst/run/records.h"
 #include "fst/run/verbs.h"
 #include "fst/store/score_file.h"
+#include "fst/tensor/host_view.h"
 
 namespace fst {
 
@@ -193,7 +194,9 @@ class Scorer {
     if (end <= begin) return {};
     logits_.reserve(model_->device(), DType::f32, {end - begin, model_->config().vocab_size});
     model_->logits(logits_.tensor(), hidden_.rows(begin, end));
-    return logits_.span<float>();
+    host_logits_.resize(static_cast<std::size_t>(logits_.tensor().size()));
+    copy_out(std::span(host_logits_), logits_.tensor());
+    return host_logits_;
   }
 
   /// Unit u of the wave gives sizes[u] numbers, which its first rank sends; rank 0 gets them all,
@@ -230,6 +233,7 @@ class Scorer {
   HeadOptions options_;
   Tensor hidden_;  // of this rank's pack
   Buffer logits_;
+  std::vector<float> host_logits_;
 };
 
 Usage score_usage() {
@@ -267,7 +271,7 @@ int score_verb(World& world, const Words& words) {
   if (!arguments) return EXIT_SUCCESS;
   const std::string in = arguments->required("tokens"), target = arguments->required("out");
   const ModelSource source = ModelSource::open(world.all(), arguments->required("model"));
-  const Device device = engine_device(*arguments);
+  const Device device = engine_device(world, *arguments);
   const bool with_logits = arguments->flag("logits");
   ops::TokenLaw law;
   law.temperature = static_cast<float>(arguments->real("temperature", 1e-3, 1e3));

@@ -3,6 +3,7 @@
 #include <boost/version.hpp>
 
 #include "fst/store/library.h"
+#include "fst/tensor/device.h"
 
 #include "kernels/exec.h"
 
@@ -36,6 +37,7 @@ std::string version_report() {
   text += library_versions();
   text +=
       std::string("kernels      cpu; best here: ") + kernels::name_of(kernels::best_isa()) + "\n";
+  text += "cuda         " + Device::cuda_support() + "\n";
   return text;
 }
 

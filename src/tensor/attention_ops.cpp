@@ -62,6 +62,7 @@ kernels::PagedBatch paged_batch(const char* what, const Tensor& cache, const Att
   paged.cu_seqlens = batch.cu_seqlens.data<std::int32_t>();
   paged.context = batch.context.data<std::int32_t>();
   paged.block_table = batch.block_table.data<std::int32_t>();
+  if (!cache.device().on_host()) return paged;  // as expect_indices()
   if (paged.cu_seqlens[0] != 0 || paged.cu_seqlens[paged.sequences] != rows) {
     throw Error(std::string(what) + ": cu_seqlens goes from " +
                 std::to_string(paged.cu_seqlens[0]) + " to " +
@@ -86,7 +87,9 @@ void kv_write(Tensor& cache, const Tensor& k, const Tensor& v, const AttentionBa
   expect_matrix("kv_write: v", v, k.dim(0), k.dim(1));
   const auto paged = paged_batch("kv_write", cache, batch, k.dim(0), k.dim(1));
   if (paged.heads != paged.kv_heads) wrong_shape("kv_write: k", "the cache's KV heads", k);
-  kernels::kv_write(cache.device().exec(), cache.data<float>(), rows_of(k), rows_of(v), paged);
+  cache.device().run([&](const auto& exec) {
+    return kernels::kv_write(exec, cache.data<float>(), rows_of(k), rows_of(v), paged);
+  });
 }
 
 void attention_forward(Tensor& out, Tensor& lse, const Tensor& q, const Tensor& cache,
@@ -95,8 +98,10 @@ void attention_forward(Tensor& out, Tensor& lse, const Tensor& q, const Tensor& 
   expect_matrix("attention_forward: out", out, q.dim(0), q.dim(1));
   const auto paged = paged_batch("attention_forward", cache, batch, q.dim(0), q.dim(1));
   expect_elements("attention_forward: lse", lse, q.dim(0) * paged.heads);
-  kernels::attention_forward(q.device().exec(), rows_of(out), lse.data<float>(), rows_of(q),
-                             cache.data<float>(), paged, scale);
+  q.device().run([&](const auto& exec) {
+    return kernels::attention_forward(exec, rows_of(out), lse.data<float>(), rows_of(q),
+                                      cache.data<float>(), paged, scale);
+  });
 }
 
 void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv, const Tensor& dout, const Tensor& out,
@@ -111,7 +116,7 @@ void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv, const Tensor& dout, 
   expect_matrix("attention_backward: dk", dk, rows, paged.kv_heads * paged.dim);
   expect_matrix("attention_backward: dv", dv, rows, paged.kv_heads * paged.dim);
   expect_elements("attention_backward: lse", lse, rows * paged.heads);
-  for (std::int64_t s = 0; s < paged.sequences; ++s) {
+  for (std::int64_t s = 0; cache.device().on_host() && s < paged.sequences; ++s) {
     if (paged.context[s] != 0) {
       throw Error("attention_backward: sequence " + std::to_string(s) + " has " +
                   std::to_string(paged.context[s]) + " keys before its first row, expected none");
@@ -119,8 +124,10 @@ void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv, const Tensor& dout, 
   }
   const kernels::AttentionGradients gradients{rows_of(dq),   rows_of(dk),  rows_of(dv),
                                               rows_of(dout), rows_of(out), lse.data<float>()};
-  kernels::attention_backward(q.device().exec(), gradients, rows_of(q), cache.data<float>(), paged,
-                              scale);
+  q.device().run([&](const auto& exec) {
+    return kernels::attention_backward(exec, gradients, rows_of(q), cache.data<float>(), paged,
+                                       scale);
+  });
 }
 
 }  // namespace fst::ops

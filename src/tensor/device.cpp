@@ -1,10 +1,16 @@
 #include "fst/tensor/device.h"
 
 #include <cstdlib>
+#include <cstring>
 
 #include "fst/base/error.h"
 
+#include "kernels/cuda_device.h"
 #include "kernels/thread_pool.h"
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 namespace fst {
 
@@ -29,7 +35,87 @@ kernels::Isa chosen_isa() {
   return isa;
 }
 
+/// Memory of at least `bytes`, aligned to a cache line; in large pages where it is large, since
+/// decoding streams through all weights. nullptr: there is none.
+void* allocate_host(std::int64_t bytes) {
+  constexpr std::int64_t line = 64, page = std::int64_t{2} << 20;
+  const std::int64_t alignment = bytes < 2 * page ? line : page;
+  const auto size = static_cast<std::size_t>((bytes + alignment - 1) / alignment * alignment);
+  void* memory = std::aligned_alloc(static_cast<std::size_t>(alignment), size);
+#if defined(__linux__)
+  if (memory != nullptr && alignment == page) madvise(memory, size, MADV_HUGEPAGE);
+#endif
+  return memory;
+}
+
+std::size_t unsigned_of(std::int64_t bytes) {
+  return static_cast<std::size_t>(bytes);
+}
+
 }  // namespace
+
+Device Device::named(const std::string& name, int threads, int node_rank) {
+  const int devices = name == "cpu" ? 0 : cuda_devices();
+  if (name == "cpu" || (name == "auto" && devices == 0)) return cpu(threads);
+  return cuda(devices == 0 ? 0 : node_rank % devices);
+}
+
+Device Device::cuda(int index) {
+  if (index < 0 || index >= cuda_devices()) {
+    throw InputError("device cuda: there is no GPU " + std::to_string(index) +
+                     "; CUDA here: " + cuda_support() + "; use cpu or auto");
+  }
+  Device device;
+  device.exec_.isa = chosen_isa();
+  device.cuda_ = kernels::cuda_stream(index);
+  device.index_ = index;
+  return device;
+}
+
+int Device::cuda_devices() {
+  return kernels::cuda_devices();
+}
+
+std::string Device::cuda_support() {
+  return kernels::cuda_support();
+}
+
+void* Device::allocate(std::int64_t bytes) const {
+  return on_host() ? allocate_host(bytes) : kernels::allocate(*cuda_, unsigned_of(bytes));
+}
+
+void Device::release(void* memory) const {
+  if (on_host()) return std::free(memory);
+  kernels::release(*cuda_, memory);
+}
+
+void Device::zero(void* memory, std::int64_t bytes) const {
+  if (on_host()) {
+    std::memset(memory, 0, unsigned_of(bytes));
+  } else {
+    kernels::zero(*cuda_, memory, unsigned_of(bytes));
+  }
+}
+
+void Device::copy_in(void* to, const void* from, std::int64_t bytes) const {
+  if (on_host()) {
+    std::memcpy(to, from, unsigned_of(bytes));
+  } else {
+    kernels::copy_to_device(*cuda_, to, from, unsigned_of(bytes));
+  }
+}
+
+void Device::copy_out(void* to, const void* from, std::int64_t bytes) const {
+  if (on_host()) {
+    std::memcpy(to, from, unsigned_of(bytes));
+  } else {
+    kernels::copy_to_host(*cuda_, to, from, unsigned_of(bytes));
+  }
+}
+
+void Device::synchronize() const {
+  if (!on_host()) kernels::wait(*cuda_);
+}
 
 Device Device::cpu(int threads) {
   return cpu(threads, chosen_isa());
@@ -54,6 +140,7 @@ int Device::threads() const {
 }
 
 std::string Device::description() const {
+  if (!on_host()) return "cuda " + std::to_string(index_) + ", " + kernels::cuda_name(index_);
   return std::string("cpu, ") + kernels::name_of(exec_.isa) + ", " + std::to_string(threads()) +
          (threads() == 1 ? " thread" : " threads");
 }

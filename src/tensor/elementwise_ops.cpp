@@ -32,8 +32,10 @@ void expect_same_shape(const char* what, const Tensor& x, const Tensor& other) {
 void add(Tensor& y, const Tensor& x) {
   expect_same_shape("add: x", x, y);
   const Matrix to = matrix_of("add: y", y), from = matrix_of("add: x", x);
-  kernels::add(y.device().exec(), y.data<float>(), to.stride, x.data<float>(), from.stride, to.rows,
-               to.columns);
+  y.device().run([&](const auto& exec) {
+    return kernels::add(exec, y.data<float>(), to.stride, x.data<float>(), from.stride, to.rows,
+                        to.columns);
+  });
 }
 
 void join(Tensor& y, std::span<const Tensor> parts, std::span<const std::int32_t> joins) {
@@ -49,13 +51,17 @@ void join(Tensor& y, std::span<const Tensor> parts, std::span<const std::int32_t
     if (joins[p] < 0 || depth < 1) throw Error("join: a join without a pair");
   }
   if (depth != 1) throw Error("join: " + std::to_string(depth) + " sums are left");
-  kernels::join(y.device().exec(), y.data<float>(), data.data(), joins.data(),
-                static_cast<std::int64_t>(parts.size()), y.size());
+  y.device().run([&](const auto& exec) {
+    return kernels::join(exec, y.data<float>(), data.data(), joins.data(),
+                         static_cast<std::int64_t>(parts.size()), y.size());
+  });
 }
 
 void fill(Tensor& y, float value) {
   const Matrix to = matrix_of("fill: y", y);
-  kernels::fill(y.device().exec(), y.data<float>(), to.stride, value, to.rows, to.columns);
+  y.device().run([&](const auto& exec) {
+    return kernels::fill(exec, y.data<float>(), to.stride, value, to.rows, to.columns);
+  });
 }
 
 void convert(Tensor& y, const Tensor& x) {
@@ -64,9 +70,13 @@ void convert(Tensor& y, const Tensor& x) {
   expect_contiguous("convert: y", y);
   const kernels::Storage from = storage_of("convert: x", x), to = storage_of("convert: y", y);
   if (to == kernels::Storage::f32) {
-    kernels::widen(y.device().exec(), y.data<float>(), x.raw(), from, y.size());
+    y.device().run([&](const auto& exec) {
+      return kernels::widen(exec, y.data<float>(), x.raw(), from, y.size());
+    });
   } else if (from == kernels::Storage::f32) {
-    kernels::narrow(y.device().exec(), y.raw(), to, x.data<float>(), y.size());
+    y.device().run([&](const auto& exec) {
+      return kernels::narrow(exec, y.raw(), to, x.data<float>(), y.size());
+    });
   } else {
     wrong_shape("convert: x", "f32, since y is not", x);
   }
@@ -75,8 +85,10 @@ void convert(Tensor& y, const Tensor& x) {
 void copy_rows(Tensor& y, const Tensor& x) {
   expect_matrix("copy_rows: y", y);
   expect_matrix("copy_rows: x", x, y.dim(0), y.dim(1));
-  kernels::copy_rows(y.device().exec(), y.data<float>(), y.row_stride(), x.data<float>(),
-                     x.row_stride(), y.dim(0), y.dim(1));
+  y.device().run([&](const auto& exec) {
+    return kernels::copy_rows(exec, y.data<float>(), y.row_stride(), x.data<float>(),
+                              x.row_stride(), y.dim(0), y.dim(1));
+  });
 }
 
 void gather_rows(Tensor& y, const Tensor& x, const Tensor& index) {
@@ -84,8 +96,10 @@ void gather_rows(Tensor& y, const Tensor& x, const Tensor& index) {
   expect_matrix("gather_rows: y", y);
   expect_matrix("gather_rows: y", y, y.dim(0), x.dim(1));
   expect_indices("gather_rows: index", index, y.dim(0), x.dim(0));
-  kernels::gather_rows(y.device().exec(), y.data<float>(), y.row_stride(), x.data<float>(),
-                       x.row_stride(), index.data<std::int32_t>(), y.dim(0), y.dim(1));
+  y.device().run([&](const auto& exec) {
+    return kernels::gather_rows(exec, y.data<float>(), y.row_stride(), x.data<float>(),
+                                x.row_stride(), index.data<std::int32_t>(), y.dim(0), y.dim(1));
+  });
 }
 
 void scatter_add_rows(Tensor& dx, const Tensor& dy, const Tensor& index) {
@@ -93,8 +107,11 @@ void scatter_add_rows(Tensor& dx, const Tensor& dy, const Tensor& index) {
   expect_matrix("scatter_add_rows: dy", dy);
   expect_matrix("scatter_add_rows: dy", dy, dy.dim(0), dx.dim(1));
   expect_indices("scatter_add_rows: index", index, dy.dim(0), dx.dim(0));
-  kernels::scatter_add_rows(dx.device().exec(), dx.data<float>(), dx.row_stride(), dy.data<float>(),
-                            dy.row_stride(), index.data<std::int32_t>(), dy.dim(0), dy.dim(1));
+  dx.device().run([&](const auto& exec) {
+    return kernels::scatter_add_rows(exec, dx.data<float>(), dx.row_stride(), dy.data<float>(),
+                                     dy.row_stride(), index.data<std::int32_t>(), dy.dim(0),
+                                     dy.dim(1));
+  });
 }
 
 }  // namespace fst::ops

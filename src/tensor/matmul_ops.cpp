@@ -31,8 +31,10 @@ void pack_weight(Tensor& packed, const Tensor& weight) {
   expect_contiguous("pack_weight: weight", weight);
   const std::int64_t n = weight.dim(0), k = weight.dim(1);
   expect_elements("pack_weight: packed", packed, packed_size(n, k));
-  kernels::pack_weight(packed.device().exec(), packed.data<float>(), weight.raw(),
-                       storage_of("pack_weight: weight", weight), n, k);
+  packed.device().run([&](const auto& exec) {
+    return kernels::pack_weight(exec, packed.data<float>(), weight.raw(),
+                                storage_of("pack_weight: weight", weight), n, k);
+  });
 }
 
 void linear_forward(Tensor& y, const Tensor& x, const Tensor& packed, const Tensor* bias, Sum sum,
@@ -43,10 +45,12 @@ void linear_forward(Tensor& y, const Tensor& x, const Tensor& packed, const Tens
   const std::int64_t k = x.dim(1);
   expect_elements("linear_forward: packed", packed, packed_size(n, k));
   if (bias != nullptr) expect_elements("linear_forward: bias", *bias, n);
-  kernels::linear_forward(y.device().exec(), y.data<float>(), y.row_stride(), x.data<float>(),
-                          x.row_stride(), packed.data<float>(),
-                          bias == nullptr ? nullptr : bias->data<float>(), rows, n, k,
-                          order_of(sum), update_of(write));
+  y.device().run([&](const auto& exec) {
+    return kernels::linear_forward(exec, y.data<float>(), y.row_stride(), x.data<float>(),
+                                   x.row_stride(), packed.data<float>(),
+                                   bias == nullptr ? nullptr : bias->data<float>(), rows, n, k,
+                                   order_of(sum), update_of(write));
+  });
 }
 
 void linear_backward_input(Tensor& dx, const Tensor& dy, const Tensor& weight, Sum sum,
@@ -57,9 +61,11 @@ void linear_backward_input(Tensor& dx, const Tensor& dy, const Tensor& weight, S
   const std::int64_t rows = dx.dim(0);
   expect_matrix("linear_backward_input: dx", dx, rows, k);
   expect_matrix("linear_backward_input: dy", dy, rows, n);
-  kernels::linear_backward_input(dx.device().exec(), dx.data<float>(), dx.row_stride(),
-                                 dy.data<float>(), dy.row_stride(), weight.data<float>(),
-                                 weight.row_stride(), rows, n, k, order_of(sum), update_of(write));
+  dx.device().run([&](const auto& exec) {
+    return kernels::linear_backward_input(
+        exec, dx.data<float>(), dx.row_stride(), dy.data<float>(), dy.row_stride(),
+        weight.data<float>(), weight.row_stride(), rows, n, k, order_of(sum), update_of(write));
+  });
 }
 
 void linear_backward_inputs(Tensor& dx, const Tensor& dy, const Tensor& weight,
@@ -72,10 +78,12 @@ void linear_backward_inputs(Tensor& dx, const Tensor& dy, const Tensor& weight,
   const std::int64_t rows = dx.dim(0);
   expect_matrix("linear_backward_inputs: dx", dx, rows, k);
   expect_matrix("linear_backward_inputs: dy", dy, rows, n);
-  kernels::linear_backward_input(
-      dx.device().exec(), dx.data<float>(), dx.row_stride(), dy.data<float>(), dy.row_stride(),
-      weight.data<float>(), weight.row_stride(), rows, sizes.data(),
-      static_cast<std::int64_t>(sizes.size()), k, order_of(sum), kernels::Update::overwrite);
+  dx.device().run([&](const auto& exec) {
+    return kernels::linear_backward_input(
+        exec, dx.data<float>(), dx.row_stride(), dy.data<float>(), dy.row_stride(),
+        weight.data<float>(), weight.row_stride(), rows, sizes.data(),
+        static_cast<std::int64_t>(sizes.size()), k, order_of(sum), kernels::Update::overwrite);
+  });
 }
 
 void linear_backward_weight(Tensor& dweight, const Tensor& dy, const Tensor& x, Chain chain) {
@@ -85,16 +93,20 @@ void linear_backward_weight(Tensor& dweight, const Tensor& dy, const Tensor& x, 
   const std::int64_t rows = dy.dim(0);
   expect_matrix("linear_backward_weight: dy", dy, rows, n);
   expect_matrix("linear_backward_weight: x", x, rows, k);
-  kernels::linear_backward_weight(dweight.device().exec(), dweight.data<float>(),
-                                  dweight.row_stride(), dy.data<float>(), dy.row_stride(),
-                                  x.data<float>(), x.row_stride(), rows, n, k, chain_of(chain));
+  dweight.device().run([&](const auto& exec) {
+    return kernels::linear_backward_weight(exec, dweight.data<float>(), dweight.row_stride(),
+                                           dy.data<float>(), dy.row_stride(), x.data<float>(),
+                                           x.row_stride(), rows, n, k, chain_of(chain));
+  });
 }
 
 void bias_backward(Tensor& dbias, const Tensor& dy) {
   expect_matrix("bias_backward: dy", dy);
   expect_elements("bias_backward: dbias", dbias, dy.dim(1));
-  kernels::bias_backward(dbias.device().exec(), dbias.data<float>(), dy.data<float>(),
-                         dy.row_stride(), dy.dim(0), dy.dim(1));
+  dbias.device().run([&](const auto& exec) {
+    return kernels::bias_backward(exec, dbias.data<float>(), dy.data<float>(), dy.row_stride(),
+                                  dy.dim(0), dy.dim(1));
+  });
 }
 
 }  // namespace fst::ops

@@ -1,3 +1,4 @@
+#include "fst/tensor/host_view.h"
 #include "fst/tensor/ops.h"
 
 #include "check.h"
@@ -16,8 +17,10 @@ void embedding_part_forward(Tensor& y, const Tensor& tokens, const Tensor& table
   expect_matrix("embedding_forward: y", y, rows, dim);
   expect_contiguous("embedding_forward: y", y);
   expect_elements("embedding_forward: tokens", tokens, rows);
-  kernels::embedding_forward(y.device().exec(), y.data<float>(), tokens.data<std::int32_t>(),
-                             table.data<float>(), rows, dim, {first, table.dim(0)});
+  y.device().run([&](const auto& exec) {
+    return kernels::embedding_forward(exec, y.data<float>(), tokens.data<std::int32_t>(),
+                                      table.data<float>(), rows, dim, {first, table.dim(0)});
+  });
 }
 
 void embedding_forward(Tensor& y, const Tensor& tokens, const Tensor& table) {
@@ -34,8 +37,11 @@ void embedding_part_backward(Tensor& dtable, const Tensor& dy, const Tensor& tok
   expect_matrix("embedding_backward: dy", dy, rows, dim);
   expect_contiguous("embedding_backward: dy", dy);
   expect_elements("embedding_backward: tokens", tokens, rows);
-  kernels::embedding_backward(dtable.device().exec(), dtable.data<float>(), dy.data<float>(),
-                              tokens.data<std::int32_t>(), rows, dim, {first, dtable.dim(0)});
+  dtable.device().run([&](const auto& exec) {
+    return kernels::embedding_backward(exec, dtable.data<float>(), dy.data<float>(),
+                                       tokens.data<std::int32_t>(), rows, dim,
+                                       {first, dtable.dim(0)});
+  });
 }
 
 void embedding_backward(Tensor& dtable, const Tensor& dy, const Tensor& tokens) {
@@ -53,8 +59,10 @@ void rms_norm_forward(Tensor& y, Tensor& rstd, const Tensor& x, const Tensor& we
   expect_elements("rms_norm_forward: rstd", rstd, rows);
   expect_elements("rms_norm_forward: weight", weight, dim);
   if (x.empty()) return;
-  kernels::rms_norm_forward(y.device().exec(), y.data<float>(), rstd.data<float>(), x.data<float>(),
-                            weight.data<float>(), rows, dim, eps);
+  y.device().run([&](const auto& exec) {
+    return kernels::rms_norm_forward(exec, y.data<float>(), rstd.data<float>(), x.data<float>(),
+                                     weight.data<float>(), rows, dim, eps);
+  });
 }
 
 void rms_norm_backward(Tensor& dx, Tensor& dweight, const Tensor& dy, const Tensor& x,
@@ -70,9 +78,11 @@ void rms_norm_backward(Tensor& dx, Tensor& dweight, const Tensor& dy, const Tens
   expect_elements("rms_norm_backward: weight", weight, dim);
   expect_elements("rms_norm_backward: dweight", dweight, dim);
   if (x.empty()) return;
-  kernels::rms_norm_backward(dx.device().exec(), dx.data<float>(), dweight.data<float>(),
-                             dy.data<float>(), x.data<float>(), rstd.data<float>(),
-                             weight.data<float>(), rows, dim, write == Write::add);
+  dx.device().run([&](const auto& exec) {
+    return kernels::rms_norm_backward(exec, dx.data<float>(), dweight.data<float>(),
+                                      dy.data<float>(), x.data<float>(), rstd.data<float>(),
+                                      weight.data<float>(), rows, dim, write == Write::add);
+  });
 }
 
 void rope_table(Tensor& cosine, Tensor& sine, double theta) {
@@ -81,8 +91,11 @@ void rope_table(Tensor& cosine, Tensor& sine, double theta) {
   expect_matrix("rope_table: sine", sine, cosine.dim(0), cosine.dim(1));
   expect_contiguous("rope_table: sine", sine);
   if (!(theta > 0.0)) throw Error("rope_table: theta is " + std::to_string(theta));
-  kernels::rope_table(cosine.device().exec(), cosine.data<float>(), sine.data<float>(), theta,
-                      cosine.dim(0), cosine.dim(1));
+  HostView<float> cosines(cosine, Contents::undefined), sines(sine, Contents::undefined);
+  kernels::rope_table(cosine.device().exec(), cosines.data(), sines.data(), theta, cosine.dim(0),
+                      cosine.dim(1));
+  cosines.store();
+  sines.store();
 }
 
 namespace {
@@ -125,9 +138,11 @@ void head_norm_rope_forward(Tensor& y, Tensor& rstd, const Tensor& x, const Tens
     expect_elements("head_norm_rope_forward: rstd", rstd, shape.rows * shape.heads);
   }
   if (x.empty()) return;
-  kernels::head_norm_rope_forward(y.device().exec(), y.data<float>(), y.row_stride(),
-                                  weight == nullptr ? nullptr : rstd.data<float>(), x.data<float>(),
-                                  x.row_stride(), eps, shape);
+  y.device().run([&](const auto& exec) {
+    return kernels::head_norm_rope_forward(exec, y.data<float>(), y.row_stride(),
+                                           weight == nullptr ? nullptr : rstd.data<float>(),
+                                           x.data<float>(), x.row_stride(), eps, shape);
+  });
 }
 
 void head_norm_rope_backward(Tensor& dx, Tensor* dweight, const Tensor& dy, const Tensor& x,
@@ -145,10 +160,12 @@ void head_norm_rope_backward(Tensor& dx, Tensor* dweight, const Tensor& dy, cons
     expect_elements("head_norm_rope_backward: rstd", rstd, shape.rows * shape.heads);
   }
   if (x.empty()) return;
-  kernels::head_norm_rope_backward(
-      dx.device().exec(), dx.data<float>(), dx.row_stride(),
-      weight == nullptr ? nullptr : dweight->data<float>(), dy.data<float>(), dy.row_stride(),
-      x.data<float>(), x.row_stride(), weight == nullptr ? nullptr : rstd.data<float>(), shape);
+  dx.device().run([&](const auto& exec) {
+    return kernels::head_norm_rope_backward(
+        exec, dx.data<float>(), dx.row_stride(),
+        weight == nullptr ? nullptr : dweight->data<float>(), dy.data<float>(), dy.row_stride(),
+        x.data<float>(), x.row_stride(), weight == nullptr ? nullptr : rstd.data<float>(), shape);
+  });
 }
 
 void swiglu_forward(Tensor& h, const Tensor& gate_up) {
@@ -157,8 +174,10 @@ void swiglu_forward(Tensor& h, const Tensor& gate_up) {
   expect_matrix("swiglu_forward: gate_up", gate_up, h.dim(0), 2 * h.dim(1));
   expect_contiguous("swiglu_forward: gate_up", gate_up);
   if (h.empty()) return;
-  kernels::swiglu_forward(h.device().exec(), h.data<float>(), gate_up.data<float>(), h.dim(0),
-                          h.dim(1));
+  h.device().run([&](const auto& exec) {
+    return kernels::swiglu_forward(exec, h.data<float>(), gate_up.data<float>(), h.dim(0),
+                                   h.dim(1));
+  });
 }
 
 void swiglu_backward(Tensor& dgate_up, const Tensor& dh, const Tensor& gate_up) {
@@ -169,8 +188,10 @@ void swiglu_backward(Tensor& dgate_up, const Tensor& dh, const Tensor& gate_up) 
   expect_matrix("swiglu_backward: dgate_up", dgate_up, dh.dim(0), 2 * dh.dim(1));
   expect_contiguous("swiglu_backward: dgate_up", dgate_up);
   if (dh.empty()) return;
-  kernels::swiglu_backward(dgate_up.device().exec(), dgate_up.data<float>(), dh.data<float>(),
-                           gate_up.data<float>(), dh.dim(0), dh.dim(1));
+  dgate_up.device().run([&](const auto& exec) {
+    return kernels::swiglu_backward(exec, dgate_up.data<float>(), dh.data<float>(),
+                                    gate_up.data<float>(), dh.dim(0), dh.dim(1));
+  });
 }
 
 }  // namespace fst::ops

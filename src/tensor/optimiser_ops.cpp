@@ -23,8 +23,10 @@ void adamw(Tensor& parameter, Tensor& m, Tensor& v, const Tensor& gradient, cons
   scalars.rate = static_cast<float>(step.lr / step.bias1);
   scalars.root = static_cast<float>(1.0 / std::sqrt(step.bias2));
   scalars.eps = static_cast<float>(step.eps);
-  kernels::adamw(parameter.device().exec(), parameter.data<float>(), m.data<float>(),
-                 v.data<float>(), gradient.data<float>(), n, scalars);
+  parameter.device().run([&](const auto& exec) {
+    return kernels::adamw(exec, parameter.data<float>(), m.data<float>(), v.data<float>(),
+                          gradient.data<float>(), n, scalars);
+  });
 }
 
 void sum_of_squares(kernels::ExactSum& sum, const Tensor& x) {
@@ -32,7 +34,9 @@ void sum_of_squares(kernels::ExactSum& sum, const Tensor& x) {
   const std::int64_t rows = x.contiguous() ? 1 : x.dim(0);
   const std::int64_t n = x.size() / rows;
   for (std::int64_t r = 0; r < rows; ++r) {
-    kernels::sum_of_squares(x.device().exec(), sum, x.data<float>() + r * x.row_stride(), n);
+    x.device().run([&](const auto& exec) {
+      return kernels::sum_of_squares(exec, sum, x.data<float>() + r * x.row_stride(), n);
+    });
   }
 }
 

@@ -1,30 +1,6 @@
 #include "fst/tensor/tensor.h"
 
-#include <cstdlib>
-#include <cstring>
-
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 namespace fst {
-
-namespace {
-
-/// Memory of at least `bytes`, aligned to a cache line; in large pages where it is large, since
-/// decoding streams through all weights. nullptr: there is none.
-void* allocate(std::int64_t bytes) {
-  constexpr std::int64_t line = 64, page = std::int64_t{2} << 20;
-  const std::int64_t alignment = bytes < 2 * page ? line : page;
-  const auto size = static_cast<std::size_t>((bytes + alignment - 1) / alignment * alignment);
-  void* memory = std::aligned_alloc(static_cast<std::size_t>(alignment), size);
-#if defined(__linux__)
-  if (memory != nullptr && alignment == page) madvise(memory, size, MADV_HUGEPAGE);
-#endif
-  return memory;
-}
-
-}  // namespace
 
 std::int64_t size_of(DType dtype) {
   switch (dtype) {
@@ -128,13 +104,9 @@ void Tensor::wrong_type(DType wanted) const {
   throw Error(std::string("tensor: wanted ") + name_of(wanted) + ", found " + shape());
 }
 
-void Buffer::Free::operator()(void* p) const {
-  std::free(p);
-}
-
 Buffer::Buffer(const Device& device, DType dtype, std::initializer_list<std::int64_t> dims) {
   reserve(device, dtype, dims);
-  if (bytes_ > 0) std::memset(memory_.get(), 0, static_cast<std::size_t>(bytes_));
+  if (bytes_ > 0) device_->zero(memory_.get(), bytes_);
 }
 
 void Buffer::reserve(const Device& device, DType dtype, std::initializer_list<std::int64_t> dims) {
@@ -143,11 +115,12 @@ void Buffer::reserve(const Device& device, DType dtype, std::initializer_list<st
   for (const std::int64_t d : dims) elements *= d;
   const std::int64_t wanted = elements * size_of(dtype);
   if (wanted > bytes_) {
-    void* memory = allocate(wanted);
+    void* memory = device_->allocate(wanted);
     if (memory == nullptr) {
-      throw Error("out of memory: " + std::to_string(wanted) + " bytes wanted");
+      throw Error("out of memory: " + std::to_string(wanted) + " bytes wanted on " +
+                  device_->description());
     }
-    memory_.reset(memory);
+    memory_ = std::unique_ptr<void, Free>(memory, Free{device_});
     bytes_ = wanted;
   }
   view_ = Tensor(*device_, dtype, memory_.get(), dims);

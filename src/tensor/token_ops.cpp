@@ -59,24 +59,30 @@ kernels::SamplingRule rule_of(const char* what, const SamplingLaw& law) {
 std::int64_t token_lse(Tensor& lse, const Tensor& logits, const TokenLaw& law) {
   const kernels::LawPart whole = law_of("token_lse: logits", logits, law);
   expect_lse("token_lse: lse", lse, logits.dim(0));
-  return kernels::token_lse(logits.device().exec(), lse.data<float>(), logits.data<float>(),
-                            logits.dim(0), logits.row_stride(), whole);
+  return logits.device().run([&](const auto& exec) {
+    return kernels::token_lse(exec, lse.data<float>(), logits.data<float>(), logits.dim(0),
+                              logits.row_stride(), whole);
+  });
 }
 
 void token_lse_leaves(Tensor& pairs, const Tensor& logits, const TokenLaw& law,
                       const VocabPart& part) {
   const kernels::LawPart mine = law_of("token_lse_leaves: logits", logits, law, part);
   expect_elements("token_lse_leaves: pairs", pairs, logits.dim(0) * mine.leaves * 2);
-  kernels::token_lse_leaves(logits.device().exec(), pairs.data<float>(), logits.data<float>(),
-                            logits.dim(0), logits.row_stride(), mine);
+  logits.device().run([&](const auto& exec) {
+    return kernels::token_lse_leaves(exec, pairs.data<float>(), logits.data<float>(), logits.dim(0),
+                                     logits.row_stride(), mine);
+  });
 }
 
 std::int64_t join_lse(Tensor& lse, const Tensor& pairs, const TokenLaw& law) {
   const std::int64_t rows = lse.dim(0);
   expect_lse("join_lse: lse", lse, rows);
   expect_elements("join_lse: pairs", pairs, 2 * 8 * rows);
-  return kernels::join_lse(lse.device().exec(), lse.data<float>(), pairs.data<float>(), rows,
-                           8 / pairs.dim(0), 1.0f / law.temperature);
+  return lse.device().run([&](const auto& exec) {
+    return kernels::join_lse(exec, lse.data<float>(), pairs.data<float>(), rows, 8 / pairs.dim(0),
+                             1.0f / law.temperature);
+  });
 }
 
 void token_logprob(Tensor& logprob, const Tensor& logits, const Tensor& lse, const Tensor& targets,
@@ -86,9 +92,11 @@ void token_logprob(Tensor& logprob, const Tensor& logits, const Tensor& lse, con
   expect_elements("token_logprob: logprob", logprob, rows);
   expect_lse("token_logprob: lse", lse, rows);
   expect_elements("token_logprob: targets", targets, rows);
-  kernels::token_logprob(logits.device().exec(), logprob.data<float>(), logits.data<float>(),
-                         lse.data<float>(), targets.data<std::int32_t>(), rows, logits.row_stride(),
-                         mine);
+  logits.device().run([&](const auto& exec) {
+    return kernels::token_logprob(exec, logprob.data<float>(), logits.data<float>(),
+                                  lse.data<float>(), targets.data<std::int32_t>(), rows,
+                                  logits.row_stride(), mine);
+  });
 }
 
 void token_entropy(Tensor& entropy, const Tensor& logits, const Tensor& lse, const TokenLaw& law) {
@@ -96,8 +104,10 @@ void token_entropy(Tensor& entropy, const Tensor& logits, const Tensor& lse, con
   const kernels::LawPart whole = law_of("token_entropy: logits", logits, law);
   expect_elements("token_entropy: entropy", entropy, rows);
   expect_lse("token_entropy: lse", lse, rows);
-  kernels::token_entropy(logits.device().exec(), entropy.data<float>(), logits.data<float>(),
-                         lse.data<float>(), rows, logits.row_stride(), whole);
+  logits.device().run([&](const auto& exec) {
+    return kernels::token_entropy(exec, entropy.data<float>(), logits.data<float>(),
+                                  lse.data<float>(), rows, logits.row_stride(), whole);
+  });
 }
 
 void token_entropy_leaves(Tensor& sums, const Tensor& logits, const Tensor& lse,
@@ -106,14 +116,18 @@ void token_entropy_leaves(Tensor& sums, const Tensor& logits, const Tensor& lse,
   const kernels::LawPart mine = law_of("token_entropy_leaves: logits", logits, law, part);
   expect_elements("token_entropy_leaves: sums", sums, rows * mine.leaves);
   expect_lse("token_entropy_leaves: lse", lse, rows);
-  kernels::token_entropy_leaves(logits.device().exec(), sums.data<float>(), logits.data<float>(),
-                                lse.data<float>(), rows, logits.row_stride(), mine);
+  logits.device().run([&](const auto& exec) {
+    return kernels::token_entropy_leaves(exec, sums.data<float>(), logits.data<float>(),
+                                         lse.data<float>(), rows, logits.row_stride(), mine);
+  });
 }
 
 void join_entropy(Tensor& entropy, const Tensor& sums) {
   expect_elements("join_entropy: sums", sums, 8 * entropy.size());
-  kernels::join_leaves(entropy.device().exec(), entropy.data<float>(), sums.data<float>(), entropy.size(), 8 / sums.dim(0),
-                       -1.0f);
+  entropy.device().run([&](const auto& exec) {
+    return kernels::join_leaves(exec, entropy.data<float>(), sums.data<float>(), entropy.size(),
+                                8 / sums.dim(0), -1.0f);
+  });
 }
 
 namespace {
@@ -132,9 +146,12 @@ void token_kl(Tensor& kl, const Tensor& logits, const Tensor& lse, const Tensor&
   const kernels::LawPart whole = law_of("token_kl: logits", logits, law);
   expect_reference(logits, lse, reference_logits, reference_lse);
   expect_elements("token_kl: kl", kl, logits.dim(0));
-  kernels::token_kl(logits.device().exec(), kl.data<float>(), logits.data<float>(),
-                    lse.data<float>(), reference_logits.data<float>(), reference_lse.data<float>(),
-                    logits.dim(0), logits.row_stride(), reference_logits.row_stride(), whole);
+  logits.device().run([&](const auto& exec) {
+    return kernels::token_kl(exec, kl.data<float>(), logits.data<float>(), lse.data<float>(),
+                             reference_logits.data<float>(), reference_lse.data<float>(),
+                             logits.dim(0), logits.row_stride(), reference_logits.row_stride(),
+                             whole);
+  });
 }
 
 void token_kl_leaves(Tensor& sums, const Tensor& logits, const Tensor& lse,
@@ -143,15 +160,20 @@ void token_kl_leaves(Tensor& sums, const Tensor& logits, const Tensor& lse,
   const kernels::LawPart mine = law_of("token_kl_leaves: logits", logits, law, part);
   expect_reference(logits, lse, reference_logits, reference_lse);
   expect_elements("token_kl_leaves: sums", sums, logits.dim(0) * mine.leaves);
-  kernels::token_kl_leaves(logits.device().exec(), sums.data<float>(), logits.data<float>(),
-                           lse.data<float>(), reference_logits.data<float>(),
-                           reference_lse.data<float>(), logits.dim(0), logits.row_stride(),
-                           reference_logits.row_stride(), mine);
+  logits.device().run([&](const auto& exec) {
+    return kernels::token_kl_leaves(exec, sums.data<float>(), logits.data<float>(),
+                                    lse.data<float>(), reference_logits.data<float>(),
+                                    reference_lse.data<float>(), logits.dim(0), logits.row_stride(),
+                                    reference_logits.row_stride(), mine);
+  });
 }
 
 void join_kl(Tensor& kl, const Tensor& sums) {
   expect_elements("join_kl: sums", sums, 8 * kl.size());
-  kernels::join_leaves(kl.device().exec(), kl.data<float>(), sums.data<float>(), kl.size(), 8 / sums.dim(0), 1.0f);
+  kl.device().run([&](const auto& exec) {
+    return kernels::join_leaves(exec, kl.data<float>(), sums.data<float>(), kl.size(),
+                                8 / sums.dim(0), 1.0f);
+  });
 }
 
 void token_backward(Tensor& dlogits, const Tensor& logits, const Tensor& lse, const Tensor& targets,
@@ -187,27 +209,28 @@ void token_backward(Tensor& dlogits, const Tensor& logits, const Tensor& lse, co
   terms.reference_logits = data_of(gradient.reference_logits);
   terms.reference_lse = data_of(gradient.reference_lse);
   terms.reference_stride = gradient.reference_logits.row_stride();
-  kernels::token_backward(logits.device().exec(), dlogits.data<float>(), logits.data<float>(),
-                          lse.data<float>(), targets.data<std::int32_t>(), terms, rows,
-                          dlogits.row_stride(), logits.row_stride(), mine);
+  logits.device().run([&](const auto& exec) {
+    return kernels::token_backward(exec, dlogits.data<float>(), logits.data<float>(),
+                                   lse.data<float>(), targets.data<std::int32_t>(), terms, rows,
+                                   dlogits.row_stride(), logits.row_stride(), mine);
+  });
 }
 
-void sample_tokens(Tensor& tokens, Tensor& logprob, const Tensor& logits,
-                   std::span<const std::uint64_t> keys, std::span<const std::int32_t> positions,
-                   const SamplingLaw& law) {
+void sample_tokens(Tensor& tokens, Tensor& logprob, const Tensor& logits, const Tensor& keys,
+                   const Tensor& positions, const SamplingLaw& law) {
   const std::int64_t rows = logits.dim(0);
   expect_logits("sample_tokens: logits", logits, law.vocab);
   expect_elements("sample_tokens: tokens", tokens, rows);
   expect_elements("sample_tokens: logprob", logprob, rows);
-  if (static_cast<std::int64_t>(keys.size()) != rows ||
-      static_cast<std::int64_t>(positions.size()) != rows) {
-    throw Error("sample_tokens: expected " + std::to_string(rows) + " keys and positions, found " +
-                std::to_string(keys.size()) + " and " + std::to_string(positions.size()));
-  }
-  const std::int64_t bad = kernels::sample_tokens(
-      logits.device().exec(), tokens.data<std::int32_t>(), logprob.data<float>(),
-      logits.data<float>(), keys.data(), positions.data(), rows, logits.row_stride(), logits.dim(1),
-      law.vocab, rule_of("sample_tokens", law));
+  expect_elements("sample_tokens: keys", keys, rows);
+  expect_elements("sample_tokens: positions", positions, rows);
+  const std::int64_t bad = logits.device().run([&](const auto& exec) {
+    return kernels::sample_tokens(exec, tokens.data<std::int32_t>(), logprob.data<float>(),
+                                  logits.data<float>(),
+                                  reinterpret_cast<const std::uint64_t*>(keys.data<std::int64_t>()),
+                                  positions.data<std::int32_t>(), rows, logits.row_stride(),
+                                  logits.dim(1), law.vocab, rule_of("sample_tokens", law));
+  });
   if (bad >= 0) {
     throw Error("sample_tokens: row " + std::to_string(bad) + " has a logit that is not finite");
   }
@@ -221,9 +244,11 @@ std::int64_t kept_tokens(Tensor& ids, Tensor& probability, const Tensor& logits_
   if (probability.size() < law.vocab) {
     wrong_shape("kept_tokens: probability", "room for the vocabulary", probability);
   }
-  const std::int64_t kept =
-      kernels::kept_tokens(row.device().exec(), ids.data<std::int32_t>(), probability.data<float>(),
-                           row.data<float>(), row.dim(1), law.vocab, rule_of("kept_tokens", law));
+  const std::int64_t kept = row.device().run([&](const auto& exec) {
+    return kernels::kept_tokens(exec, ids.data<std::int32_t>(), probability.data<float>(),
+                                row.data<float>(), row.dim(1), law.vocab,
+                                rule_of("kept_tokens", law));
+  });
   if (kept < 0) throw Error("kept_tokens: a logit is not finite");
   return kept;
 }

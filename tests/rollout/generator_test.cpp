@@ -64,9 +64,11 @@ class GeneratorTest : public ::testing::Test {
     for (std::int32_t i = 0; i < request.max_new_tokens; ++i) {
       const Tensor& hidden = model_.forward(packed.pack({text}), cache);
       model_.logits(logits.tensor(), hidden.rows(hidden.dim(0) - 1, hidden.dim(0)));
-      const std::uint64_t key = request.key;
-      ops::sample_tokens(token.tensor(), logprob.tensor(), logits.tensor(), {&key, 1}, {&i, 1},
-                         request.law);
+      Buffer key(device_, DType::i64, {1}), place(device_, DType::i32, {1});
+      key.data<std::int64_t>()[0] = static_cast<std::int64_t>(request.key);
+      place.data<std::int32_t>()[0] = i;
+      ops::sample_tokens(token.tensor(), logprob.tensor(), logits.tensor(), key.tensor(),
+                         place.tensor(), request.law);
       const TokenId drawn = token.data<std::int32_t>()[0];
       text.push_back(drawn);
       completion.tokens.push_back(drawn);

@@ -62,16 +62,18 @@ TEST(GoldenSampling, DrawsOnlyWhatIsKeptAndReportsItsLogProbability) {
     SCOPED_TRACE(line.at("id").get<std::string>());
     const Case c = case_of(line);
     std::vector<float> repeated;
-    std::vector<std::uint64_t> keys;
+    std::vector<std::int64_t> keys;
     std::vector<std::int32_t> positions;
     for (std::int64_t t = 0; t < rows; ++t) {
       repeated.insert(repeated.end(), c.logits.begin(), c.logits.end());
-      keys.push_back(static_cast<std::uint64_t>(1000 + t));
+      keys.push_back(1000 + t);
       positions.push_back(static_cast<std::int32_t>(3 * t));
     }
     const Tensor logits(device, DType::f32, repeated.data(), {rows, c.law.vocab});
     Buffer tokens(device, DType::i32, {rows}), logprob(device, DType::f32, {rows});
-    ops::sample_tokens(tokens.tensor(), logprob.tensor(), logits, keys, positions, c.law);
+    ops::sample_tokens(tokens.tensor(), logprob.tensor(), logits,
+                       Tensor(device, DType::i64, keys.data(), {rows}),
+                       Tensor(device, DType::i32, positions.data(), {rows}), c.law);
     for (std::size_t t = 0; t < static_cast<std::size_t>(rows); ++t) {
       const std::int32_t token = tokens.span<std::int32_t>()[t];
       const auto place = std::find(c.kept.begin(), c.kept.end(), token);

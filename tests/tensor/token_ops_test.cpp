@@ -109,16 +109,16 @@ TEST(TokenOps, SaysWhichArgumentHasTheWrongShape) {
             std::string::npos);
   EXPECT_NE(lse_with(lse, {0.0f, 5}).find("temperature above 0"), std::string::npos);
 
-  const std::vector<std::uint64_t> keys = {1, 2};
-  const std::vector<std::int32_t> positions = {0, 0};
-  const auto sample_with = [&](const ops::SamplingLaw& law, std::size_t count) {
+  Buffer keys(device, DType::i64, {2}), positions(device, DType::i32, {2});
+  const auto sample_with = [&](const ops::SamplingLaw& law, std::int64_t count) {
     return message_of([&] {
       ops::sample_tokens(tokens.tensor(), logprob.tensor(), logits.tensor(),
-                         std::span(keys).first(count), positions, law);
+                         keys.tensor().rows(0, count), positions.tensor(), law);
     });
   };
   EXPECT_EQ(sample_with({1.0f, 0, 1.0f, 0.0f, 5}, 2), "");
-  EXPECT_NE(sample_with({1.0f, 0, 1.0f, 0.0f, 5}, 1).find("expected 2 keys"), std::string::npos);
+  EXPECT_NE(sample_with({1.0f, 0, 1.0f, 0.0f, 5}, 1).find("sample_tokens: keys"),
+            std::string::npos);
   EXPECT_NE(sample_with({1.0f, 0, 1.5f, 0.0f, 5}, 2).find("top_p"), std::string::npos);
   logits.span<float>()[7] = std::numeric_limits<float>::quiet_NaN();
   EXPECT_NE(sample_with({1.0f, 0, 1.0f, 0.0f, 5}, 2).find("row 1"), std::string::npos);

@@ -20,6 +20,7 @@ class Unit final : public TensorParallel {
 
  private:
   void sum_slices(Tensor& x, std::string_view what) const;
+  void take_first(Tensor& x) const;
 
   const Communicator* comm_;
   mutable Buffer parts_;  // what came from the other ranks

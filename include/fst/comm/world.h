@@ -94,6 +94,8 @@ class World {
   /// For example "4 ranks: 2 rollout, 1 reflection, 1 learner" or "4 ranks, colocated".
   std::string layout() const;
   std::string host() const;
+  /// Number of this rank among those of its node: which GPU is its own.
+  int node_rank() const { return node_rank_; }
 
   /// Throws Error on every rank, listing who differs, unless all ranks pass the same number.
   /// Collective over all().
@@ -123,6 +125,7 @@ class World {
 
   bool finalise_ = false;
   bool at_work_ = false;
+  int node_rank_ = 0;
   std::unique_ptr<Board> board_;  // before the communicators, which point to it
   RankPlan plan_;
   Communicator all_, policy_;

@@ -80,7 +80,7 @@ class Resharding {
 
  private:
   struct Parcel;
-  std::vector<Parcel> packed(const Tensor& flat, const std::vector<RowSlab>& bucket) const;
+  std::vector<Parcel> packed(const float* flat, const std::vector<RowSlab>& bucket) const;
   std::vector<Parcel> expected(const std::vector<RowSlab>& bucket) const;
 
   Holders from_, to_;

@@ -30,13 +30,14 @@ class PackedSequences {
   std::int64_t tokens() const { return batch_.tokens.dim(0); }
   std::int64_t sequences() const { return batch_.attention.context.dim(0); }
   /// Row of the first token of sequence s.
-  std::int64_t first_row(std::int64_t s) const { return cu_seqlens_.data<std::int32_t>()[s]; }
+  std::int64_t first_row(std::int64_t s) const { return first_rows_[static_cast<std::size_t>(s)]; }
   /// KV blocks the batch needs.
   std::int64_t blocks() const { return blocks_; }
 
  private:
   Device device_;
   Buffer tokens_, positions_, cu_seqlens_, context_, block_table_;
+  std::vector<std::int32_t> first_rows_;  // [sequences + 1], also on the device
   std::int64_t blocks_ = 0;
   TokenBatch batch_;
 };

@@ -76,11 +76,10 @@ class Generator {
   // Scratch, reused from step to step.
   Buffer tokens_, positions_, cu_seqlens_, context_, block_table_;
   Buffer rows_, hidden_rows_, logits_, drawn_, logprob_;
+  Buffer keys_, places_;  // i64, i32: stream and place of each draw
   TokenBatch batch_;
   std::vector<Scheduler::Copy> copies_;
   std::vector<Draw> draws_;
-  std::vector<std::uint64_t> keys_;
-  std::vector<std::int32_t> places_;
 };
 
 }  // namespace fst

@@ -7,6 +7,7 @@
 
 #include <boost/program_options.hpp>
 
+#include "fst/comm/world.h"
 #include "fst/tensor/device.h"
 
 namespace fst {
@@ -48,7 +49,7 @@ class Arguments {
 
 /// Adds --device, --dtype, --tp and --threads.
 void add_engine_options(Usage& usage);
-/// The device they ask for. Throws InputError for what this build has not: cuda, bf16.
-Device engine_device(const Arguments& arguments);
+/// The device they ask for. Throws InputError for what is not here: a GPU, bf16.
+Device engine_device(const World& world, const Arguments& arguments);
 
 }  // namespace fst

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -8,8 +9,9 @@
 
 namespace fst {
 
-/// Where work runs and memory lies. Knows no shapes. Copyable handle; the thread pool is shared by
-/// all copies and lives as long as the last one.
+/// Where work runs and memory lies. Knows no shapes. Copyable handle; threads and streams are
+/// shared by all copies and live as long as the last one. Work on a CUDA device is queued on one
+/// stream and runs in the order of the calls; copies to the host wait for it.
 class Device {
  public:
   /// CPU with `threads` threads (1: the calling thread only). The instruction set is the best of
@@ -18,15 +20,50 @@ class Device {
   static Device cpu(int threads = 1);
   /// As cpu(), with an explicit instruction set; for tests.
   static Device cpu(int threads, kernels::Isa isa);
+  /// GPU `index` of this machine. Throws InputError where the program was built without CUDA or the
+  /// machine has no such device.
+  static Device cuda(int index);
+  /// What a deck names: "cpu"; "cuda", the GPU node_rank modulo their number, so that ranks of a
+  /// node share GPUs where they are more; "auto", a GPU where there is one, else the CPU.
+  static Device named(const std::string& name, int threads, int node_rank);
+  /// How many GPUs this process can use; 0 without CUDA, a driver or a device.
+  static int cuda_devices();
+  /// What there is of CUDA, in words; for --version.
+  static std::string cuda_support();
 
-  const kernels::Cpu& exec() const { return exec_; }
+  /// True if the host can read and write the memory of tensors.
+  bool on_host() const { return cuda_ == nullptr; }
+  /// Calls f(const kernels::Cpu&) or f(const kernels::Cuda&). `f` must have both.
+  template <class F>
+  decltype(auto) run(F&& f) const {
+#if defined(FST_WITH_CUDA)
+    if (cuda_ != nullptr) return f(*cuda_);
+#endif
+    return f(exec_);
+  }
+  /// The host's side: what runs on the CPU whatever the device.
+  const kernels::Cpu& exec() const {
+    return exec_;
+  }
   int threads() const;
   /// For example "cpu, avx512, 2 threads".
   std::string description() const;
 
+  /// Memory of at least 64 bytes' alignment, contents undefined; nullptr: there is not enough.
+  void* allocate(std::int64_t bytes) const;
+  void release(void* memory) const;
+  void zero(void* memory, std::int64_t bytes) const;
+  /// Copies between host memory and this device's; they wait until the copy is done.
+  void copy_in(void* to, const void* from, std::int64_t bytes) const;
+  void copy_out(void* to, const void* from, std::int64_t bytes) const;
+  /// Waits until all queued work is done.
+  void synchronize() const;
+
  private:
   kernels::Cpu exec_;
   std::shared_ptr<kernels::ThreadPool> pool_;
+  std::shared_ptr<const kernels::Cuda> cuda_;  // nullptr: the CPU
+  int index_ = 0;
 };
 
 }  // namespace fst

@@ -212,11 +212,11 @@ struct SamplingLaw {
 /// Draws one token per row with Gumbel-max: argmax over kept v of logits / temperature + g(key[t],
 /// position[t], v), Philox-keyed, so a draw depends on its own row, key and position alone.
 /// tokens i32 [T]; logprob f32 [T]: under the truncated law (temperature 0: of the untruncated law
-/// at temperature 1), bit-equal to token_logprob where nothing is truncated. keys: one 64-bit
-/// stream key per row (base/random.h); positions: index of the new token within its completion.
-void sample_tokens(Tensor& tokens, Tensor& logprob, const Tensor& logits,
-                   std::span<const std::uint64_t> keys, std::span<const std::int32_t> positions,
-                   const SamplingLaw& law);
+/// at temperature 1), bit-equal to token_logprob where nothing is truncated. keys i64 [T]: one
+/// 64-bit stream key per row (base/random.h); positions i32 [T]: index of the new token within its
+/// completion.
+void sample_tokens(Tensor& tokens, Tensor& logprob, const Tensor& logits, const Tensor& keys,
+                   const Tensor& positions, const SamplingLaw& law);
 /// The kept ids (ascending) and their probabilities for one row; what sample_tokens draws from.
 /// ids i32 [V], probability f32 [V]; returns how many are kept.
 std::int64_t kept_tokens(Tensor& ids, Tensor& probability, const Tensor& logits_row,

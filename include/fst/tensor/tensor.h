@@ -60,7 +60,7 @@ class Tensor {
   /// For messages: "f32 [3, 128]".
   std::string shape() const;
 
-  /// Throws Error if T is not the dtype.
+  /// Where the elements lie, in the device's memory. Throws Error if T is not the dtype.
   template <class T>
   T* data() const {
     if (dtype_of<T>() != dtype_) wrong_type(dtype_of<T>());
@@ -103,6 +103,7 @@ class Buffer {
   T* data() const {
     return view_.data<T>();
   }
+  /// The elements, where the host can read them (Device::on_host).
   template <class T>
   std::span<T> span() const {
     return {view_.data<T>(), static_cast<std::size_t>(view_.size())};
@@ -112,7 +113,8 @@ class Buffer {
 
  private:
   struct Free {
-    void operator()(void* p) const;
+    std::shared_ptr<Device> device;
+    void operator()(void* p) const { device->release(p); }
   };
   std::shared_ptr<Device> device_;
   std::unique_ptr<void, Free> memory_;

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "kernels/exec.h"
+
+/// What the floors above need of the CUDA run time: devices, memory, copies. cuda/cuda.cu defines
+/// it; a program without CUDA has no devices (src/tensor/no_cuda.cpp). Failures of CUDA throw
+/// std::runtime_error naming the call.
+namespace fst::kernels {
+
+/// How many GPUs this process can use: 0 without a driver or a device.
+int cuda_devices();
+/// What is there, for --version: "13.0, 1 device", "13.0, no driver", "none".
+std::string cuda_support();
+/// The device's name and memory: "NVIDIA H100 80GB HBM3, sm_90, 79.2 GiB".
+std::string cuda_name(int index);
+
+/// A stream on device `index`, which becomes the calling thread's device. Closed with the last
+/// owner. One host thread at a time.
+std::shared_ptr<const Cuda> cuda_stream(int index);
+
+/// Device memory, 256-byte aligned, contents undefined. nullptr: there is not enough.
+void* allocate(const Cuda& cuda, std::size_t bytes);
+void release(const Cuda& cuda, void* memory);
+void zero(const Cuda& cuda, void* memory, std::size_t bytes);
+
+/// Copies in stream order. The host's side may be reused, and is complete, when they return.
+void copy_to_device(const Cuda& cuda, void* to, const void* from, std::size_t bytes);
+void copy_to_host(const Cuda& cuda, void* to, const void* from, std::size_t bytes);
+/// Waits until all queued work is done.
+void wait(const Cuda& cuda);
+
+}  // namespace fst::kernels

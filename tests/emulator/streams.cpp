@@ -256,6 +256,15 @@ cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute, int va
   return cudaSuccess;
 }
 
+/// The version of CUDA whose names cuda_runtime.h has.
+cudaError_t cudaRuntimeGetVersion(int* version) {
+  *version = 13000;
+  return cudaSuccess;
+}
+cudaError_t cudaDriverGetVersion(int* version) {
+  return cudaRuntimeGetVersion(version);
+}
+
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = 1;
   return cudaSuccess;

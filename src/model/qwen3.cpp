@@ -5,6 +5,7 @@
 #include <string>
 
 #include "fst/base/error.h"
+#include "fst/tensor/host_view.h"
 
 namespace fst {
 
@@ -50,7 +51,7 @@ std::int64_t elements_of_vectors(const Parameters& parameters) {
 
 void expect_below(const char* what, const Tensor& values, std::int64_t limit) {
   if (!values.device().on_host()) return;
-  const auto* value = values.data<std::int32_t>();
+  const HostView<const std::int32_t> value(values);
   for (std::int64_t i = 0; i < values.size(); ++i) {
     if (value[i] < 0 || value[i] >= limit) {
       throw Error(std::string("forward: ") + what + " " + std::to_string(value[i]) + " of row " +

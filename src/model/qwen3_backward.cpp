@@ -4,6 +4,7 @@
 
 #include "fst/base/error.h"
 #include "fst/model/qwen3.h"
+#include "fst/tensor/host_view.h"
 
 // The gradient of qwen3.cpp, block by block in reverse. The scratch tensor `dresidual` is the
 // gradient of the residual stream: each block adds its own to it, after the part that passes by.
@@ -26,8 +27,9 @@ Tensor* or_null(Tensor& tensor) {
 void expect_no_context(const TokenBatch& batch) {
   const Tensor& context = batch.attention.context;
   if (!context.device().on_host()) return;
+  const HostView<const std::int32_t> at(context);
   for (std::int64_t s = 0; s < context.size(); ++s) {
-    if (context.data<std::int32_t>()[s] != 0) {
+    if (at[s] != 0) {
       throw Error("backward: sequence " + std::to_string(s) + " has context in the cache");
     }
   }

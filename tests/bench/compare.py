@@ -40,8 +40,10 @@ class Pair:
     def __init__(self, options, folder):
         config = json.loads((pathlib.Path(folder) / "config.json").read_text())
         self.config = config
-        self.ours = Worker(options.bench, folder)
-        self.peer = Worker(sys.executable, str(pathlib.Path(__file__).parent / "peer.py"), folder)
+        self.ours = Worker(options.bench, folder, options.device)
+        self.peer = Worker(sys.executable, str(pathlib.Path(__file__).parent / "peer.py"), folder,
+                           options.device)
+        self.limits = self.peer if options.device == "cuda" else self.ours
         self.dice = random.Random(1)
         # torch gives the padding token's embedding no gradient, whatever it is used for.
         self.tokens = [token for token in range(config["vocab_size"])
@@ -98,7 +100,7 @@ def measure(pair, case, repeat):
         for side in ("ours", "peer", "peer", "ours"):
             seconds[side].append(seconds_of(calls[side]()))
             if side == "ours":
-                limits.append(pair.ours.ask("limits", threads=case["threads"]))
+                limits.append(pair.limits.ask("limits", threads=case["threads"]))
     peak = statistics.median(one["flop"] / one["flop_seconds"] for one in limits)
     bandwidth = statistics.median(one["bytes"] / one["byte_seconds"] for one in limits)
     ours, peer = (statistics.median(seconds[side]) for side in ("ours", "peer"))
@@ -226,6 +228,7 @@ def arguments():
     for name in ("bench", "tiny", "large", "json"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--repeat", type=int, default=8, help="calls of each side per case")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", default="", help="cases whose name has this text")
     parser.add_argument("--prefill", type=int, default=512, help="tokens")
     parser.add_argument("--new-tokens", type=int, default=16, help="decoding steps per call")

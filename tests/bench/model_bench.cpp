@@ -12,6 +12,7 @@
 //   next logits
 //   {"do": "decode", "threads", "new_tokens", "sequences"} -> seconds for new_tokens steps after
 //   the prompts
+// A second argument, cuda, puts models and work on the first GPU; "limits" stays the CPU's.
 // In model_bench_plain every command takes "plain", the parts whose sums are not canonical.
 //   {"do": "score", "threads", "sequences"}                -> log-probability of every token but
 //   the first
@@ -55,12 +56,13 @@ struct Bench {
   std::string folder;
   Qwen3Config config;
   std::int64_t positions = 0;
+  std::string device = "cpu";  // or cuda
 };
 
 /// Inference on a given number of threads, as `fst generate` and `fst score` do it.
 struct Engine {
   Engine(const Bench& bench, int threads)
-      : device(Device::cpu(threads)),
+      : device(Device::named(bench.device, threads, 0)),
         model(bench.config, device, {.use = Use::inference, .max_positions = bench.positions}),
         packed(device),
         cache(bench.config, device, 1),
@@ -82,7 +84,7 @@ struct Engine {
 /// Training as `fst pretrain` does it: gradient leaves, AdamW, weights packed anew each step.
 struct Trainer {
   Trainer(const Bench& bench, int threads, std::int64_t leaves)
-      : device(Device::cpu(threads)),
+      : device(Device::named(bench.device, threads, 0)),
         learners(Communicator::self()),
         parameters(load_parameters(bench.folder, bench.config, device)),
         model(bench.config, device, {.use = Use::training, .max_positions = bench.positions}),
@@ -178,6 +180,7 @@ Json train(Trainer& trainer, const Json& command) {
     const Stopwatch watch;
     const double cpu = cpu_seconds();
     reply["loss"].push_back(train_step(trainer, texts, micro_batch));
+    trainer.device.synchronize();
     reply["seconds"].push_back(watch.seconds());
     reply["cpu_seconds"].push_back(cpu_seconds() - cpu);
   }
@@ -251,6 +254,7 @@ Json prefill(Engine& engine, const Json& command) {
   const Stopwatch watch;
   const Tensor& hidden = engine.model.forward(batch, engine.cache);
   engine.model.logits(logits.tensor(), hidden.rows(hidden.dim(0) - 1, hidden.dim(0)));
+  engine.device.synchronize();
   return {{"seconds", watch.seconds()}};
 }
 
@@ -317,8 +321,8 @@ void answer_all(const Bench& bench) {
 
 int main(int argc, char** argv) {
   try {
-    if (argc != 2) throw fst::InputError("usage: model_bench MODEL_FOLDER");
-    fst::Bench bench{argv[1], fst::Qwen3Config::load(argv[1]), 0};
+    if (argc != 2 && argc != 3) throw fst::InputError("usage: model_bench MODEL_FOLDER [cpu|cuda]");
+    fst::Bench bench{argv[1], fst::Qwen3Config::load(argv[1]), 0, argc == 3 ? argv[2] : "cpu"};
     bench.positions = std::min<std::int64_t>(bench.config.max_position_embeddings, 4096);
     fst::answer_all(bench);
   } catch (const std::exception& error) {

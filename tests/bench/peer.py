@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""peer.py MODEL_FOLDER: transformers and torch in float32, answering the commands of model_bench.cpp.
+"""peer.py MODEL_FOLDER [cpu|cuda]: transformers and torch in float32, answering the commands of model_bench.cpp.
 
 Beside "threads" a command takes "attention" (sdpa or eager) and, for training, "fused" (AdamW's kernel):
-compare.py tries them and measures the fastest. Data is turned into tensors before the clock starts."""
+compare.py tries them and measures the fastest. Data is turned into tensors before the clock starts.
+On a GPU TF32 is off, "limits" measures it, and every clock waits for it."""
 import json
 import sys
 import time
@@ -14,6 +15,15 @@ from transformers.utils.logging import disable_progress_bar
 IGNORED = -100  # transformers' label of tokens without a loss
 
 
+DEVICE = sys.argv[2] if len(sys.argv) > 2 else "cpu"
+
+
+def now():
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def padded(texts, side):
     """Token ids, attention mask [texts, longest]."""
     longest = max(map(len, texts))
@@ -23,7 +33,7 @@ def padded(texts, side):
         place = slice(0, len(text)) if side == "right" else slice(longest - len(text), longest)
         ids[row, place] = torch.tensor(text)
         mask[row, place] = 1
-    return ids, mask
+    return ids.to(DEVICE), mask.to(DEVICE)
 
 
 class Peer:
@@ -34,7 +44,7 @@ class Peer:
         self.contexts = {}
 
     def load(self):
-        model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32).to(DEVICE)
         # Neither side stops early: both draw the same number of tokens.
         model.generation_config.eos_token_id = None
         model.generation_config.pad_token_id = 0
@@ -56,56 +66,70 @@ class Peer:
         labels = ids.masked_fill(mask == 0, IGNORED)
         seconds, losses = [], []
         for _ in range(command["steps"]):
-            start = time.perf_counter()
+            start = now()
             loss = model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             losses.append(loss.item())
-            seconds.append(time.perf_counter() - start)
+            seconds.append(now() - start)
         return {"seconds": seconds, "loss": losses}
 
     def sample(self, command):
         ids, mask = padded(command["sequences"], "left")
         seconds = []
         for _ in range(command["batches"]):
-            start = time.perf_counter()
+            start = now()
             out = self.model.generate(input_ids=ids, attention_mask=mask, do_sample=True,
                                       temperature=1.0, top_k=0, top_p=1.0,
                                       max_new_tokens=command["new_tokens"])
-            seconds.append(time.perf_counter() - start)
+            seconds.append(now() - start)
             assert out.shape[1] == ids.shape[1] + command["new_tokens"]
         return {"seconds": seconds}
 
     def prefill(self, command):
-        ids = torch.tensor(command["sequences"][:1])
-        start = time.perf_counter()
+        ids = torch.tensor(command["sequences"][:1], device=DEVICE)
+        start = now()
         self.model(input_ids=ids, use_cache=True, logits_to_keep=1)
-        return {"seconds": time.perf_counter() - start}
+        return {"seconds": now() - start}
 
     def decode(self, command):
         """A bare loop over forward, which spares generate()'s bookkeeping."""
-        prompts = torch.tensor(command["sequences"])
+        prompts = torch.tensor(command["sequences"], device=DEVICE)
         last = prompts[:, -1:]
         known = self.model(input_ids=prompts[:, :-1], use_cache=True, logits_to_keep=1)
         cache = known.past_key_values
         tokens = []
-        start = time.perf_counter()
+        start = now()
         for _ in range(command["new_tokens"]):
             out = self.model(input_ids=last, past_key_values=cache, use_cache=True)
             last = out.logits[:, -1:].argmax(dim=-1)
             tokens.append(last)
-        seconds = time.perf_counter() - start
+        seconds = now() - start
         return {"seconds": seconds, "tokens": torch.cat(tokens, dim=1).tolist()}
 
     def score(self, command):
         logprobs = []
         for text in command["sequences"]:
-            ids = torch.tensor([text])
+            ids = torch.tensor([text], device=DEVICE)
             law = self.model(input_ids=ids, use_cache=False).logits[0, :-1].double().log_softmax(-1)
             logprobs.append(law.gather(1, ids[0, 1:, None])[:, 0].tolist())
         return {"logprobs": logprobs}
+
+    def limits(self, _):
+        """A large float32 product, and reading one large vector and writing another: what the GPU can do."""
+        n, reply = 8192, {}
+        a, b = torch.randn(n, n, device=DEVICE), torch.randn(n, n, device=DEVICE)
+        for name, work, amount in (("flop", lambda: a @ b, 2 * n**3),
+                                   ("byte", lambda: a.copy_(b), 8 * n**2)):
+            work()
+            start = now()
+            for _ in range(5):
+                work()
+            reply["bytes" if name == "byte" else name] = 5 * amount
+            reply[f"{name}_seconds"] = now() - start
+        return reply
 
     def answer(self, command):
         torch.set_num_threads(command["threads"])

@@ -15,7 +15,18 @@
 #define KERNEL(threads, blocks) void
 #define DEVICE inline
 
+/// Of what touches the stacks of other threads on behalf of a word.
+#define FST_NOT_CHECKED __attribute__((no_sanitize("thread")))
+
 namespace fst::emulator {
+
+#if defined(__SANITIZE_THREAD__)
+/// The kernels of this file report their accesses; see checks.h.
+bool enable_checks();
+namespace {
+[[maybe_unused]] const bool checks_enabled = enable_checks();
+}
+#endif
 
 using Place = std::source_location;
 
@@ -33,6 +44,7 @@ void meet_block(const Place& place);
 /// What a warp does together: every lane brings its arguments, the last one to come performs the
 /// word for all 32.
 using Lanes = void* const*;
+void meet_warp_barrier(const Place& place);
 void meet_warp(const char* word, void* arguments, void (*perform)(Lanes), const Place& place);
 
 template <class... Parameters>
@@ -49,7 +61,7 @@ template <class T>
 struct Shuffle {
   T value, result;
   int lane;
-  static void perform(Lanes lanes) {
+  FST_NOT_CHECKED static void perform(Lanes lanes) {
     for (int i = 0; i < 32; ++i) {
       auto& to = *static_cast<Shuffle*>(lanes[i]);
       to.result = static_cast<const Shuffle*>(lanes[to.lane & 31])->value;
@@ -72,8 +84,7 @@ inline void sync_block(const Place& place = Place::current()) {
   emulator::meet_block(place);
 }
 inline void sync_warp(const Place& place = Place::current()) {
-  emulator::meet_warp(
-      "sync_warp", nullptr, [](emulator::Lanes) {}, place);
+  emulator::meet_warp_barrier(place);
 }
 
 template <class T>
@@ -88,30 +99,14 @@ T shuffle_xor(T value, int mask, const Place& place = Place::current()) {
   emulator::meet_warp("shuffle_xor", &move, emulator::Shuffle<T>::perform, place);
   return move.result;
 }
-inline bool any(bool flag, const Place& place = Place::current()) {
-  const auto perform = [](emulator::Lanes lanes) {
-    bool found = false;
-    for (int i = 0; i < 32; ++i) found = found || *static_cast<const bool*>(lanes[i]);
-    for (int i = 0; i < 32; ++i) *static_cast<bool*>(lanes[i]) = found;
-  };
-  emulator::meet_warp("any", &flag, perform, place);
-  return flag;
-}
+bool any(bool flag, const Place& place = Place::current());
 inline int uniform(int value, const Place& place = Place::current()) {
   return gpu::shuffle(value, 0, place);
 }
 
-inline void add_atomic(std::int32_t* to, std::int32_t value) {
-  *to = static_cast<std::int32_t>(static_cast<std::uint32_t>(*to) +
-                                  static_cast<std::uint32_t>(value));
-}
-inline void add_atomic(std::int64_t* to, std::int64_t value) {
-  *to = static_cast<std::int64_t>(static_cast<std::uint64_t>(*to) +
-                                  static_cast<std::uint64_t>(value));
-}
-inline void min_atomic(std::int32_t* to, std::int32_t value) {
-  if (value < *to) *to = value;
-}
+void add_atomic(std::int32_t* to, std::int32_t value);
+void add_atomic(std::int64_t* to, std::int64_t value);
+void min_atomic(std::int32_t* to, std::int32_t value);
 
 inline std::uint32_t bits_of(float value) {
   return std::bit_cast<std::uint32_t>(value);

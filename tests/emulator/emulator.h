@@ -18,6 +18,9 @@ std::uint32_t schedule();
 /// where nothing was. The device works again afterwards; the work that was queued is dropped.
 std::string take_report();
 
+/// Whether kernels were built with the checks of every access.
+bool checking();
+
 /// Bytes that cudaMalloc can give.
 void set_device_memory(std::size_t bytes);
 

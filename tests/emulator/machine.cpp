@@ -54,6 +54,7 @@ struct Machine {
   fcontext_t main = nullptr;
   fcontext_t* leaving = nullptr;  // where the context just left is to be kept
   std::string report;
+  const void* guilty = nullptr;  // code behind what the report is about
   std::uint32_t seed = 0;
   std::mt19937 random{0};
 };
@@ -144,7 +145,9 @@ void wake(unsigned thread) {
 void thread_entry(transfer_t from) {
   Machine& m = machine();
   *m.leaving = from.fctx;
+  InEmulator::inside = false;
   m.launch->body->call();
+  InEmulator::inside = true;
   m.threads[m.current].state = State::exited;
   bool all = m.ready.size() == m.head;
   for (std::size_t t = 0; all && t < m.threads.size(); ++t) {
@@ -193,6 +196,7 @@ void execute_block(Machine& m) {
   m.block = {};
   m.block.count = count;
   if (m.shared.bytes > 0) std::memset(m.shared.start, poison, m.shared.bytes);
+  if (checking()) check_block_begins(count, m.shared.bytes);
   m.ready.clear();
   m.head = 0;
   for (unsigned t = 0; t < count; ++t) {
@@ -207,6 +211,7 @@ void execute_block(Machine& m) {
   m.running = true;
   jump(m.threads[m.current].context, &m.main);
   m.running = false;
+  InEmulator::inside = true;
 }
 
 std::vector<std::uint64_t> block_order(Machine& m) {
@@ -225,6 +230,7 @@ bool execute(const Launch& launch) {
   catch_bad_accesses();
   m.launch = &launch;
   m.shared = launch.shared > 0 ? Pages(launch.shared, 16) : Pages();
+  if (checking()) check_launch_begins();
   gridDim = launch.grid;
   blockDim = launch.block;
 #if defined(__x86_64__)
@@ -243,16 +249,20 @@ bool execute(const Launch& launch) {
 #if defined(__x86_64__)
   _mm_setcsr(control);
 #endif
+  if (m.guilty != nullptr) m.report += source_of(std::exchange(m.guilty, nullptr));
   return m.report.empty();
 }
 
 void meet_block(const Place& place) {
+  const InEmulator inside;
   Machine& m = machine();
   if (!arrive(m.block, "sync_block", place)) return wait_in("sync_block", place);
+  if (checking()) check_block_synced();
   wake_others(m.block);
 }
 
 void meet_warp(const char* word, void* arguments, void (*perform)(Lanes), const Place& place) {
+  const InEmulator inside;
   Machine& m = machine();
   Meeting& warp = m.warps[m.current / warp_size];
   warp.arguments[m.current % warp_size] = arguments;
@@ -262,6 +272,7 @@ void meet_warp(const char* word, void* arguments, void (*perform)(Lanes), const 
 }
 
 void* shared_arena(std::size_t bytes, std::size_t alignment, const Place& place) {
+  const InEmulator inside;
   const Pages& arena = machine().shared;
   if (bytes > arena.bytes) {
     fail("shared_memory at " + text_of(place) + ": a struct of " + std::to_string(bytes) +
@@ -276,6 +287,15 @@ void* shared_arena(std::size_t bytes, std::size_t alignment, const Place& place)
 
 const Pages& shared_pages() {
   return machine().shared;
+}
+bool own_stack_holds(const void* address, std::size_t bytes) {
+  return machine().stacks[machine().current].holds(address, bytes);
+}
+bool arguments_hold(const void* address, std::size_t bytes) {
+  const Launch& launch = *machine().launch;
+  const auto* const first = reinterpret_cast<const unsigned char*>(launch.body.get());
+  const auto* const byte = static_cast<const unsigned char*>(address);
+  return byte >= first && byte + bytes <= first + launch.body_bytes;
 }
 bool running() {
   return machine().running;
@@ -303,7 +323,8 @@ void note_failure(std::string what) {
   if (noted.empty()) noted = std::move(what);
 }
 
-void fail(std::string what) {
+void fail(std::string what, const void* code) {
+  if (machine().report.empty()) machine().guilty = code;
   note_failure(current_thread_name() + ": " + std::move(what));
   abandon_launch();
 }

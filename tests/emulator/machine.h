@@ -9,6 +9,7 @@
 
 #include <boost/context/detail/fcontext.hpp>
 
+#include "checks.h"
 #include "emulate.h"
 #include "emulator.h"
 
@@ -30,12 +31,16 @@ bool running();
 unsigned current_thread();
 /// "thread 5 of block (1,0,0)".
 std::string current_thread_name();
+bool own_stack_holds(const void* address, std::size_t bytes);
+bool arguments_hold(const void* address, std::size_t bytes);
 std::string text_of(const Place& place);
 
 /// Leaves the kernel for good: notes `what`, with the running thread, and abandons the launch.
-/// Outside of a kernel it notes only.
-[[noreturn]] void fail(std::string what);
+/// `code` is the address behind the guilty instruction, where it is known.
+[[noreturn]] void fail(std::string what, const void* code = nullptr);
 void note_failure(std::string what);
+/// " at file.cu:12" from the program's debugging information.
+std::string source_of(const void* code);
 const std::string& report();
 std::string forget_report();
 
@@ -53,6 +58,7 @@ struct Pages {
   std::size_t mapped = 0;         // with both guards
   unsigned char* start = nullptr;
   std::size_t bytes = 0;
+  mutable std::vector<Byte> history;  // of device memory, in the checked build
   Pages() = default;
   Pages(std::size_t bytes, std::size_t alignment);
   Pages(Pages&& other) noexcept { *this = std::move(other); }
@@ -61,6 +67,20 @@ struct Pages {
   bool holds(const void* address, std::size_t count = 1) const;
 };
 constexpr unsigned char poison = 0xff;
+
+/// While one exists, what is executed is the emulator's, not the kernel's: instrumented copies of
+/// library functions may be called without being judged.
+class InEmulator {
+ public:
+  InEmulator() : was_(std::exchange(inside, true)) {}
+  ~InEmulator() { inside = was_; }
+  InEmulator(const InEmulator&) = delete;
+  InEmulator& operator=(const InEmulator&) = delete;
+  static inline bool inside = true;
+
+ private:
+  bool was_;
+};
 
 /// The allocation of the device that holds [address, address + bytes); nullptr: none.
 const Pages* find_allocation(const void* address, std::size_t bytes = 1);

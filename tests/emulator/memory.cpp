@@ -2,6 +2,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <link.h>
 #include <map>
 #include <sys/mman.h>
 #include <ucontext.h>
@@ -31,9 +32,16 @@ std::size_t rounded_up(std::size_t value, std::size_t unit) {
 
 /// Where a thread of a kernel goes on after a bad access: on a stack of its own, as its own may be
 /// what overflowed.
-std::uintptr_t bad_address;
+struct BadAccess {
+  const void* address;
+  const unsigned char* code;
+  bool named;  // the processor tells no address where it is misaligned for the instruction
+} bad_access;
 [[noreturn]] void leave_kernel() {
-  fail("bad access, " + describe_address(reinterpret_cast<const void*>(bad_address)));
+  const InEmulator inside;
+  fail("bad access: " + (bad_access.named ? describe_address(bad_access.address)
+                                          : std::string("a misaligned address")),
+       bad_access.code + 1);
 }
 
 const Pages& report_stack() {
@@ -49,8 +57,9 @@ void on_bad_access(int signal, siginfo_t* info, void* context) {
     return;  // to the same access, which now ends the program
   }
   const Pages& stack = report_stack();
-  bad_address = reinterpret_cast<std::uintptr_t>(info->si_addr);
   auto* const registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
+  bad_access = {info->si_addr, reinterpret_cast<const unsigned char*>(registers[REG_RIP]),
+                info->si_code != SI_KERNEL};
   const auto top = reinterpret_cast<std::uintptr_t>(stack.start + stack.bytes);
   registers[REG_RIP] = static_cast<greg_t>(reinterpret_cast<std::uintptr_t>(&leave_kernel));
   registers[REG_RSP] = static_cast<greg_t>(top / 16 * 16 - 8);  // as after a call
@@ -74,6 +83,7 @@ Pages& Pages::operator=(Pages&& other) noexcept {
   std::swap(mapped, other.mapped);
   std::swap(start, other.start);
   std::swap(bytes, other.bytes);
+  std::swap(history, other.history);
   return *this;
 }
 
@@ -112,6 +122,31 @@ std::string describe_address(const void* address) {
   return text.empty() ? "an address that is no device memory" : text;
 }
 
+std::string source_of(const void* code) {
+  std::uintptr_t base = 0;  // where the program was loaded
+  dl_iterate_phdr(
+      [](dl_phdr_info* object, std::size_t, void* to) {
+        *static_cast<std::uintptr_t*>(to) = object->dlpi_addr;
+        return 1;  // the first is the program
+      },
+      &base);
+  char command[128];
+  std::snprintf(command, sizeof command, "addr2line -i -e /proc/%d/exe 0x%zx 2>&1", getpid(),
+                reinterpret_cast<std::uintptr_t>(code) - 1 - base);
+  FILE* const lines = popen(command, "r");
+  if (lines == nullptr) return "";
+  std::string text;
+  char line[1024];
+  while (std::fgets(line, sizeof line, lines) != nullptr) {  // inlined functions first
+    std::string place = line;
+    place = place.substr(place.find_last_of('/') + 1);
+    place = place.substr(0, place.find_first_of(" \n"));
+    if (text.empty() && place.rfind("emulate.h", 0) != 0) text = " at " + place;
+  }
+  pclose(lines);
+  return text;
+}
+
 void catch_bad_accesses() {
   static const bool done = [] {
     static const Pages stack(64 << 10, 16);
@@ -137,6 +172,7 @@ cudaError_t allocate_device(void** memory, std::size_t bytes) {
   if (bytes > d.limit - std::min(d.limit, d.used)) return cudaErrorMemoryAllocation;
   Pages pages(bytes, device_alignment);
   std::memset(pages.start, poison, rounded_up(bytes, device_alignment));
+  if (checking()) pages.history.resize(bytes);
   *memory = pages.start;
   d.used += bytes;
   d.allocations.emplace(pages.start, std::move(pages));

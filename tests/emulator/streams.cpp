@@ -154,13 +154,20 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
       (find_allocation(from, bytes) != nullptr) != from_device) {
     return returned(cudaErrorInvalidValue);
   }
-  return enqueue(stream, [=] { std::memcpy(to, from, bytes); });
+  return enqueue(stream, [=] {
+    std::memcpy(to, from, bytes);
+    if (kind == cudaMemcpyHostToDevice) mark_initialised(to, bytes);
+    if (kind == cudaMemcpyDeviceToDevice) copy_initialised(to, from, bytes);
+  });
 }
 
 cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t stream) {
   if (bytes == 0) return cudaSuccess;
   if (find_allocation(to, bytes) == nullptr) return returned(cudaErrorInvalidValue);
-  return enqueue(stream, [=] { std::memset(to, value, bytes); });
+  return enqueue(stream, [=] {
+    std::memset(to, value, bytes);
+    mark_initialised(to, bytes);
+  });
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {

@@ -59,9 +59,9 @@ struct Machine {
   std::mt19937 random{0};
 };
 
+Machine the_machine;
 Machine& machine() {
-  static Machine instance;
-  return instance;
+  return the_machine;
 }
 
 void jump(fcontext_t to, fcontext_t* keep) {
@@ -157,15 +157,21 @@ void thread_entry(transfer_t from) {
   resume_next(nullptr);
 }
 
+bool same_text(const char* a, const char* b) {
+  return a == b || std::strcmp(a, b) == 0;
+}
+bool same_place(const Place& a, const Place& b) {
+  return a.line() == b.line() && a.column() == b.column() &&
+         same_text(a.file_name(), b.file_name());
+}
+
 /// Notes an arrival; true for the last. All must come by the same word at the same place.
 bool arrive(Meeting& meeting, const char* word, const Place& place) {
   Machine& m = machine();
   if (meeting.arrived == 0) meeting.earliest = m.current;
   const Thread& earliest = m.threads[meeting.earliest];
   if (meeting.arrived > 0 &&
-      (std::strcmp(earliest.word, word) != 0 || earliest.place.line() != place.line() ||
-       earliest.place.column() != place.column() ||
-       std::strcmp(earliest.place.file_name(), place.file_name()) != 0)) {
+      !(same_text(earliest.word, word) && same_place(earliest.place, place))) {
     fail(std::string("divergent ") + (meeting.count == warp_size ? "warp" : "barrier") +
          ": it comes to " + word + " at " + text_of(place) + " while thread " +
          std::to_string(meeting.earliest) + " waits in " + earliest.word + " at " +

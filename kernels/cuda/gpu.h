@@ -22,6 +22,17 @@
 ///   everywhere add_atomic(p, v)  min_atomic(p, v)   integers only: no order can show
 ///   bits_of(float)  float_of(bits)       reinterpretation
 ///   fma(a, b, c)  root(x)                rounded once; + - * / are IEEE too (nvcc: -fmad=false)
+///   copy_async_16(to, from, inside)      16 aligned bytes from global to shared memory, or zeros
+///                                        where not inside; they arrive at any time up to the wait
+///   copy_async_commit()  copy_async_wait<n>()   closes a group of the thread's copies; waits until
+///                                        at most the last n groups are under way, for the thread's
+///                                        own copies: sync_block() shows them to others
+///   load_matrix_x4(to, row)              four 8x8 matrices of 16-bit elements from shared memory;
+///                                        lane 8 m + r brings the address of row r of matrix m and
+///                                        gets of each m row lane/4, elements 2 (lane%4) and + 1
+///   load_matrix_x4_transposed(to, row)   and gets rows 2 (lane%4) and + 1, element lane/4
+///   multiply_16x8x16(sum, a, b)          sum += a b by the warp, of bf16 with float32 sums; which
+///                                        lane holds what: tests/cuda/tensor_test.cpp, PTX ISA
 ///
 /// Rules for kernels: blocks of whole warps; no early return before a later barrier unless the
 /// whole block leaves; shared memory is one struct; pointers are reinterpreted only to float4, int4
@@ -86,6 +97,41 @@ DEVICE double fma(double a, double b, double c) {
 }
 DEVICE float root(float x) {
   return __fsqrt_rn(x);
+}
+
+DEVICE void copy_async_16(void* to, const void* from, bool inside = true) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+               :
+               : "r"(static_cast<unsigned>(__cvta_generic_to_shared(to))), "l"(from),
+                 "r"(inside ? 16 : 0)
+               : "memory");
+}
+DEVICE void copy_async_commit() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+template <int under_way>
+DEVICE void copy_async_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(under_way) : "memory");
+}
+
+DEVICE void load_matrix_x4(std::uint32_t (&to)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(static_cast<unsigned>(__cvta_generic_to_shared(row)))
+               : "memory");
+}
+DEVICE void load_matrix_x4_transposed(std::uint32_t (&to)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(static_cast<unsigned>(__cvta_generic_to_shared(row)))
+               : "memory");
+}
+DEVICE void multiply_16x8x16(float (&sum)[4], const std::uint32_t (&a)[4],
+                             const std::uint32_t (&b)[2]) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
 /// Queues a kernel on a stream. Throws CudaError (cuda.h) where the launch is refused.

@@ -123,6 +123,10 @@ void judge(const Checks& c, const Judged& j, Byte* history, const void* address,
     if (byte.landing) {
       report_access("race", j, at, bytes - i, ", where an asynchronous copy is under way", code);
     }
+    if (byte.leaving > 0 && j.access != Access::read) {
+      report_access("race", j, at, bytes - i, ", from where an asynchronous copy is under way",
+                    code);
+    }
     if (!byte.initialised && j.access != Access::write) {
       report_access("uninitialised read", j, at, bytes - i, "", code);
     }
@@ -169,6 +173,19 @@ void check_access(const void* address, std::size_t bytes, Access access, const v
   const bool constant = byte >= &__executable_start && byte + bytes <= &_end;
   if (access == Access::read && (constant || arguments_hold(address, bytes))) return;
   report_access("out of bounds", j, address, bytes, "", code);
+}
+
+void mark_copy(const void* to, const void* from, std::size_t bytes, bool begins) {
+  Byte* const landing =
+      checks().shared.data() + (static_cast<const unsigned char*>(to) - shared_pages().start);
+  for (std::size_t i = 0; i < bytes; ++i) landing[i].landing = begins;
+  if (from == nullptr) return;
+  const Pages* const source = find_allocation(from, bytes);
+  Byte* const leaving =
+      source->history.data() + (static_cast<const unsigned char*>(from) - source->start);
+  for (std::size_t i = 0; i < bytes; ++i) {
+    leaving[i].leaving = static_cast<std::uint16_t>(leaving[i].leaving + (begins ? 1 : -1));
+  }
 }
 
 void check_launch_begins() {

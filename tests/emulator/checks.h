@@ -19,6 +19,7 @@ struct Byte {
   Stamp read_by_other_block = 0;  // the latest, where `read` is of the current block
   std::uint16_t writer = 0;       // thread
   std::uint16_t reader = 0;       // thread; or lanes_of | warp; or many_warps
+  std::uint16_t leaving = 0;      // asynchronous copies under way from here
   bool initialised = false, atomic = false, landing = false;
 };
 constexpr std::uint16_t lanes_of = 0x8000, many_warps = 0xffff;
@@ -31,6 +32,10 @@ bool checking();
 /// Judges an access of the running thread of a kernel, made by the instruction before `code`; fails
 /// where it is out of bounds, reads what nobody wrote, or is not ordered after a conflicting one.
 void check_access(const void* address, std::size_t bytes, Access access, const void* code);
+
+/// An asynchronous copy into shared memory begins or ends: meanwhile nobody may touch where it is
+/// to land, nor write where it comes from (nullptr: nowhere).
+void mark_copy(const void* to, const void* from, std::size_t bytes, bool begins);
 
 /// Barriers of the running block.
 void check_launch_begins();

@@ -44,6 +44,7 @@ void meet_block(const Place& place);
 /// What a warp does together: every lane brings its arguments, the last one to come performs the
 /// word for all 32.
 using Lanes = void* const*;
+void wait_for_copies(std::size_t groups_under_way);
 void meet_warp_barrier(const Place& place);
 void meet_warp(const char* word, void* arguments, void (*perform)(Lanes), const Place& place);
 
@@ -123,6 +124,20 @@ inline double fma(double a, double b, double c) {
 inline float root(float x) {
   return __builtin_sqrtf(x);
 }
+
+void copy_async_16(void* to, const void* from, bool inside = true,
+                   const Place& place = Place::current());
+void copy_async_commit();
+template <int under_way>
+void copy_async_wait() {
+  emulator::wait_for_copies(under_way);
+}
+
+void load_matrix_x4(std::uint32_t (&to)[4], const void* row, const Place& place = Place::current());
+void load_matrix_x4_transposed(std::uint32_t (&to)[4], const void* row,
+                               const Place& place = Place::current());
+void multiply_16x8x16(float (&sum)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],
+                      const Place& place = Place::current());
 
 /// Throws what the launch was refused with; kernels/cuda/cuda.cu.
 void check_launch();

@@ -8,9 +8,9 @@
 namespace fst::emulator {
 
 /// How the freedom that CUDA leaves is used from now on: the order of threads, of blocks, and of
-/// streams. 0: first come, first served; 1: reversed; others: at random, the same for each seed.
-/// Copies within a kernel are late (when something waits for them) with even seeds, early (when
-/// they are asked for) with odd ones.
+/// streams. 0: first come, first served; 1: reversed; others: at random, the same for each seed,
+/// every other two with warps as far apart as can be. Copies within a kernel are late (when
+/// something waits for them) with even seeds, early (when they are asked for) with odd ones.
 void set_schedule(std::uint32_t seed);
 std::uint32_t schedule();
 
@@ -20,6 +20,11 @@ std::string take_report();
 
 /// Whether kernels were built with the checks of every access.
 bool checking();
+
+/// The generation whose tensor core multiplies; at first Hopper.
+enum class TensorCore { ampere, hopper };
+void set_tensor_core(TensorCore core);
+TensorCore tensor_core();
 
 /// Bytes that cudaMalloc can give.
 void set_device_memory(std::size_t bytes);

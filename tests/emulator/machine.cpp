@@ -38,6 +38,7 @@ struct Meeting {
   unsigned first = 0, count = 0;  // threads that take part
   unsigned arrived = 0, earliest = 0;
   void* arguments[warp_size] = {};
+  std::size_t rank = 0;  // of a warp, where the schedule lets some run ahead
 };
 
 struct Machine {
@@ -92,6 +93,21 @@ std::string waiting_threads(const Machine& m) {
   return text + "; " + std::to_string(exited) + " have exited";
 }
 
+/// Schedules 2, 3, 6, 7, ... let some warps run as far ahead of the others as they can.
+bool warps_apart(const Machine& m) {
+  return m.seed / 2 % 2 == 1;
+}
+
+std::size_t chosen_position(const Machine& m) {
+  const std::size_t start = choose(m.ready.size());
+  if (!warps_apart(m)) return start;
+  std::size_t best = start;
+  for (std::size_t i = 0; i < m.ready.size(); ++i) {
+    if (m.warps[m.ready[i] / warp_size].rank < m.warps[m.ready[best] / warp_size].rank) best = i;
+  }
+  return best;
+}
+
 /// The next thread to run, or fails where none can.
 unsigned next_thread(Machine& m) {
   const std::size_t count = m.ready.size() - m.head;
@@ -109,7 +125,7 @@ unsigned next_thread(Machine& m) {
     }
     return next;
   }
-  std::swap(m.ready[choose(count)], m.ready.back());
+  std::swap(m.ready[chosen_position(m)], m.ready.back());
   const unsigned next = m.ready.back();
   m.ready.pop_back();
   return next;
@@ -199,9 +215,14 @@ void execute_block(Machine& m) {
     m.warps[w].first = w * warp_size;
     m.warps[w].count = warp_size;
   }
+  std::vector<std::size_t> ranks(m.warps.size());
+  std::iota(ranks.begin(), ranks.end(), std::size_t{0});
+  shuffle_by_schedule(ranks);
+  for (unsigned w = 0; w < m.warps.size(); ++w) m.warps[w].rank = ranks[w];
   m.block = {};
   m.block.count = count;
   if (m.shared.bytes > 0) std::memset(m.shared.start, poison, m.shared.bytes);
+  begin_copies(count);
   if (checking()) check_block_begins(count, m.shared.bytes);
   m.ready.clear();
   m.head = 0;
@@ -218,6 +239,7 @@ void execute_block(Machine& m) {
   jump(m.threads[m.current].context, &m.main);
   m.running = false;
   InEmulator::inside = true;
+  end_copies();
 }
 
 std::vector<std::uint64_t> block_order(Machine& m) {

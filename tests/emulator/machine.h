@@ -44,6 +44,10 @@ std::string source_of(const void* code);
 const std::string& report();
 std::string forget_report();
 
+/// The asynchronous copies of a block; those that nobody waited for end with it.
+void begin_copies(unsigned threads);
+void end_copies();
+
 /// Choices of the schedule.
 std::size_t choose(std::size_t count);
 template <class T>

@@ -5,7 +5,8 @@
 #include "emulator.h"
 
 /// Runs all tests under the schedule that FST_EMULATOR_SCHEDULE names; with --gtest_repeat=n under
-/// n schedules in turn. A test fails if the emulator found something that nobody asked for.
+/// n schedules in turn. FST_EMULATOR_CORE=ampere chooses that tensor core. A test fails if the
+/// emulator found something that nobody asked for.
 namespace {
 
 class Schedules final : public testing::EmptyTestEventListener {
@@ -26,6 +27,10 @@ class Schedules final : public testing::EmptyTestEventListener {
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
+  const char* const core = std::getenv("FST_EMULATOR_CORE");
+  if (core != nullptr && std::string(core) == "ampere") {
+    fst::emulator::set_tensor_core(fst::emulator::TensorCore::ampere);
+  }
   testing::UnitTest::GetInstance()->listeners().Append(new Schedules);
   return RUN_ALL_TESTS();
 }

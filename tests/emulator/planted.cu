@@ -1,5 +1,5 @@
-#include "kernels/cuda/gpu.h"
 #include "planted.h"
+#include "tests/cuda/staged_product.h"
 
 namespace fst::emulator::test {
 namespace {
@@ -8,6 +8,13 @@ using namespace kernels::gpu;
 using kernels::Cuda;
 
 constexpr unsigned threads = 128;
+
+struct ForgottenWait : kernels::test::StagedRight {
+  static constexpr int under_way = 2;
+};
+struct EarlyRefill : kernels::test::StagedRight {
+  static constexpr bool refill_after_barrier = false;
+};
 
 struct Row {
   float a[threads];
@@ -102,6 +109,37 @@ KERNEL(threads, 1) lockstep_in_a_warp(const float* in, float* out) {
   out[t] = row.a[t ^ 1];
 }
 
+KERNEL(threads, 1) copy_read_before_its_wait(const float* in, float* out) {
+  Row& row = shared_memory<Row>();
+  const int t = thread();
+  if (t < 32) copy_async_16(&row.a[4 * t], in + 4 * t);
+  copy_async_commit();
+  sync_block();
+  out[t] = row.a[t];
+  copy_async_wait<0>();
+}
+
+KERNEL(threads, 1) copy_awaited_without_barrier(const float* in, float* out) {
+  Row& row = shared_memory<Row>();
+  const int t = thread();
+  if (t < 32) copy_async_16(&row.a[4 * t], in + 4 * t);
+  copy_async_commit();
+  copy_async_wait<0>();
+  out[t] = row.a[127 - t];
+}
+
+KERNEL(threads, 1) copy_of_what_is_overwritten(float* in, float* out) {
+  Row& row = shared_memory<Row>();
+  const int t = thread();
+  if (t < 32) copy_async_16(&row.a[4 * t], in + 4 * t);
+  copy_async_commit();
+  sync_block();
+  in[t] = 0.0f;
+  copy_async_wait<0>();
+  sync_block();
+  out[t] = row.a[t];
+}
+
 KERNEL(threads, 1) copy_row(const float* in, float* out) {
   const int t = thread();
   out[t] = in[t];
@@ -120,6 +158,23 @@ KERNEL(threads, 1) twice(const float* in, float* out) {
 template <auto kernel, unsigned blocks = 1, std::size_t shared = 0>
 void planted(const Cuda& cuda, const float* in, float* out) {
   launch(kernel, blocks, threads, shared, cuda.stream, in, out);
+}
+
+/// 32x16 of a product of depth 64: four steps through the ring of three.
+template <class Variant>
+void planted_product(const Cuda& cuda, const float* in, float* out) {
+  const auto* const halves = reinterpret_cast<const std::uint16_t*>(in);
+  launch(kernels::test::staged_product<Variant>, 1, 64, sizeof(kernels::test::Stages), cuda.stream,
+         halves, halves, out, 16, 64);
+}
+
+void planted_overwrite(const Cuda& cuda, const float* in, float* out) {
+  constexpr std::size_t bytes = threads * sizeof(float);
+  float* copy = nullptr;
+  kernels::check(cudaMalloc(&copy, bytes), "cudaMalloc");
+  kernels::copy_on_device(cuda, copy, in, bytes);
+  launch(copy_of_what_is_overwritten, 1, threads, sizeof(Row), cuda.stream, copy, out);
+  cudaFree(copy);
 }
 
 void planted_null(const Cuda& cuda, const float*, float* out) {
@@ -172,6 +227,22 @@ const std::vector<Planted>& planted_mistakes() {
        "",
        "thread 1 of block (0,0,0): race: writes 4 bytes at byte 4 of 512 bytes of shared memory, "
        "which thread 0 read with no barrier between at planted.cu:"},
+      {"a copy that is read before its wait", planted<copy_read_before_its_wait, 1, sizeof(Row)>,
+       Shows::as_nan, "",
+       "thread 127 of block (0,0,0): race: reads 4 bytes at byte 508 of 512 bytes of shared "
+       "memory, "
+       "where an asynchronous copy is under way at planted.cu:"},
+      {"a copy that others read without a barrier",
+       planted<copy_awaited_without_barrier, 1, sizeof(Row)>, Shows::as_nan, "",
+       "thread 0 of block (0,0,0): uninitialised read"},
+      {"a copy whose source is overwritten", planted_overwrite, Shows::in_bits, "",
+       "thread 127 of block (0,0,0): race: writes 4 bytes at byte 508 of 512 bytes of device "
+       "memory, "
+       "from where an asynchronous copy is under way at planted.cu:"},
+      {"a ring whose stage is read before it is filled", planted_product<ForgottenWait>,
+       Shows::as_nan, "", "where an asynchronous copy is under way at staged_product.h:"},
+      {"a ring whose stage is refilled before it was read", planted_product<EarlyRefill>,
+       Shows::in_bits, "", "race: writes 16 bytes"},
       {"a null pointer", planted_null, Shows::as_failure, "bad access: a null pointer",
        "out of bounds: reads 4 bytes at a null pointer at planted.cu:"},
       {"memory that was freed", planted_freed, Shows::as_failure, "bad access",

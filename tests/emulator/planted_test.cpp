@@ -1,6 +1,7 @@
 #include "planted.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -25,11 +26,19 @@ struct Found {
   }
 };
 
+/// Different numbers, which are also pairs of small ones in bf16.
+float number(std::size_t i) {
+  const auto half = [](std::size_t n) {
+    return std::bit_cast<std::uint32_t>(static_cast<float>(n + 1)) >> 16;
+  };
+  return std::bit_cast<float>(half(i % 128) << 16 | half(i / 128));
+}
+
 /// A device, an input of different numbers and a zeroed output.
 class PlantedMistakes : public testing::Test {
  protected:
   PlantedMistakes() : cuda_(kernels::open_cuda(0)), values_(planted_floats) {
-    for (std::size_t i = 0; i < values_.size(); ++i) values_[i] = static_cast<float>(3 * i + 1);
+    for (std::size_t i = 0; i < values_.size(); ++i) values_[i] = number(i);
     kernels::check(cudaMalloc(&in_, bytes), "cudaMalloc");
     kernels::check(cudaMalloc(&out_, bytes), "cudaMalloc");
     kernels::copy_to_device(cuda_, in_, values_.data(), bytes);

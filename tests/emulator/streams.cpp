@@ -288,7 +288,8 @@ cudaError_t cudaSetDevice(int index) {
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
   if (index != 0) return returned(cudaErrorInvalidDevice);
-  *properties = {"emulated device", 0, shared_limit, 9, 0, 1};
+  const int major = tensor_core() == TensorCore::hopper ? 9 : 8;
+  *properties = {"emulated device", 0, shared_limit, major, 0, 1};
   std::size_t free = 0;
   device_memory(&free, &properties->totalGlobalMem);
   return cudaSuccess;

@@ -1,0 +1,108 @@
+#include <algorithm>
+#include <cstring>
+#include <deque>
+
+#include "machine.h"
+
+namespace fst::emulator {
+namespace {
+
+constexpr std::size_t piece = 16;
+
+struct Copy {
+  void* to;
+  const void* from;
+  bool inside;
+};
+
+/// The copies that a thread has asked for: closed groups, oldest first, and the open one.
+struct Copies {
+  std::deque<std::vector<Copy>> groups;
+  std::vector<Copy> open;
+};
+
+std::vector<Copies> all_copies;
+Copies& own_copies() {
+  return all_copies[current_thread()];
+}
+
+/// Odd schedules copy when they are asked to, even ones when somebody waits.
+bool early() {
+  return schedule() % 2 == 1;
+}
+
+void perform(const Copy& copy) {
+  if (copy.inside) {
+    std::memcpy(copy.to, copy.from, piece);
+  } else {
+    std::memset(copy.to, 0, piece);
+  }
+}
+
+void land(const Copy& copy) {
+  if (!early()) perform(copy);
+  if (!checking()) return;
+  mark_copy(copy.to, copy.inside ? copy.from : nullptr, piece, false);
+  check_access(copy.to, piece, Access::write, nullptr);
+}
+
+}  // namespace
+
+void begin_copies(unsigned threads) {
+  all_copies.assign(threads, {});
+}
+
+void end_copies() {
+  if (!checking()) return;
+  const auto end = [](const Copy& copy) {
+    mark_copy(copy.to, copy.inside ? copy.from : nullptr, piece, false);
+  };
+  for (const Copies& copies : all_copies) {
+    for (const auto& group : copies.groups) std::for_each(group.begin(), group.end(), end);
+    std::for_each(copies.open.begin(), copies.open.end(), end);
+  }
+}
+
+void wait_for_copies(std::size_t groups_under_way) {
+  const InEmulator inside;
+  Copies& own = own_copies();
+  while (own.groups.size() > groups_under_way) {
+    for (const Copy& copy : own.groups.front()) land(copy);
+    own.groups.pop_front();
+  }
+}
+
+}  // namespace fst::emulator
+
+namespace fst::kernels::gpu {
+
+using namespace emulator;
+
+void copy_async_16(void* to, const void* from, bool within, const Place& place) {
+  const InEmulator inside;
+  const auto aligned = [](const void* p) {
+    return reinterpret_cast<std::uintptr_t>(p) % piece == 0;
+  };
+  const std::string where = "copy_async_16 at " + text_of(place);
+  if (!shared_pages().holds(to, piece)) fail(where + " to " + describe_address(to));
+  if (within && find_allocation(from, piece) == nullptr) {
+    fail(where + " from " + describe_address(from));
+  }
+  if (!aligned(to) || (within && !aligned(from))) fail(where + ": a misaligned address");
+  if (checking()) {
+    const void* const code = __builtin_return_address(0);
+    if (within) check_access(from, piece, Access::read, code);
+    check_access(to, piece, Access::write, code);
+    mark_copy(to, within ? from : nullptr, piece, true);
+  }
+  own_copies().open.push_back({to, from, within});
+  if (early()) perform(own_copies().open.back());
+}
+
+void copy_async_commit() {
+  const InEmulator inside;
+  Copies& own = own_copies();
+  own.groups.push_back(std::exchange(own.open, {}));
+}
+
+}  // namespace fst::kernels::gpu

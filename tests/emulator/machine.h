@@ -69,6 +69,7 @@ struct Pages {
   Pages& operator=(Pages&& other) noexcept;
   ~Pages();
   bool holds(const void* address, std::size_t count = 1) const;
+  void open(bool to_host) const;
 };
 constexpr unsigned char poison = 0xff;
 

@@ -51,8 +51,9 @@ const Pages& report_stack() {
 
 void on_bad_access(int signal, siginfo_t* info, void* context) {
   if (!running()) {
-    constexpr char text[] = "emulator: host code touched memory that is not mapped\n";
-    [[maybe_unused]] const ssize_t told = write(STDERR_FILENO, text, sizeof text - 1);
+    const std::string text =
+        "emulator: bad access of host code: " + describe_address(info->si_addr) + "\n";
+    [[maybe_unused]] const ssize_t told = write(STDERR_FILENO, text.data(), text.size());
     std::signal(signal, SIG_DFL);
     return;  // to the same access, which now ends the program
   }
@@ -107,6 +108,7 @@ const Pages* find_allocation(const void* address, std::size_t bytes) {
 std::string describe_address(const void* address) {
   const auto* const byte = static_cast<const unsigned char*>(address);
   if (byte == nullptr) return "a null pointer";
+  if (reinterpret_cast<std::uintptr_t>(byte) < page) return "an offset from a null pointer";
   const auto near = [&](const Pages& pages, const std::string& what) -> std::string {
     if (pages.base == nullptr || byte < pages.base || byte >= pages.base + pages.mapped) return "";
     const std::string size = std::to_string(pages.bytes) + " bytes of " + what;
@@ -163,6 +165,15 @@ void catch_bad_accesses() {
   if (!done) throw std::bad_alloc();
 }
 
+void Pages::open(bool to_host) const {
+  const int protection = to_host ? PROT_READ | PROT_WRITE : PROT_NONE;
+  if (mprotect(base + page, mapped - 2 * page, protection) != 0) throw std::bad_alloc();
+}
+
+void open_device_memory(bool open) {
+  for (const auto& [start, pages] : device().allocations) pages.open(open);
+}
+
 void set_device_memory(std::size_t bytes) {
   device().limit = bytes;
 }
@@ -173,9 +184,11 @@ cudaError_t allocate_device(void** memory, std::size_t bytes) {
   Pages pages(bytes, device_alignment);
   std::memset(pages.start, poison, rounded_up(bytes, device_alignment));
   if (checking()) pages.history.resize(bytes);
+  pages.open(false);
   *memory = pages.start;
   d.used += bytes;
   d.allocations.emplace(pages.start, std::move(pages));
+  catch_bad_accesses();
   return cudaSuccess;
 }
 
@@ -184,6 +197,7 @@ cudaError_t free_device(void* memory) {
   const auto found = d.allocations.find(static_cast<unsigned char*>(memory));
   if (found == d.allocations.end()) return cudaErrorInvalidValue;
   const Pages& pages = found->second;
+  pages.open(true);
   for (std::size_t i = pages.bytes; i < rounded_up(pages.bytes, device_alignment); ++i) {
     if (pages.start[i] != poison) {
       note_failure("a kernel wrote " + describe_address(pages.start + i));

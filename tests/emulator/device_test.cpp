@@ -1,0 +1,101 @@
+#include "tests/cuda/device.h"
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "emulator.h"
+#include "planted.h"
+#include "tests/cuda/words.h"
+
+namespace fst::emulator::test {
+namespace {
+
+using fst::test::device;
+using fst::test::DeviceArray;
+using kernels::CudaError;
+
+std::string failure_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const CudaError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(EmulatedDevice, RunsNothingBeforeSomebodyWaits) {
+  const std::vector<float> x(8, 1.0f);
+  std::vector<float> back(8, 0.0f);
+  const DeviceArray<float> on_device(x);
+  const auto bytes = x.size() * sizeof(float);
+  ASSERT_EQ(cudaMemcpyAsync(back.data(), on_device.data(), bytes, cudaMemcpyDeviceToHost,
+                            device().stream),
+            cudaSuccess);
+  EXPECT_EQ(back[0], 0.0f);
+  EXPECT_EQ(cudaStreamQuery(device().stream), cudaErrorNotReady);
+  kernels::wait(device());
+  EXPECT_EQ(back, x);
+}
+
+TEST(EmulatedDevice, KeepsItsMemoryFromTheHost) {
+  const DeviceArray<float> array(100);
+  EXPECT_DEATH(array.data()[3] = 1.0f, "bad access of host code: byte 12 of 400 bytes of device");
+}
+
+TEST(EmulatedDevice, RefusesCopiesInTheWrongDirection) {
+  const DeviceArray<float> array(8);
+  float host = 0.0f;
+  EXPECT_EQ(cudaMemcpyAsync(array.data(), &host, sizeof host, cudaMemcpyDeviceToHost, nullptr),
+            cudaErrorInvalidValue);
+  EXPECT_EQ(cudaMemcpyAsync(&host, array.data() + 7, 8, cudaMemcpyDeviceToHost, nullptr),
+            cudaErrorInvalidValue);
+  EXPECT_EQ(cudaGetLastError(), cudaErrorInvalidValue);
+  EXPECT_EQ(cudaGetLastError(), cudaSuccess);
+}
+
+TEST(EmulatedDevice, RunsOutOfMemory) {
+  set_device_memory(std::size_t{1} << 20);
+  void* const first = kernels::allocate(device(), 3 << 18);
+  EXPECT_NE(first, nullptr);
+  EXPECT_EQ(kernels::allocate(device(), 1 << 20), nullptr);
+  set_device_memory(std::size_t{4} << 30);
+  kernels::release(device(), first);
+}
+
+TEST(EmulatedDevice, RefusesLaunchesThatNoGpuCouldDo) {
+  EXPECT_NE(failure_of([] {
+              kernels::test::sum_rows(device(), nullptr, nullptr, 0, 4);
+            }).find("kernel launch: cudaErrorInvalidConfiguration"),
+            std::string::npos);
+}
+
+TEST(EmulatedDevice, FailsForGoodWhenAKernelFails) {
+  const DeviceArray<float> array(planted_floats);
+  kernels::test::sum_rows(device(), nullptr, array.data(), 1, 8);
+  const std::string first = failure_of([] { kernels::wait(device()); });
+  EXPECT_EQ(first.rfind("waiting for the device: cudaErrorLaunchFailure, thread ", 0), 0u) << first;
+  EXPECT_EQ(failure_of([] { kernels::wait(device()); }), first);
+  EXPECT_NE(take_report(), "");
+  EXPECT_EQ(failure_of([] { kernels::wait(device()); }), "");
+}
+
+/// The checks see the write itself, guard pages what is far enough behind the end; the rest is
+/// noticed when the memory is released.
+TEST(EmulatedDevice, NoticesWhatIsWrittenJustBehindItsMemory) {
+  auto* const memory = static_cast<float*>(kernels::allocate(device(), 5 * sizeof(float)));
+  const DeviceArray<float> ones(std::vector<float>(4 * 8, 1.0f));
+  kernels::test::sum_rows(device(), ones.data(), memory, 8, 4);
+  EXPECT_EQ(failure_of([] { kernels::wait(device()); }) != "", checking());
+  kernels::release(device(), memory);
+  const std::string report = take_report();
+  EXPECT_NE(report.find(checking() ? "out of bounds: writes 4 bytes at" : "a kernel wrote"),
+            std::string::npos)
+      << report;
+  EXPECT_NE(report.find("behind the end of 20 bytes of device memory"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace fst::emulator::test

@@ -16,7 +16,7 @@ struct Checks {
   Stamp launch_began = 0, block_began = 0;
   Stamp known_to_block = 0;
   std::vector<Stamp> known_to_warp, thread_time;
-  std::vector<Byte> shared;
+  History shared;
   struct Began {
     Stamp at;
     uint3 block;
@@ -25,7 +25,7 @@ struct Checks {
 };
 
 Checks& checks() {
-  static Checks instance;
+  static Checks instance;  // used before main()
   return instance;
 }
 
@@ -35,9 +35,6 @@ struct Judged {
   unsigned thread, warp;
   bool in_shared;
 };
-
-/// What is to be said of a conflict; nullptr: there is none.
-using Conflict = const char*;
 
 bool ordered(const Checks& c, const Judged& j, Stamp stamp, std::uint16_t who) {
   if (stamp <= c.known_to_block) return true;
@@ -79,71 +76,82 @@ std::string who_is(const Checks& c, Stamp stamp, std::uint16_t who) {
        code);
 }
 
-/// The race between this access and the byte's last write or reads, in words; "" where there is
-/// none.
-std::string race_of(const Checks& c, const Judged& j, const Byte& byte) {
-  const bool both_atomic = byte.atomic && j.access == Access::atomic;
-  if (byte.written != 0 && !both_atomic) {
-    if (of_other_block(c, j, byte.written) ||
-        (byte.written > c.block_began && !ordered(c, j, byte.written, byte.writer))) {
-      return ", which " + who_is(c, byte.written, byte.writer) + " wrote";
-    }
+bool conflicts_with_write(const Checks& c, const Judged& j, const Record& record) {
+  if (record.written <= c.launch_began) return false;
+  if (record.atomic && j.access == Access::atomic) return false;
+  if (record.written <= c.block_began) return !j.in_shared;  // by another block
+  return !ordered(c, j, record.written, record.writer);
+}
+
+bool conflicts_with_read(const Checks& c, const Judged& j, const Record& record) {
+  if (j.access == Access::read) return false;
+  if (of_other_block(c, j, record.read) || of_other_block(c, j, record.read_by_other_block)) {
+    return true;
   }
-  if (j.access == Access::read) return "";
-  if (of_other_block(c, j, byte.read))
-    return ", which " + who_is(c, byte.read, byte.reader) + " read";
-  if (of_other_block(c, j, byte.read_by_other_block)) return ", which another block read";
-  if (byte.read > c.block_began && !ordered(c, j, byte.read, byte.reader)) {
-    return ", which " + who_is(c, byte.read, byte.reader) + " read";
+  return record.read > c.block_began && !ordered(c, j, record.read, record.reader);
+}
+
+void note_read(const Checks& c, const Judged& j, Record& record) {
+  const Stamp time = c.thread_time[j.thread];
+  const auto thread = static_cast<std::uint16_t>(j.thread);
+  if (of_other_block(c, j, record.read)) record.read_by_other_block = record.read;
+  if (record.read <= c.block_began || ordered(c, j, record.read, record.reader)) {
+    record.reader = thread;
+  } else {
+    const bool several = (record.reader & lanes_of) != 0;
+    const unsigned warp = several ? record.reader & ~lanes_of : record.reader / 32u;
+    record.reader = record.reader != many_warps && warp == j.warp
+                        ? static_cast<std::uint16_t>(lanes_of | warp)
+                        : many_warps;
   }
+  record.read = std::max(time, record.read);
+}
+
+/// What is wrong with the access; "" if nothing.
+std::string complaint(const Checks& c, const Judged& j, const Record& record) {
+  const auto race = [&](Stamp stamp, std::uint16_t who, const char* did) {
+    return ", which " + who_is(c, stamp, who) + did + " with no barrier between";
+  };
+  if (record.landing) return ", where an asynchronous copy is under way";
+  if (record.leaving > 0 && j.access != Access::read) {
+    return ", from where an asynchronous copy is under way";
+  }
+  if (conflicts_with_write(c, j, record)) return race(record.written, record.writer, " wrote");
+  if (of_other_block(c, j, record.read_by_other_block)) return ", which another block read";
+  if (conflicts_with_read(c, j, record)) return race(record.read, record.reader, " read");
   return "";
 }
 
-void note_read(const Checks& c, const Judged& j, Byte& byte) {
-  const Stamp time = c.thread_time[j.thread];
-  const auto thread = static_cast<std::uint16_t>(j.thread);
-  if (of_other_block(c, j, byte.read)) byte.read_by_other_block = byte.read;
-  if (byte.read <= c.block_began || ordered(c, j, byte.read, byte.reader)) {
-    byte.reader = thread;
-  } else {
-    const bool several = (byte.reader & lanes_of) != 0;
-    const unsigned warp = several ? byte.reader & ~lanes_of : byte.reader / 32u;
-    byte.reader = byte.reader != many_warps && warp == j.warp
-                      ? static_cast<std::uint16_t>(lanes_of | warp)
-                      : many_warps;
-  }
-  byte.read = std::max(time, byte.read);
-}
-
-void judge(const Checks& c, const Judged& j, Byte* history, const void* address, std::size_t bytes,
-           const void* code) {
-  for (std::size_t i = 0; i < bytes; ++i) {
-    Byte& byte = history[i];
-    const auto* const at = static_cast<const unsigned char*>(address) + i;
-    if (byte.landing) {
-      report_access("race", j, at, bytes - i, ", where an asynchronous copy is under way", code);
+void judge(const Checks& c, const Judged& j, History& history, const unsigned char* start,
+           const void* address, std::size_t bytes, const void* code) {
+  const auto offset = static_cast<std::size_t>(static_cast<const unsigned char*>(address) - start);
+  history.visit(offset, bytes, [&](Record& record, std::size_t at) {
+    if (record.landing || (record.leaving > 0 && j.access != Access::read) ||
+        conflicts_with_write(c, j, record) || conflicts_with_read(c, j, record)) {
+      report_access("race", j, start + at, offset + bytes - at, complaint(c, j, record), code);
     }
-    if (byte.leaving > 0 && j.access != Access::read) {
-      report_access("race", j, at, bytes - i, ", from where an asynchronous copy is under way",
-                    code);
-    }
-    if (!byte.initialised && j.access != Access::write) {
-      report_access("uninitialised read", j, at, bytes - i, "", code);
-    }
-    const std::string race = race_of(c, j, byte);
-    if (!race.empty()) {
-      report_access("race", j, at, bytes - i, race + " with no barrier between", code);
+    if (!record.initialised && j.access != Access::write) {
+      report_access("uninitialised read", j, start + at, offset + bytes - at, "", code);
     }
     if (j.access == Access::read) {
-      note_read(c, j, byte);
+      note_read(c, j, record);
     } else {
-      byte.written = c.thread_time[j.thread];
-      byte.writer = static_cast<std::uint16_t>(j.thread);
-      byte.atomic = j.access == Access::atomic;
-      byte.initialised = true;
-      byte.read = 0;
+      record.written = c.thread_time[j.thread];
+      record.writer = static_cast<std::uint16_t>(j.thread);
+      record.atomic = j.access == Access::atomic;
+      record.initialised = true;
+      record.read = 0;
     }
-  }
+  });
+}
+
+/// visit(record) for bytes of device memory.
+template <class Visit>
+void visit_device(const void* address, std::size_t bytes, const Visit& visit) {
+  const Pages* const pages = find_allocation(address, bytes);
+  const auto* const first = static_cast<const unsigned char*>(address);
+  pages->history.visit(static_cast<std::size_t>(first - pages->start), bytes,
+                       [&](Record& record, std::size_t) { visit(record); });
 }
 
 }  // namespace
@@ -162,12 +170,10 @@ void check_access(const void* address, std::size_t bytes, Access access, const v
   const Pages& shared = shared_pages();
   if (shared.holds(address, bytes)) {
     j.in_shared = true;
-    const std::ptrdiff_t offset = static_cast<const unsigned char*>(address) - shared.start;
-    return judge(c, j, c.shared.data() + offset, address, bytes, code);
+    return judge(c, j, c.shared, shared.start, address, bytes, code);
   }
   if (const Pages* const pages = find_allocation(address, bytes)) {
-    const std::ptrdiff_t offset = static_cast<const unsigned char*>(address) - pages->start;
-    return judge(c, j, pages->history.data() + offset, address, bytes, code);
+    return judge(c, j, pages->history, pages->start, address, bytes, code);
   }
   const auto* const byte = static_cast<const char*>(address);
   const bool constant = byte >= &__executable_start && byte + bytes <= &_end;
@@ -176,16 +182,13 @@ void check_access(const void* address, std::size_t bytes, Access access, const v
 }
 
 void mark_copy(const void* to, const void* from, std::size_t bytes, bool begins) {
-  Byte* const landing =
-      checks().shared.data() + (static_cast<const unsigned char*>(to) - shared_pages().start);
-  for (std::size_t i = 0; i < bytes; ++i) landing[i].landing = begins;
+  const auto* const first = static_cast<const unsigned char*>(to);
+  checks().shared.visit(static_cast<std::size_t>(first - shared_pages().start), bytes,
+                        [&](Record& record, std::size_t) { record.landing = begins; });
   if (from == nullptr) return;
-  const Pages* const source = find_allocation(from, bytes);
-  Byte* const leaving =
-      source->history.data() + (static_cast<const unsigned char*>(from) - source->start);
-  for (std::size_t i = 0; i < bytes; ++i) {
-    leaving[i].leaving = static_cast<std::uint16_t>(leaving[i].leaving + (begins ? 1 : -1));
-  }
+  visit_device(from, bytes, [&](Record& record) {
+    record.leaving = static_cast<std::uint16_t>(record.leaving + (begins ? 1 : -1));
+  });
 }
 
 void check_launch_begins() {
@@ -200,7 +203,7 @@ void check_block_begins(unsigned threads, std::size_t shared_bytes) {
   c.blocks.push_back({c.block_began, blockIdx});
   c.known_to_warp.assign(threads / 32, c.block_began);
   c.thread_time.assign(threads, c.now);
-  c.shared.assign(shared_bytes, {});
+  c.shared.reset(shared_bytes);
 }
 
 void check_block_synced() {
@@ -217,21 +220,25 @@ void check_warp_synced(unsigned warp) {
 
 void mark_initialised(const void* address, std::size_t bytes) {
   if (!checking()) return;
-  const Pages* const pages = find_allocation(address, bytes);
-  const std::ptrdiff_t offset = static_cast<const unsigned char*>(address) - pages->start;
-  for (std::size_t i = 0; i < bytes; ++i) {
-    pages->history[static_cast<std::size_t>(offset) + i].initialised = true;
-  }
+  visit_device(address, bytes, [](Record& record) { record.initialised = true; });
 }
 
 void copy_initialised(void* to, const void* from, std::size_t bytes) {
   if (!checking()) return;
-  const Pages* const target = find_allocation(to, bytes);
-  const Pages* const source = find_allocation(from, bytes);
-  Byte* const t = target->history.data() + (static_cast<unsigned char*>(to) - target->start);
-  const Byte* const s =
-      source->history.data() + (static_cast<const unsigned char*>(from) - source->start);
-  for (std::size_t i = 0; i < bytes; ++i) t[i].initialised = s[i].initialised;
+  for (std::size_t done = 0; done < bytes;) {
+    std::size_t count = std::min<std::size_t>(4, bytes - done);
+    bool initialised = false;
+    int records = 0;
+    const auto read = [&](const Record& record) {
+      initialised = record.initialised;
+      ++records;
+    };
+    visit_device(static_cast<const char*>(from) + done, count, read);
+    if (records > 1) visit_device(static_cast<const char*>(from) + done, count = 1, read);
+    visit_device(static_cast<char*>(to) + done, count,
+                 [&](Record& record) { record.initialised = initialised; });
+    done += count;
+  }
 }
 
 }  // namespace fst::emulator

@@ -2,27 +2,11 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 /// Within the emulator: what the *checked* build knows of each byte of device and shared memory.
 /// Its kernels call here for every access, by the instrumentation that -fsanitize=thread compiles
 /// in (instrumentation.cpp); in the fast build none of this happens.
 namespace fst::emulator {
-
-/// Time is a number that every barrier advances: what happened up to the time of a barrier is known
-/// to all who met there. 0: never.
-using Stamp = std::uint32_t;
-
-/// The history of a byte.
-struct Byte {
-  Stamp written = 0, read = 0;
-  Stamp read_by_other_block = 0;  // the latest, where `read` is of the current block
-  std::uint16_t writer = 0;       // thread
-  std::uint16_t reader = 0;       // thread; or lanes_of | warp; or many_warps
-  std::uint16_t leaving = 0;      // asynchronous copies under way from here
-  bool initialised = false, atomic = false, landing = false;
-};
-constexpr std::uint16_t lanes_of = 0x8000, many_warps = 0xffff;
 
 enum class Access { read, write, atomic };
 

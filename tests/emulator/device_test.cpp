@@ -57,11 +57,13 @@ TEST(EmulatedDevice, RefusesCopiesInTheWrongDirection) {
 }
 
 TEST(EmulatedDevice, RunsOutOfMemory) {
-  set_device_memory(std::size_t{1} << 20);
+  std::size_t free = 0, total = 0;
+  cudaMemGetInfo(&free, &total);
+  set_device_memory(total - free + (std::size_t{1} << 20));
   void* const first = kernels::allocate(device(), 3 << 18);
   EXPECT_NE(first, nullptr);
   EXPECT_EQ(kernels::allocate(device(), 1 << 20), nullptr);
-  set_device_memory(std::size_t{4} << 30);
+  set_device_memory(total);
   kernels::release(device(), first);
 }
 

@@ -12,6 +12,7 @@
 #include "checks.h"
 #include "emulate.h"
 #include "emulator.h"
+#include "history.h"
 
 /// Within the emulator: the machine that executes one block at a time on the calling thread.
 namespace fst::emulator {
@@ -62,13 +63,16 @@ struct Pages {
   std::size_t mapped = 0;         // with both guards
   unsigned char* start = nullptr;
   std::size_t bytes = 0;
-  mutable std::vector<Byte> history;  // of device memory, in the checked build
+  mutable History history;  // of device memory, in the checked build
   Pages() = default;
   Pages(std::size_t bytes, std::size_t alignment);
   Pages(Pages&& other) noexcept { *this = std::move(other); }
   Pages& operator=(Pages&& other) noexcept;
   ~Pages();
-  bool holds(const void* address, std::size_t count = 1) const;
+  bool holds(const void* address, std::size_t count = 1) const {
+    const auto* const first = static_cast<const unsigned char*>(address);
+    return first >= start && first + count <= start + bytes;
+  }
   void open(bool to_host) const;
 };
 constexpr unsigned char poison = 0xff;

@@ -18,12 +18,13 @@ constexpr std::size_t device_alignment = 256;  // cudaMalloc's promise
 
 struct Device {
   std::map<const unsigned char*, Pages> allocations;  // by start
+  mutable const Pages* latest = nullptr;              // that was asked for
   std::size_t used = 0, limit = std::size_t{4} << 30;
 };
 
+Device the_device;
 Device& device() {
-  static Device instance;
-  return instance;
+  return the_device;
 }
 
 std::size_t rounded_up(std::size_t value, std::size_t unit) {
@@ -92,17 +93,15 @@ Pages::~Pages() {
   if (base != nullptr) munmap(base, mapped);
 }
 
-bool Pages::holds(const void* address, std::size_t count) const {
-  const auto* const first = static_cast<const unsigned char*>(address);
-  return first >= start && first + count <= start + bytes;
-}
-
 const Pages* find_allocation(const void* address, std::size_t bytes) {
-  const auto& all = device().allocations;
+  const Device& d = device();
+  if (d.latest != nullptr && d.latest->holds(address, bytes)) return d.latest;
+  const auto& all = d.allocations;
   auto after = all.upper_bound(static_cast<const unsigned char*>(address));
   if (after == all.begin()) return nullptr;
   const Pages& pages = std::prev(after)->second;
-  return pages.holds(address, bytes) ? &pages : nullptr;
+  if (!pages.holds(address, bytes)) return nullptr;
+  return d.latest = &pages;
 }
 
 std::string describe_address(const void* address) {
@@ -183,7 +182,7 @@ cudaError_t allocate_device(void** memory, std::size_t bytes) {
   if (bytes > d.limit - std::min(d.limit, d.used)) return cudaErrorMemoryAllocation;
   Pages pages(bytes, device_alignment);
   std::memset(pages.start, poison, rounded_up(bytes, device_alignment));
-  if (checking()) pages.history.resize(bytes);
+  if (checking()) pages.history.reset(bytes);
   pages.open(false);
   *memory = pages.start;
   d.used += bytes;
@@ -206,6 +205,7 @@ cudaError_t free_device(void* memory) {
   }
   d.used -= pages.bytes;
   d.allocations.erase(found);
+  d.latest = nullptr;
   return cudaSuccess;
 }
 

@@ -49,17 +49,18 @@ void land(const Copy& copy) {
 }  // namespace
 
 void begin_copies(unsigned threads) {
-  all_copies.assign(threads, {});
+  if (all_copies.size() < threads) all_copies.resize(threads);
 }
 
 void end_copies() {
-  if (!checking()) return;
   const auto end = [](const Copy& copy) {
-    mark_copy(copy.to, copy.inside ? copy.from : nullptr, piece, false);
+    if (checking()) mark_copy(copy.to, copy.inside ? copy.from : nullptr, piece, false);
   };
-  for (const Copies& copies : all_copies) {
+  for (Copies& copies : all_copies) {
     for (const auto& group : copies.groups) std::for_each(group.begin(), group.end(), end);
     std::for_each(copies.open.begin(), copies.open.end(), end);
+    copies.groups.clear();
+    copies.open.clear();
   }
 }
 

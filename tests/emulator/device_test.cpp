@@ -41,7 +41,9 @@ TEST(EmulatedDevice, RunsNothingBeforeSomebodyWaits) {
 }
 
 TEST(EmulatedDevice, KeepsItsMemoryFromTheHost) {
+  set_schedule(1);
   const DeviceArray<float> array(100);
+  kernels::wait(device());
   EXPECT_DEATH(array.data()[3] = 1.0f, "bad access of host code: byte 12 of 400 bytes of device");
 }
 

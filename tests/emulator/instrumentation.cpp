@@ -19,7 +19,7 @@ struct SourceLocation {
 };
 
 void judge(const void* address, std::size_t bytes, Access access, const void* code) {
-  if (fst::emulator::InEmulator::inside) return;
+  if (fst::emulator::InEmulator::inside || fst::emulator::own_stack_holds(address, bytes)) return;
   const fst::emulator::InEmulator inside;
   fst::emulator::check_access(address, bytes, access, code);
 }

@@ -49,7 +49,6 @@ struct Machine {
   Meeting block;
   std::vector<unsigned> ready;
   std::size_t head = 0;  // of `ready`, where it is a queue
-  unsigned current = 0;
   bool running = false;
   Pages shared;
   fcontext_t main = nullptr;
@@ -131,12 +130,16 @@ unsigned next_thread(Machine& m) {
   return next;
 }
 
+void make_current(const Machine& m, unsigned thread) {
+  current = {thread, m.stacks[thread].start, m.stacks[thread].start + stack_bytes};
+  threadIdx = m.threads[thread].index;
+}
+
 void resume_next(fcontext_t* keep) {
   Machine& m = machine();
   const unsigned next = next_thread(m);
-  const unsigned from = m.current;
-  m.current = next;
-  threadIdx = m.threads[next].index;
+  const unsigned from = current.thread;
+  make_current(m, next);
   if (next != from || keep == nullptr) {
     static fcontext_t forgotten;
     jump(m.threads[next].context, keep == nullptr ? &forgotten : keep);
@@ -145,7 +148,7 @@ void resume_next(fcontext_t* keep) {
 
 void wait_in(const char* word, const Place& place) {
   Machine& m = machine();
-  Thread& self = m.threads[m.current];
+  Thread& self = m.threads[current.thread];
   self.state = State::waiting;
   self.word = word;
   self.place = place;
@@ -164,7 +167,7 @@ void thread_entry(transfer_t from) {
   InEmulator::inside = false;
   m.launch->body->call();
   InEmulator::inside = true;
-  m.threads[m.current].state = State::exited;
+  m.threads[current.thread].state = State::exited;
   bool all = m.ready.size() == m.head;
   for (std::size_t t = 0; all && t < m.threads.size(); ++t) {
     all = m.threads[t].state == State::exited;
@@ -184,7 +187,7 @@ bool same_place(const Place& a, const Place& b) {
 /// Notes an arrival; true for the last. All must come by the same word at the same place.
 bool arrive(Meeting& meeting, const char* word, const Place& place) {
   Machine& m = machine();
-  if (meeting.arrived == 0) meeting.earliest = m.current;
+  if (meeting.arrived == 0) meeting.earliest = current.thread;
   const Thread& earliest = m.threads[meeting.earliest];
   if (meeting.arrived > 0 &&
       !(same_text(earliest.word, word) && same_place(earliest.place, place))) {
@@ -199,7 +202,7 @@ bool arrive(Meeting& meeting, const char* word, const Place& place) {
 }
 
 void wake_others(const Meeting& meeting) {
-  const unsigned self = machine().current;
+  const unsigned self = current.thread;
   for (unsigned t = meeting.first; t < meeting.first + meeting.count; ++t) {
     if (t != self) wake(t);
   }
@@ -232,11 +235,9 @@ void execute_block(Machine& m) {
     m.threads[t].context = make_fcontext(stack.start + stack.bytes, stack.bytes, thread_entry);
     m.ready.push_back(t);
   }
-  m.current = count;
-  m.current = next_thread(m);
-  threadIdx = m.threads[m.current].index;
+  make_current(m, next_thread(m));
   m.running = true;
-  jump(m.threads[m.current].context, &m.main);
+  jump(m.threads[current.thread].context, &m.main);
   m.running = false;
   InEmulator::inside = true;
   end_copies();
@@ -292,8 +293,8 @@ void meet_block(const Place& place) {
 void meet_warp(const char* word, void* arguments, void (*perform)(Lanes), const Place& place) {
   const InEmulator inside;
   Machine& m = machine();
-  Meeting& warp = m.warps[m.current / warp_size];
-  warp.arguments[m.current % warp_size] = arguments;
+  Meeting& warp = m.warps[current.thread / warp_size];
+  warp.arguments[current.thread % warp_size] = arguments;
   if (!arrive(warp, word, place)) return wait_in(word, place);
   perform(warp.arguments);
   wake_others(warp);
@@ -316,9 +317,6 @@ void* shared_arena(std::size_t bytes, std::size_t alignment, const Place& place)
 const Pages& shared_pages() {
   return machine().shared;
 }
-bool own_stack_holds(const void* address, std::size_t bytes) {
-  return machine().stacks[machine().current].holds(address, bytes);
-}
 bool arguments_hold(const void* address, std::size_t bytes) {
   const Launch& launch = *machine().launch;
   const auto* const first = reinterpret_cast<const unsigned char*>(launch.body.get());
@@ -327,9 +325,6 @@ bool arguments_hold(const void* address, std::size_t bytes) {
 }
 bool running() {
   return machine().running;
-}
-unsigned current_thread() {
-  return machine().current;
 }
 const std::string& report() {
   return machine().report;
@@ -341,9 +336,8 @@ std::string text_of(const Place& place) {
 }
 
 std::string current_thread_name() {
-  return "thread " + std::to_string(machine().current) + " of block (" +
-         std::to_string(blockIdx.x) + "," + std::to_string(blockIdx.y) + "," +
-         std::to_string(blockIdx.z) + ")";
+  return "thread " + std::to_string(current.thread) + " of block (" + std::to_string(blockIdx.x) +
+         "," + std::to_string(blockIdx.y) + "," + std::to_string(blockIdx.z) + ")";
 }
 
 void note_failure(std::string what) {

@@ -29,10 +29,20 @@ bool execute(const Launch& launch);
 
 /// Whether a kernel is being executed, and by which thread of its block.
 bool running();
-unsigned current_thread();
+struct Current {
+  unsigned thread = 0;
+  const unsigned char *stack = nullptr, *stack_end = nullptr;
+};
+inline Current current;
+inline unsigned current_thread() {
+  return current.thread;
+}
+inline bool own_stack_holds(const void* address, std::size_t bytes) {
+  const auto* const first = static_cast<const unsigned char*>(address);
+  return first >= current.stack && first + bytes <= current.stack_end;
+}
 /// "thread 5 of block (1,0,0)".
 std::string current_thread_name();
-bool own_stack_holds(const void* address, std::size_t bytes);
 bool arguments_hold(const void* address, std::size_t bytes);
 std::string text_of(const Place& place);
 

@@ -18,6 +18,7 @@ constexpr std::size_t device_alignment = 256;  // cudaMalloc's promise
 
 struct Device {
   std::map<const unsigned char*, Pages> allocations;  // by start
+  bool closed = false;                                // to the host
   mutable const Pages* latest = nullptr;              // that was asked for
   std::size_t used = 0, limit = std::size_t{4} << 30;
 };
@@ -169,8 +170,18 @@ void Pages::open(bool to_host) const {
   if (mprotect(base + page, mapped - 2 * page, protection) != 0) throw std::bad_alloc();
 }
 
-void open_device_memory(bool open) {
-  for (const auto& [start, pages] : device().allocations) pages.open(open);
+void open_device_memory() {
+  Device& d = device();
+  if (!d.closed) return;
+  for (const auto& [start, pages] : d.allocations) pages.open(true);
+  d.closed = false;
+}
+
+void close_device_memory() {
+  Device& d = device();
+  if (!checking() && schedule() != 1) return;
+  for (const auto& [start, pages] : d.allocations) pages.open(false);
+  d.closed = true;
 }
 
 void set_device_memory(std::size_t bytes) {
@@ -183,7 +194,7 @@ cudaError_t allocate_device(void** memory, std::size_t bytes) {
   Pages pages(bytes, device_alignment);
   std::memset(pages.start, poison, rounded_up(bytes, device_alignment));
   if (checking()) pages.history.reset(bytes);
-  pages.open(false);
+  if (d.closed) pages.open(false);
   *memory = pages.start;
   d.used += bytes;
   d.allocations.emplace(pages.start, std::move(pages));

@@ -84,9 +84,8 @@ CUstream_st* next_stream() {
 
 /// Runs what is queued until `done`; what was queued behind a failure is dropped.
 cudaError_t run_until(const std::function<bool()>& done) {
-  bool open = false;
   while (report().empty() && !done()) {
-    if (!open) open_device_memory(open = true);
+    open_device_memory();
     CUstream_st* const stream = next_stream();
     if (stream == nullptr) {
       note_failure("the streams wait for an event that nothing queued will record");
@@ -96,7 +95,7 @@ cudaError_t run_until(const std::function<bool()>& done) {
     stream->tasks.pop_front();
     task.run();
   }
-  if (open) open_device_memory(false);
+  close_device_memory();
   if (report().empty()) return cudaSuccess;
   for (CUstream_st* stream : runtime().streams) stream->tasks.clear();
   return returned(cudaErrorLaunchFailure);

@@ -1,0 +1,166 @@
+#include <limits>
+
+#include "kernels/cuda/scatter.h"
+#include "kernels/cuda/tiles.h"
+#include "kernels/elementwise.h"
+
+namespace fst::kernels {
+
+namespace {
+
+using namespace gpu;
+
+struct Addends {
+  float y, x;
+};
+
+KERNEL(tile_threads, 4)
+add_elements(float* y, std::int64_t ldy, const float* x, std::int64_t ldx, std::int64_t columns) {
+  each_element(
+      columns,
+      [&](std::int64_t r, std::int64_t c) {
+        return Addends{y[r * ldy + c], x[r * ldx + c]};
+      },
+      [&](std::int64_t r, std::int64_t c, Addends a) { y[r * ldy + c] = a.y + a.x; });
+}
+
+KERNEL(tile_threads, 4)
+fill_elements(float* y, std::int64_t ldy, float value, std::int64_t columns) {
+  each_element(
+      columns, [&](std::int64_t, std::int64_t) { return value; },
+      [&](std::int64_t r, std::int64_t c, float v) { y[r * ldy + c] = v; });
+}
+
+/// Row r from row index[r], or from row r without an index.
+KERNEL(tile_threads, 4)
+copy_elements(float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
+              const std::int32_t* index, std::int64_t columns) {
+  each_element(
+      columns,
+      [&](std::int64_t r, std::int64_t c) {
+        return x[(index == nullptr ? r : index[r]) * ldx + c];
+      },
+      [&](std::int64_t r, std::int64_t c, float v) { y[r * ldy + c] = v; });
+}
+
+/// As in cpu/elementwise.isa.cpp, where the constants are explained; so are the two narrowings.
+DEVICE float widen_bf16(std::uint16_t half) {
+  return float_of(static_cast<std::uint32_t>(half) << 16);
+}
+
+DEVICE float widen_f16(std::uint16_t half) {
+  const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000u) << 16;
+  const std::uint32_t magnitude = half & 0x7fffu;
+  const std::uint32_t moved = (magnitude << 13) + (112u << 23);
+  const std::uint32_t special = moved + (112u << 23);
+  const std::uint32_t subnormal =
+      bits_of(float_of((magnitude << 13) + (113u << 23)) - float_of(113u << 23));
+  std::uint32_t bits = magnitude >= 0x7c00u ? special : moved;
+  bits = magnitude < 0x0400u ? subnormal : bits;
+  return float_of(bits | sign);
+}
+
+DEVICE std::uint16_t narrow_bf16(float x) {
+  const std::uint32_t bits = bits_of(x);
+  const std::uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const std::uint32_t quiet_nan = (bits >> 16) | 0x40u;
+  return static_cast<std::uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? quiet_nan : rounded);
+}
+
+DEVICE std::uint16_t narrow_f16(float x) {
+  const std::uint32_t bits = bits_of(x);
+  const std::uint32_t sign = (bits >> 16) & 0x8000u;
+  const std::uint32_t magnitude = bits & 0x7fffffffu;
+  const std::uint32_t normal = (magnitude - (112u << 23) + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
+  const std::uint32_t subnormal = bits_of(float_of(magnitude) + 0.5f) - (126u << 23);
+  std::uint32_t half = magnitude < (113u << 23) ? subnormal : normal;
+  half = magnitude >= 0x477ff000u ? 0x7c00u : half;
+  half = magnitude > 0x7f800000u ? 0x7e00u | ((magnitude >> 13) & 0x3ffu) : half;
+  return static_cast<std::uint16_t>(half | sign);
+}
+
+template <Storage storage>
+KERNEL(tile_threads, 4)
+widen_elements(float* y, const std::uint16_t* x, std::int64_t count) {
+  each_element(
+      count, [&](std::int64_t, std::int64_t i) { return x[i]; },
+      [&](std::int64_t, std::int64_t i, std::uint16_t v) {
+        y[i] = storage == Storage::bf16 ? widen_bf16(v) : widen_f16(v);
+      });
+}
+
+template <Storage storage>
+KERNEL(tile_threads, 4)
+narrow_elements(std::uint16_t* y, const float* x, std::int64_t count) {
+  each_element(
+      count, [&](std::int64_t, std::int64_t i) { return x[i]; },
+      [&](std::int64_t, std::int64_t i, float v) {
+        y[i] = storage == Storage::bf16 ? narrow_bf16(v) : narrow_f16(v);
+      });
+}
+
+/// Rows without a gap are one long row, which fills its tiles.
+void join_rows(std::int64_t& rows, std::int64_t& columns, bool dense) {
+  if (!dense) return;
+  columns *= rows;
+  rows = 1;
+}
+
+void copy_floats(const Cuda& cuda, float* y, const float* x, std::int64_t count) {
+  launch_tiles(cuda, copy_elements, 1, count, y, count, x, count, nullptr, count);
+}
+
+}  // namespace
+
+template <>
+void add(const Cuda& cuda, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
+         std::int64_t rows, std::int64_t columns) {
+  join_rows(rows, columns, ldy == columns && ldx == columns);
+  launch_tiles(cuda, add_elements, rows, columns, y, ldy, x, ldx, columns);
+}
+
+template <>
+void fill(const Cuda& cuda, float* y, std::int64_t ldy, float value, std::int64_t rows,
+          std::int64_t columns) {
+  join_rows(rows, columns, ldy == columns);
+  launch_tiles(cuda, fill_elements, rows, columns, y, ldy, value, columns);
+}
+
+template <>
+void widen(const Cuda& cuda, float* y, const void* x, Storage storage, std::int64_t count) {
+  if (storage == Storage::f32) return copy_floats(cuda, y, static_cast<const float*>(x), count);
+  const auto kernel =
+      storage == Storage::bf16 ? widen_elements<Storage::bf16> : widen_elements<Storage::f16>;
+  launch_tiles(cuda, kernel, 1, count, y, static_cast<const std::uint16_t*>(x), count);
+}
+
+template <>
+void narrow(const Cuda& cuda, void* y, Storage storage, const float* x, std::int64_t count) {
+  if (storage == Storage::f32) return copy_floats(cuda, static_cast<float*>(y), x, count);
+  const auto kernel =
+      storage == Storage::bf16 ? narrow_elements<Storage::bf16> : narrow_elements<Storage::f16>;
+  launch_tiles(cuda, kernel, 1, count, static_cast<std::uint16_t*>(y), x, count);
+}
+
+template <>
+void copy_rows(const Cuda& cuda, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
+               std::int64_t rows, std::int64_t columns) {
+  join_rows(rows, columns, ldy == columns && ldx == columns);
+  launch_tiles(cuda, copy_elements, rows, columns, y, ldy, x, ldx, nullptr, columns);
+}
+
+template <>
+void gather_rows(const Cuda& cuda, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
+                 const std::int32_t* index, std::int64_t count, std::int64_t columns) {
+  launch_tiles(cuda, copy_elements, count, columns, y, ldy, x, ldx, index, columns);
+}
+
+template <>
+void scatter_add_rows(const Cuda& cuda, float* dx, std::int64_t lddx, const float* dy,
+                      std::int64_t lddy, const std::int32_t* index, std::int64_t count,
+                      std::int64_t columns) {
+  scatter_add(cuda, dx, lddx, dy, lddy, index, count, columns,
+              {0, std::numeric_limits<std::int64_t>::max()});
+}
+
+}  // namespace fst::kernels

@@ -1,0 +1,124 @@
+#include "kernels/cuda/chain.h"
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/lanes.h"
+#include "kernels/rms_norm.h"
+
+namespace fst::kernels {
+
+namespace {
+
+using namespace gpu;
+
+constexpr int row_threads = 256;
+// What a block may have without asking; rows of 12,000 elements fit, of 6,000 backwards.
+constexpr std::size_t free_shared = 48 * 1024;
+
+/// A block takes a row: all threads bring it to shared memory, one half-warp sums it in the
+/// contract's order, all threads finish.
+struct RowShared {
+  float result;
+  float padding[3];
+  float elements[1];  // as many as the launch asked for
+};
+
+std::size_t row_bytes(std::int64_t floats) {
+  return sizeof(RowShared) + static_cast<std::size_t>(floats) * sizeof(float);
+}
+
+KERNEL(row_threads, 4)
+normalise_row(float* y, float* rstd, const float* x, const float* weight, std::int64_t dim,
+              float eps) {
+  RowShared& shared = shared_memory<RowShared>();
+  float* const row = shared.elements;
+  const std::int64_t t = blockIdx.x;
+#pragma unroll 4
+  for (std::int64_t i = threadIdx.x; i < dim; i += row_threads) row[i] = x[t * dim + i];
+  sync_block();
+  if (uniform(static_cast<int>(threadIdx.x / 32)) == 0) {
+    const float mean = dot(row, row, dim) / static_cast<float>(dim);
+    const float r = 1.0f / root(mean + eps);
+    if (threadIdx.x == 0) {
+      rstd[t] = r;
+      shared.result = r;
+    }
+  }
+  sync_block();
+  const float r = shared.result;
+#pragma unroll 4
+  for (std::int64_t i = threadIdx.x; i < dim; i += row_threads) {
+    y[t * dim + i] = (row[i] * r) * weight[i];
+  }
+}
+
+KERNEL(row_threads, 4)
+differentiate_row(float* dx, const float* dy, const float* x, const float* rstd,
+                  const float* weight, std::int64_t dim, bool accumulate) {
+  RowShared& shared = shared_memory<RowShared>();
+  float* const g = shared.elements;
+  float* const in = g + dim;
+  const std::int64_t begin = static_cast<std::int64_t>(blockIdx.x) * dim;
+#pragma unroll 4
+  for (std::int64_t i = threadIdx.x; i < dim; i += row_threads) {
+    g[i] = dy[begin + i] * weight[i];
+    in[i] = x[begin + i];
+  }
+  sync_block();
+  if (uniform(static_cast<int>(threadIdx.x / 32)) == 0) {
+    const float mean = dot(g, in, dim) / static_cast<float>(dim);
+    if (threadIdx.x == 0) shared.result = mean;
+  }
+  sync_block();
+  const float r = rstd[blockIdx.x];
+  const float pull = -(r * r) * shared.result;
+#pragma unroll 4
+  for (std::int64_t i = threadIdx.x; i < dim; i += row_threads) {
+    const float result = fma(in[i], pull, g[i]) * r;
+    dx[begin + i] = accumulate ? dx[begin + i] + result : result;
+  }
+}
+
+struct WeightInputs {
+  float dy, x, rstd;
+};
+
+KERNEL(chain_threads, 2)
+differentiate_weight(float* dweight, const float* dy, const float* x, const float* rstd,
+                     std::int64_t rows, std::int64_t dim) {
+  add_chains(
+      dweight, rows, dim,
+      [&](std::int64_t t, std::int64_t c) {
+        return WeightInputs{dy[t * dim + c], x[t * dim + c], rstd[t]};
+      },
+      [](WeightInputs in) {
+        return Factors{in.dy, in.x * in.rstd};
+      });
+}
+
+}  // namespace
+
+template <>
+void rms_norm_forward(const Cuda& cuda, float* y, float* rstd, const float* x, const float* weight,
+                      std::int64_t rows, std::int64_t dim, float eps) {
+  if (rows == 0) return;
+  const std::size_t bytes = row_bytes(dim);
+  if (bytes > free_shared) allow_shared(normalise_row, bytes);
+  launch(normalise_row, dim3(static_cast<unsigned>(rows)), dim3(row_threads), bytes, cuda.stream, y,
+         rstd, x, weight, dim, eps);
+}
+
+template <>
+void rms_norm_backward(const Cuda& cuda, float* dx, float* dweight, const float* dy, const float* x,
+                       const float* rstd, const float* weight, std::int64_t rows, std::int64_t dim,
+                       bool accumulate) {
+  if (rows == 0) return;
+  // The weights first: dx may be dy.
+  const auto blocks = static_cast<unsigned>((dim + chain_columns - 1) / chain_columns);
+  launch(differentiate_weight, dim3(blocks), dim3(chain_threads), sizeof(ChainShared), cuda.stream,
+         dweight, dy, x, rstd, rows, dim);
+  const std::size_t bytes = row_bytes(2 * dim);
+  if (bytes > free_shared) allow_shared(differentiate_row, bytes);
+  launch(differentiate_row, dim3(static_cast<unsigned>(rows)), dim3(row_threads), bytes,
+         cuda.stream, dx, dy, x, rstd, weight, dim, accumulate);
+}
+
+}  // namespace fst::kernels

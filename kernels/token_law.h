@@ -31,7 +31,7 @@ struct LawPart {
   std::int64_t leaves = 8;  // whole leaves in the columns: 8 of the whole law, 4, 2 or 1 of a part
 
   /// Columns below `vocab`.
-  std::int64_t inside() const {
+  constexpr std::int64_t inside() const {
     const std::int64_t rest = vocab - first;
     return rest < 0 ? 0 : rest < columns ? rest : columns;
   }

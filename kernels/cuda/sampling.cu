@@ -1,0 +1,329 @@
+#include "kernels/cuda/first_row.h"
+#include "kernels/cuda/ranks.h"
+#include "kernels/philox.h"
+#include "kernels/sampling.h"
+
+namespace fst::kernels {
+
+namespace {
+
+using namespace gpu;
+
+// A block takes a row.
+constexpr int row_threads = 256;
+// Rows whose kept logits are stored at a time: as many as fill a GPU, and no more memory.
+constexpr std::int64_t rows_at_once = 128;
+constexpr std::int64_t philox_block = 64;  // ids that share 16 Philox counters
+constexpr std::uint32_t draw_domain = 1;   // third counter word, as in cpu/sampling.isa.cpp
+constexpr float greatest_gumbel = 22.25f;  // above -log(e) for the least e, 2^-32: 22.18
+
+/// Which ids of a row the rule keeps.
+struct Kept {
+  std::uint64_t cut;  // key of the last rank
+  float min_p, max, beta;
+  DEVICE bool operator()(float z, std::int64_t id) const {
+    if (rank_key(z, id) > cut) return false;
+    return !(min_p > 0.0f) || weight_of(z, max, beta) >= min_p;
+  }
+};
+DEVICE Kept kept_of(const std::uint64_t* cuts, std::int64_t row, float min_p, LawSum total,
+                    float beta) {
+  return {cuts == nullptr ? last_rank : cuts[row], min_p, total.max, beta};
+}
+
+struct CompactShared {
+  std::int32_t warps[row_threads / 32];
+};
+
+/// The kept logits of each row, in ascending order of ids, rows of `vocab`; and the ids where
+/// wanted. counts[t]: how many, 0 where a logit is not finite.
+KERNEL(row_threads, 4)
+compact_rows(float* left, std::int32_t* ids, std::int64_t* counts, const float* logits,
+             const LawSum* totals, const std::uint64_t* cuts, std::int64_t stride,
+             std::int64_t vocab, float beta, float min_p) {
+  CompactShared& shared = shared_memory<CompactShared>();
+  const std::int64_t t = blockIdx.x;
+  const LawSum total = totals[t];
+  const bool finite = total.sum == total.sum;
+  const Kept kept = kept_of(cuts, t, min_p, total, beta);
+  std::int64_t found = 0;
+  for (std::int64_t begin = 0; finite && begin < vocab; begin += row_threads) {
+    const std::int64_t v = begin + threadIdx.x;
+    const float z = v < vocab ? logits[t * stride + v] : 0.0f;
+    const bool flag = v < vocab && kept(z, v);
+    const FlagRank rank = rank_flags<row_threads>(flag, shared.warps);
+    if (flag) {
+      left[t * vocab + found + rank.before] = z;
+      if (ids != nullptr) ids[t * vocab + found + rank.before] = static_cast<std::int32_t>(v);
+    }
+    found += rank.all;
+  }
+  if (threadIdx.x == 0) counts[t] = found;
+}
+
+/// -log(-log(1 - w)) with w from one random word; cpu/sampling.isa.cpp explains it.
+DEVICE float gumbel(std::uint32_t word) {
+  float w = (static_cast<float>(static_cast<std::int32_t>(word >> 1)) + 0.5f) * 0x1p-31f;
+  w = lesser(w, 0x1.fffffep-1f);
+  const float u = 1.0f - w;
+  const float gap = 1.0f - u;
+  const float e = gap == 0.0f ? w : -log(u) * (w / gap);
+  return -log(e);
+}
+
+/// The better of two: greater score, lower id of equals.
+struct Best {
+  float score;
+  std::int32_t id;
+  DEVICE void take(Best other) {
+    const bool better = other.score > score || (other.score == score && other.id < id);
+    score = better ? other.score : score;
+    id = better ? other.id : id;
+  }
+};
+
+/// Four ids share a counter, 16 apart, and so a thread.
+struct Quad {
+  std::int64_t counter;
+  DEVICE std::int64_t id(int part) const {
+    return counter / lanes * philox_block + counter % lanes + part * lanes;
+  }
+};
+
+/// This thread's part of argmax s + gumbel over what is kept.
+DEVICE Best draw_part(const float* logits, std::int64_t vocab, const Kept& kept, std::uint64_t key,
+                      std::uint32_t position) {
+  Best best{-infinity(), 0};
+  const std::int64_t counters = (vocab + philox_block - 1) / philox_block * lanes;
+  for (Quad quad{threadIdx.x}; quad.counter < counters; quad.counter += row_threads) {
+    float s[4];
+    float top = -infinity();
+#pragma unroll
+    for (int part = 0; part < 4; ++part) {
+      const std::int64_t v = quad.id(part);
+      const float z = v < vocab ? logits[v] : 0.0f;
+      s[part] = v < vocab && kept(z, v) ? (z - kept.max) * kept.beta : -infinity();
+      top = greater(top, s[part]);
+    }
+    // No noise can lift these above the best so far (an equal score has a lower id).
+    if (top + greatest_gumbel <= best.score) continue;
+    const auto words =
+        philox({static_cast<std::uint32_t>(quad.counter), position, draw_domain, 0},
+               {static_cast<std::uint32_t>(key), static_cast<std::uint32_t>(key >> 32)});
+#pragma unroll
+    for (int part = 0; part < 4; ++part) {
+      best.take({s[part] + gumbel(words[static_cast<std::size_t>(part)]),
+                 static_cast<std::int32_t>(quad.id(part))});
+    }
+  }
+  return best;
+}
+
+/// This thread's part of the first of the greatest logits.
+DEVICE Best greedy_part(const float* logits, std::int64_t vocab) {
+  Best best{-infinity(), 0};
+  for (std::int64_t v = threadIdx.x; v < vocab; v += row_threads) {
+    best.take({logits[v], static_cast<std::int32_t>(v)});
+  }
+  return best;
+}
+
+struct DrawShared {
+  Best best[row_threads / 32];
+};
+
+/// The best of the block, known to thread 0.
+DEVICE Best best_of_block(Best best) {
+  DrawShared& shared = shared_memory<DrawShared>();
+  for (int step = 16; step > 0; step /= 2) {
+    best.take({shuffle_xor(best.score, step), shuffle_xor(best.id, step)});
+  }
+  if (threadIdx.x % 32 == 0) shared.best[threadIdx.x / 32] = best;
+  sync_block();
+  if (threadIdx.x == 0) {
+    for (const Best& other : shared.best) best.take(other);
+  }
+  return best;
+}
+
+/// What a draw needs of its rows; nullptr: no cut, nothing left out.
+struct Draws {
+  const float* logits;
+  const std::uint64_t* keys;
+  const std::int32_t* positions;
+  const LawSum* totals;
+  const std::uint64_t* cuts;
+  const LawSum* left_totals;
+  const std::int64_t* counts;
+  std::int64_t first_row, stride, vocab;
+  float beta, min_p;
+  bool greedy;
+};
+
+/// The law of what is left: the whole one unless something was left out.
+DEVICE LogLaw law_left(LawSum total, const LawSum* left_totals, const std::int64_t* counts,
+                       std::int64_t t, std::int64_t vocab, float beta) {
+  const LawSum left = counts == nullptr || counts[t] == vocab ? total : left_totals[t];
+  return {left.max, log(left.sum), beta};
+}
+
+KERNEL(row_threads, 4)
+draw_rows(std::int32_t* tokens, float* logprob, std::int32_t* first_bad, Draws in) {
+  const std::int64_t t = blockIdx.x;
+  const LawSum total = in.totals[t];
+  if (total.sum != total.sum) {
+    if (threadIdx.x == 0) min_atomic(first_bad, static_cast<std::int32_t>(in.first_row + t));
+    return;
+  }
+  const float* const logits = in.logits + t * in.stride;
+  const Kept kept = kept_of(in.cuts, t, in.min_p, total, in.beta);
+  const Best mine = in.greedy ? greedy_part(logits, in.vocab)
+                              : draw_part(logits, in.vocab, kept, in.keys[t],
+                                          static_cast<std::uint32_t>(in.positions[t]));
+  const Best best = best_of_block(mine);
+  if (threadIdx.x != 0) return;
+  tokens[t] = best.id;
+  logprob[t] = law_left(total, in.left_totals, in.counts, t, in.vocab, in.beta)(logits[best.id]);
+}
+
+/// probability[i] = exp(log p) of the kept logits; the greedy rule keeps one. *count, -1 where a
+/// logit is not finite.
+KERNEL(row_threads, 4)
+finish_kept(std::int32_t* ids, float* probability, std::int64_t* count, const float* logits,
+            const float* left, const LawSum* totals, const LawSum* left_totals,
+            const std::int64_t* counts, std::int64_t vocab, float beta, bool greedy) {
+  const LawSum total = totals[0];
+  if (total.sum != total.sum) {
+    if (threadIdx.x == 0) *count = -1;
+    return;
+  }
+  if (greedy) {
+    const Best best = best_of_block(greedy_part(logits, vocab));
+    if (threadIdx.x != 0) return;
+    ids[0] = best.id;
+    probability[0] = 1.0f;
+    *count = 1;
+    return;
+  }
+  const LogLaw log_p = law_left(total, left_totals, counts, 0, vocab, beta);
+  for (std::int64_t i = threadIdx.x; i < counts[0]; i += row_threads) {
+    probability[i] = exp(log_p(left[i]));
+  }
+  if (threadIdx.x == 0) *count = counts[0];
+}
+
+/// The working memory of one call, for `rows` rows at a time.
+struct Arrays {
+  std::int64_t* word;
+  std::int64_t* counts;
+  std::uint64_t* cuts;
+  LawSum *pairs, *totals, *left_totals;
+  float* left;
+
+  Arrays(const Cuda& cuda, std::int64_t rows, std::int64_t left_size) {
+    const std::int64_t wide = 1 + 2 * rows;             // 64-bit words
+    const std::int64_t sums = (all_leaves + 2) * rows;  // LawSum
+    const auto bytes = static_cast<std::size_t>(wide) * sizeof(std::int64_t) +
+                       static_cast<std::size_t>(sums) * sizeof(LawSum) +
+                       static_cast<std::size_t>(left_size) * sizeof(float);
+    word = static_cast<std::int64_t*>(scratch(cuda, bytes));
+    counts = word + 1;
+    void* const after_counts = counts + rows;
+    cuts = static_cast<std::uint64_t*>(after_counts);
+    void* const after_cuts = cuts + rows;
+    pairs = static_cast<LawSum*>(after_cuts);
+    totals = pairs + all_leaves * rows;
+    left_totals = totals + rows;
+    void* const after_sums = left_totals + rows;
+    left = static_cast<float*>(after_sums);
+  }
+};
+
+/// A rule in numbers.
+struct Cut {
+  bool greedy, ranks, likely;
+  float beta;
+  Cut(const SamplingRule& rule, std::int64_t vocab)
+      : greedy(rule.temperature == 0.0f),
+        ranks(!greedy && ((rule.top_k > 0 && rule.top_k < vocab) || rule.top_p < 1.0f)),
+        likely(!greedy && rule.min_p > 0.0f),
+        beta(greedy ? 1.0f : 1.0f / rule.temperature) {}
+  bool truncates() const { return ranks || likely; }
+};
+
+/// Some rows' logits.
+struct Rows {
+  const float* logits;
+  std::int64_t rows, stride, columns, vocab;
+};
+
+void sum_rows(const Cuda& cuda, const Arrays& a, const Rows& in, float beta) {
+  sum_leaves(cuda, a.pairs, in.logits, in.rows, in.stride, {in.columns, in.vocab, beta});
+  join_pairs(cuda, a.totals, a.pairs, in.rows, all_leaves, beta);
+}
+
+/// Queues: what the rule keeps of the rows, and its law.
+void keep_rows(const Cuda& cuda, const Arrays& a, std::int32_t* ids, const Rows& in, const Cut& cut,
+               const SamplingRule& rule) {
+  if (cut.ranks) {
+    cut_ranks(cuda, a.cuts, in.logits, a.totals, in.rows, in.stride, in.vocab, cut.beta, rule);
+  }
+  const std::uint64_t* const cuts = cut.ranks ? a.cuts : nullptr;
+  launch(compact_rows, dim3(static_cast<unsigned>(in.rows)), dim3(row_threads),
+         sizeof(CompactShared), cuda.stream, a.left, ids, a.counts, in.logits, a.totals, cuts,
+         in.stride, in.vocab, cut.beta, rule.min_p);
+  const LawPart law{in.vocab, in.vocab, cut.beta};
+  sum_leaves(cuda, a.pairs, a.left, in.rows, in.vocab, law, a.counts);
+  join_pairs(cuda, a.left_totals, a.pairs, in.rows, all_leaves, cut.beta);
+}
+
+}  // namespace
+
+template <>
+std::int64_t sample_tokens(const Cuda& cuda, std::int32_t* tokens, float* logprob,
+                           const float* logits, const std::uint64_t* keys,
+                           const std::int32_t* positions, std::int64_t rows, std::int64_t stride,
+                           std::int64_t columns, std::int64_t vocab, const SamplingRule& rule) {
+  if (rows == 0) return -1;
+  const Cut cut(rule, vocab);
+  const std::int64_t most = cut.truncates() && rows > rows_at_once ? rows_at_once : rows;
+  const Arrays a(cuda, most, cut.truncates() ? most * vocab : 0);
+  const FirstRow bad(cuda, a.word);
+  for (std::int64_t t = 0; t < rows; t += most) {
+    const Rows in{logits + t * stride, rows - t < most ? rows - t : most, stride, columns, vocab};
+    sum_rows(cuda, a, in, cut.beta);
+    if (cut.truncates()) keep_rows(cuda, a, nullptr, in, cut, rule);
+    const Draws draws{in.logits,
+                      keys + t,
+                      positions + t,
+                      a.totals,
+                      cut.ranks ? a.cuts : nullptr,
+                      a.left_totals,
+                      cut.truncates() ? a.counts : nullptr,
+                      t,
+                      stride,
+                      vocab,
+                      cut.beta,
+                      rule.min_p,
+                      cut.greedy};
+    launch(draw_rows, dim3(static_cast<unsigned>(in.rows)), dim3(row_threads), sizeof(DrawShared),
+           cuda.stream, tokens + t, logprob + t, bad.place(), draws);
+  }
+  return bad.read();
+}
+
+template <>
+std::int64_t kept_tokens(const Cuda& cuda, std::int32_t* ids, float* probability,
+                         const float* logits, std::int64_t columns, std::int64_t vocab,
+                         const SamplingRule& rule) {
+  const Cut cut(rule, vocab);
+  const Arrays a(cuda, 1, vocab);
+  const Rows in{logits, 1, columns, columns, vocab};
+  sum_rows(cuda, a, in, cut.beta);
+  if (!cut.greedy) keep_rows(cuda, a, ids, in, cut, rule);
+  launch(finish_kept, dim3(1), dim3(row_threads), sizeof(DrawShared), cuda.stream, ids, probability,
+         a.word, logits, a.left, a.totals, a.left_totals, a.counts, vocab, cut.beta, cut.greedy);
+  return read_word(cuda, a.word);
+}
+
+}  // namespace fst::kernels

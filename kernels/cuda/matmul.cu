@@ -1,0 +1,171 @@
+#include "kernels/cuda/matmul_product.h"
+#include "kernels/matmul.h"
+
+namespace fst::kernels {
+
+namespace {
+
+using namespace gpu;
+
+constexpr int threads = 256;
+
+/// Four columns of a row per thread.
+KERNEL(threads, 4) join_kernel(Product p, Partials partials) {
+  const std::int64_t quads = partials.step / 4, level = p.rows * partials.step;
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x;
+  if (i >= p.rows * quads) return;
+  const std::int64_t row = i / quads, column = i % quads * 4;
+  const float* const from = partials.data + row * partials.step + column;
+  const auto pair = [&](std::int64_t leaf) {
+    return gpu::add(read4(from + leaf * level), read4(from + (leaf + 1) * level));
+  };
+  float4 total = pair(0);
+  if (p.leaves > 2) total = gpu::add(total, pair(2));
+  if (p.leaves > 4) total = gpu::add(total, gpu::add(pair(4), pair(6)));
+  finish(p, row, column, total);
+}
+
+/// 16 of two bytes or 32 bits of the weight, widened.
+DEVICE float widened(const void* weight, Storage storage, std::int64_t i) {
+  if (storage == Storage::f32) return static_cast<const float*>(weight)[i];
+  const std::uint32_t word = static_cast<const std::uint16_t*>(weight)[i];
+  if (storage == Storage::bf16) return float_of(word << 16);
+  // f16: the exponent's bias moves from 15 to 127 by an exact product, infinity and NaN apart.
+  const std::uint32_t sign = (word & 0x8000u) << 16, rest = (word & 0x7fffu) << 13;
+  if (rest >= 0x0f800000u) return float_of(sign | rest | 0x7f800000u);
+  return float_of(sign | bits_of(float_of(rest) * 0x1p112f));
+}
+
+struct PackShared {
+  float tile[panel_columns][panel_columns + 1];  // + 1: columns lie in different banks
+};
+
+/// Block (x, y): 32 inner indices of panel x, from 32 y on.
+KERNEL(threads, 4)
+pack_kernel(float* packed, const void* weight, Storage storage, std::int64_t n, std::int64_t k,
+            std::int64_t blocks) {
+  PackShared& shared = shared_memory<PackShared>();
+  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+  const std::int64_t column = blockIdx.x / blocks * panel_columns;
+  const std::int64_t inner = blockIdx.x % blocks * panel_columns;
+  for (int r = warp; r < panel_columns; r += threads / 32) {
+    const bool exists = column + r < n && inner + lane < k;
+    shared.tile[r][lane] =
+        exists ? widened(weight, storage, (column + r) * k + inner + lane) : 0.0f;
+  }
+  sync_block();
+  for (int r = warp; r < panel_columns && inner + r < k; r += threads / 32) {
+    packed[column * k + (inner + r) * panel_columns + lane] = shared.tile[lane][r];
+  }
+}
+
+constexpr int bias_threads = 64;
+
+/// A thread adds up one column; eight rows are under way at a time.
+KERNEL(bias_threads, 8)
+bias_kernel(float* dbias, const float* dy, std::int64_t lddy, std::int64_t rows, std::int64_t n) {
+  const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * bias_threads + threadIdx.x;
+  if (column >= n) return;
+  float sum = dbias[column];
+  const float* from = dy + column;
+  std::int64_t r = 0;
+  for (; r + 8 <= rows; r += 8, from += 8 * lddy) {
+    float value[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) value[i] = from[i * lddy];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) sum = sum + value[i];
+  }
+  for (; r < rows; ++r, from += lddy) sum = sum + *from;
+  dbias[column] = sum;
+}
+
+void run(const Cuda& cuda, Product p) {
+  if (p.rows <= 0 || p.columns <= 0) return;
+  const auto wide = [](const float* from, std::int64_t step) {
+    return reinterpret_cast<std::uintptr_t>(from) % 16 == 0 && step % 4 == 0;
+  };
+  p.wide = wide(p.a, p.a_inner == 1 ? p.a_row : p.a_inner) && wide(p.b, p.b_inner);
+  if (p.rows <= most_row_block && !p.resume) {
+    product_of_rows(cuda, p);
+  } else {
+    product_of_tiles(cuda, p);
+  }
+}
+
+}  // namespace
+
+Partials partials_for(const Cuda& cuda, const Product& p) {
+  const std::int64_t step = parts_of(p.columns, 4) * 4;
+  const auto floats = static_cast<std::size_t>(p.leaves * p.rows * step);
+  return {static_cast<float*>(scratch(cuda, floats * sizeof(float))), step};
+}
+
+void join_leaves(const Cuda& cuda, const Product& p, const Partials& partials) {
+  const auto blocks = static_cast<unsigned>(parts_of(p.rows * (partials.step / 4), threads));
+  launch(join_kernel, dim3(blocks), dim3(threads), 0, cuda.stream, p, partials);
+}
+
+template <>
+void pack_weight(const Cuda& cuda, float* packed, const void* weight, Storage storage,
+                 std::int64_t n, std::int64_t k) {
+  const std::int64_t panels = parts_of(n, panel_columns), blocks = parts_of(k, panel_columns);
+  if (panels <= 0 || blocks <= 0) return;
+  launch(pack_kernel, dim3(static_cast<unsigned>(panels * blocks)), dim3(threads),
+         sizeof(PackShared), cuda.stream, packed, weight, storage, n, k, blocks);
+}
+
+template <>
+void linear_forward(const Cuda& cuda, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
+                    const float* packed, const float* bias, std::int64_t rows, std::int64_t n,
+                    std::int64_t k, SumOrder order, Update update) {
+  Product p{};
+  p.c = y, p.ldc = ldy;
+  p.a = x, p.a_row = ldx, p.a_inner = 1;
+  p.b = packed, p.b_panel = panel_columns * k, p.b_inner = panel_columns;
+  p.b_columns = parts_of(n, panel_columns) * panel_columns;
+  p.bias = bias;
+  p.rows = rows, p.columns = n, p.inner = k;
+  p.leaves = static_cast<std::int64_t>(order);
+  p.add = update == Update::add;
+  run(cuda, p);
+}
+
+template <>
+void linear_backward_input(const Cuda& cuda, float* dx, std::int64_t lddx, const float* dy,
+                           std::int64_t lddy, const float* weight, std::int64_t ldw,
+                           std::int64_t rows, std::int64_t n, std::int64_t k, SumOrder order,
+                           Update update) {
+  Product p{};
+  p.c = dx, p.ldc = lddx;
+  p.a = dy, p.a_row = lddy, p.a_inner = 1;
+  p.b = weight, p.b_panel = panel_columns, p.b_inner = ldw, p.b_columns = k;
+  p.rows = rows, p.columns = k, p.inner = n;
+  p.leaves = static_cast<std::int64_t>(order);
+  p.add = update == Update::add;
+  run(cuda, p);
+}
+
+template <>
+void linear_backward_weight(const Cuda& cuda, float* dweight, std::int64_t lddw, const float* dy,
+                            std::int64_t lddy, const float* x, std::int64_t ldx, std::int64_t rows,
+                            std::int64_t n, std::int64_t k) {
+  Product p{};
+  p.c = dweight, p.ldc = lddw;
+  p.a = dy, p.a_row = 1, p.a_inner = lddy;
+  p.b = x, p.b_panel = panel_columns, p.b_inner = ldx, p.b_columns = k;
+  p.rows = n, p.columns = k, p.inner = rows;
+  p.leaves = 1;
+  p.resume = true;
+  run(cuda, p);
+}
+
+template <>
+void bias_backward(const Cuda& cuda, float* dbias, const float* dy, std::int64_t lddy,
+                   std::int64_t rows, std::int64_t n) {
+  if (n <= 0) return;
+  const auto blocks = static_cast<unsigned>(parts_of(n, bias_threads));
+  launch(bias_kernel, dim3(blocks), dim3(bias_threads), 0, cuda.stream, dbias, dy, lddy, rows, n);
+}
+
+}  // namespace fst::kernels

@@ -25,7 +25,7 @@ KERNEL(threads, 4) join_kernel(Product p, Partials partials) {
   finish(p, row, column, total);
 }
 
-/// 16 of two bytes or 32 bits of the weight, widened.
+/// Element i of the weight; widening is exact.
 DEVICE float widened(const void* weight, Storage storage, std::int64_t i) {
   if (storage == Storage::f32) return static_cast<const float*>(weight)[i];
   const std::uint32_t word = static_cast<const std::uint16_t*>(weight)[i];

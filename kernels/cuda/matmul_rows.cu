@@ -45,9 +45,11 @@ DEVICE Source source_of(const Product& p, std::int64_t column, std::int64_t begi
   return source;
 }
 
-/// This thread's part of both operands at the next `count` inner indices, at most 256.
+/// This thread's part of both operands at the next 256 inner indices, of which `rest` exist.
 template <int rows>
-DEVICE void fetch(Staged<rows>& staged, const Source& source, const Product& p, int count) {
+DEVICE Staged<rows> fetch(const Source& source, const Product& p, std::int64_t rest) {
+  Staged<rows> staged;
+  const int count = rest < chunk ? static_cast<int>(rest) : chunk;
   const int thread = static_cast<int>(threadIdx.x);
   const bool whole = source.wide && count == chunk;
   const std::int64_t b_step = threads / column_quads * p.b_inner;
@@ -64,6 +66,7 @@ DEVICE void fetch(Staged<rows>& staged, const Source& source, const Product& p, 
     const int there = exists ? count - thread % (chunk / 4) * 4 : 0;
     staged.a[i] = read4_upto(source.a + 4 * i * p.a_row, there);
   }
+  return staged;
 }
 
 template <int rows>
@@ -112,20 +115,16 @@ rows_kernel(Product p, Partials partials) {
   const bool works = row < p.rows && row < rows;
   float4 sum{0.0f, 0.0f, 0.0f, 0.0f};
   Source source = source_of<rows>(p, first_column, begin);
-  Staged<rows> staged;
-  const auto advance = [&](std::int64_t rest) {
-    fetch<rows>(staged, source, p, rest < chunk ? static_cast<int>(rest) : chunk);
-    source.a += chunk;
-    source.b += chunk * p.b_inner;
-  };
-  if (begin < end) {
-    advance(end - begin);
-    keep<rows>(shared, 0, staged);
-  }
+  Staged<rows> staged = fetch<rows>(source, p, end - begin);
+  keep<rows>(shared, 0, staged);
   sync_block();
   int buffer = 0;
   for (std::int64_t rest = end - begin; rest > 0; rest -= chunk, buffer ^= 1) {
-    if (rest > chunk) advance(rest - chunk);
+    if (rest > chunk) {
+      source.a += chunk;
+      source.b += chunk * p.b_inner;
+      staged = fetch<rows>(source, p, rest - chunk);
+    }
     if (works) {
       const int count = rest < chunk ? static_cast<int>(rest) : chunk;
       sum = multiply<rows>(sum, shared, buffer, row, column, count);

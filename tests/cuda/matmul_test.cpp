@@ -26,13 +26,8 @@ std::string name_of(const Shape& s, SumOrder order) {
 
 constexpr SumOrder orders[] = {SumOrder::chain, SumOrder::two, SumOrder::four, SumOrder::leaves};
 
-/// Normals, and values whose products underflow to either zero: a chain that takes a step too many
-/// shows in the sign.
-Floats values(std::int64_t count, std::uint32_t seed) {
-  Noise noise(seed);
-  Floats x = noise.normals(count);
-  for (std::size_t i = 0; i < x.size(); i += 3) x[i] *= 0x1p-80f;
-  return x;
+Floats normals(std::int64_t count, std::uint32_t seed) {
+  return Noise(seed).normals(count);
 }
 
 Floats packed_on_cpu(const Floats& weight, std::int64_t n, std::int64_t k) {
@@ -45,8 +40,8 @@ Floats packed_on_cpu(const Floats& weight, std::int64_t n, std::int64_t k) {
 void expect_forward(const Shape& s, SumOrder order, Update update, bool bias, std::int64_t gap) {
   const auto& [rows, n, k] = s;
   const std::int64_t ldx = k + gap, ldy = n + gap;
-  const Floats x = values(rows * ldx, 1), weight = values(n * k, 2), b = values(n, 3);
-  const Floats packed = packed_on_cpu(weight, n, k), old = values(rows * ldy, 4);
+  const Floats x = normals(rows * ldx, 1), weight = normals(n * k, 2), b = normals(n, 3);
+  const Floats packed = packed_on_cpu(weight, n, k), old = normals(rows * ldy, 4);
   Floats expected = old;
   linear_forward(twin(), expected.data(), ldy, x.data(), ldx, packed.data(),
                  bias ? b.data() : nullptr, rows, n, k, order, update);
@@ -59,8 +54,8 @@ void expect_forward(const Shape& s, SumOrder order, Update update, bool bias, st
 void expect_backward_input(const Shape& s, SumOrder order, Update update, std::int64_t gap) {
   const auto& [rows, n, k] = s;
   const std::int64_t lddx = k + gap, lddy = n + gap, ldw = k + gap;
-  const Floats dy = values(rows * lddy, 1), weight = values(n * ldw, 2),
-               old = values(rows * lddx, 3);
+  const Floats dy = normals(rows * lddy, 1), weight = normals(n * ldw, 2),
+               old = normals(rows * lddx, 3);
   Floats expected = old;
   linear_backward_input(twin(), expected.data(), lddx, dy.data(), lddy, weight.data(), ldw, rows, n,
                         k, order, update);
@@ -73,7 +68,7 @@ void expect_backward_input(const Shape& s, SumOrder order, Update update, std::i
 void expect_backward_weight(const Shape& s, std::int64_t gap) {
   const auto& [rows, n, k] = s;
   const std::int64_t lddw = k + gap, lddy = n + gap, ldx = k + gap;
-  const Floats dy = values(rows * lddy, 1), x = values(rows * ldx, 2), old = values(n * lddw, 3);
+  const Floats dy = normals(rows * lddy, 1), x = normals(rows * ldx, 2), old = normals(n * lddw, 3);
   Floats expected = old;
   linear_backward_weight(twin(), expected.data(), lddw, dy.data(), lddy, x.data(), ldx, rows, n, k);
   const DeviceArray<float> dweight(old), dys(dy), xs(x);
@@ -154,7 +149,7 @@ TEST(CudaMatmul, ManyTilesHaveTheBitsOfTheCpu) {
 
 TEST(CudaMatmul, WeightGradientsContinueTheirChains) {
   const std::int64_t rows = 37, n = 40, k = 70, first = 13;
-  const Floats dy = values(rows * n, 1), x = values(rows * k, 2);
+  const Floats dy = normals(rows * n, 1), x = normals(rows * k, 2);
   Floats expected(static_cast<std::size_t>(n * k));
   linear_backward_weight(twin(), expected.data(), k, dy.data(), n, x.data(), k, rows, n, k);
   const DeviceArray<float> dweight(expected.size()), dys(dy), xs(x);
@@ -162,6 +157,29 @@ TEST(CudaMatmul, WeightGradientsContinueTheirChains) {
   linear_backward_weight(device(), dweight.data(), k, dys.data() + first * n, n,
                          xs.data() + first * k, k, rows - first, n, k);
   expect_same(expected, dweight, "two calls");
+}
+
+TEST(CudaMatmul, NoChainTakesAStepTooMany) {
+  // Every product underflows to -0, and so does its chain; 0 * 0 behind the end would give +0.
+  for (const std::int64_t rows : {3, 40}) {
+    for (const std::int64_t inner : {5, 21, 259}) {
+      const std::int64_t n = 35;
+      const auto count = static_cast<std::size_t>(n * inner);
+      const Floats small(count, 0x1p-100f), a(static_cast<std::size_t>(rows * inner), -0x1p-100f);
+      const Floats minus_zero(static_cast<std::size_t>(rows * n), -0.0f);
+      const DeviceArray<float> as(a), bs(small), packed(packed_on_cpu(small, n, inner));
+      const DeviceArray<float> y(minus_zero.size()), dx(minus_zero.size()), dweight(minus_zero);
+      linear_forward(device(), y.data(), n, as.data(), inner, packed.data(), nullptr, rows, n,
+                     inner, SumOrder::chain, Update::overwrite);
+      linear_backward_input(device(), dx.data(), n, as.data(), inner, bs.data(), n, rows, inner, n,
+                            SumOrder::chain, Update::overwrite);
+      linear_backward_weight(device(), dweight.data(), n, as.data(), rows, bs.data(), n, inner,
+                             rows, n);
+      expect_same(minus_zero, y, "y");
+      expect_same(minus_zero, dx, "dx");
+      expect_same(minus_zero, dweight, "dweight");
+    }
+  }
 }
 
 TEST(CudaMatmul, NothingIsTouchedOrSummedWhereThereIsNothing) {
@@ -174,8 +192,8 @@ TEST(CudaMatmul, NothingIsTouchedOrSummedWhereThereIsNothing) {
 TEST(CudaMatmul, BiasGradientHasTheBitsOfTheCpu) {
   for (const auto& [rows, n] : {std::pair{0, 3}, {1, 1}, {13, 65}, {64, 200}}) {
     const std::int64_t lddy = n + 3;
-    const Floats dy = values(rows * lddy, 1);
-    Floats expected = values(n, 2);
+    const Floats dy = normals(rows * lddy, 1);
+    Floats expected = normals(n, 2);
     const DeviceArray<float> dbias(expected), dys(dy);
     bias_backward(twin(), expected.data(), dy.data(), lddy, rows, n);
     bias_backward(device(), dbias.data(), dys.data(), lddy, rows, n);

@@ -1,0 +1,51 @@
+#include "kernels/attention.h"
+#include "kernels/cuda/attention_work.h"
+
+namespace fst::kernels {
+
+namespace {
+
+using namespace gpu;
+
+constexpr int threads = 128;
+
+/// Block (x, y): sequence x, and of the cache blocks that its rows touch and the KV heads, item y,
+/// y + gridDim.y, ... Sixteen tokens at a time, so that K is written in whole lines.
+KERNEL(threads, 8) write_kernel(float* cache, ConstRows k, ConstRows v, PagedBatch batch) {
+  const Sequence sequence = sequence_of(batch, blockIdx.x);
+  if (sequence.rows == 0) return;
+  const std::int64_t dim = batch.dim;
+  const int first = sequence.context / cache_block;
+  const int blocks = (sequence.context + sequence.rows - 1) / cache_block - first + 1;
+  const std::int64_t items = blocks * batch.kv_heads;
+  for (std::int64_t item = blockIdx.y; item < items; item += gridDim.y) {
+    const std::int64_t block = first + item / batch.kv_heads, head = item % batch.kv_heads;
+    // Row of the batch that slot 0 would hold; rows below `begin` were there before.
+    const std::int64_t row = sequence.first_row + block * cache_block - sequence.context;
+    const std::int64_t begin = sequence.first_row, end = begin + sequence.rows;
+    const std::int64_t place = sequence.table[block] * batch.kv_heads + head;
+    float* const keys = cache + place * 2 * cache_block * dim;
+    float* const values = keys + cache_block * dim;
+    for (std::int64_t i = threadIdx.x; i < cache_block * dim; i += threads) {
+      const std::int64_t from = row + i % cache_block;
+      if (from < begin || from >= end) continue;
+      keys[i] = k.data[from * k.stride + head * dim + i / cache_block];
+    }
+    for (std::int64_t i = threadIdx.x; i < cache_block * dim; i += threads) {
+      const std::int64_t from = row + i / dim;
+      if (from < begin || from >= end) continue;
+      values[i] = v.data[from * v.stride + head * dim + i % dim];
+    }
+  }
+}
+
+}  // namespace
+
+template <>
+void kv_write(const Cuda& cuda, float* cache, ConstRows k, ConstRows v, const PagedBatch& batch) {
+  if (batch.sequences <= 0 || batch.max_blocks <= 0) return;
+  launch(write_kernel, attention_grid(batch.sequences, batch.max_blocks * batch.kv_heads),
+         dim3(threads), 0, cuda.stream, cache, k, v, batch);
+}
+
+}  // namespace fst::kernels

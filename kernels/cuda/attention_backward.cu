@@ -1,0 +1,347 @@
+#include "kernels/cuda/attention_work.h"
+
+/// Two passes over tiles of 64 rows x 64 keys, each of which computes the probabilities anew: one
+/// whose blocks own 64 keys and walk the rows of their group's heads, one whose blocks own 64 rows
+/// of a head and walk the keys. All sums are chains of one thread: nothing is added by atomics. A
+/// warp owns 16 rows (or keys), which is a block of the contract, so masks are whole loops.
+namespace fst::kernels {
+
+namespace {
+
+using namespace gpu;
+
+constexpr int threads = attention_threads;
+constexpr int side = 64;
+constexpr int side_step = side + 4;
+
+struct Arguments {
+  AttentionGradients gradients;
+  ConstRows q;
+  const float* cache;
+  PagedBatch batch;
+  float scale;
+  const float* delta;  // [rows, heads]: dout . out
+};
+
+template <int D>
+struct alignas(16) Tiles {
+  float k[D][side_step], v[D][side_step];  // by element of the head
+  float q[side][D + 4], dout[side][D + 4];
+  float ds[side][side_step];
+  float lse[side], delta[side];
+};
+template <int D>
+struct KeysShared : Tiles<D> {
+  float p[side][side_step];
+};
+template <int D>
+struct RowsShared : Tiles<D> {
+  float natural[side][D + 4];  // K by key; zeros beyond the sequence
+};
+
+/// Where a thread's sums lie: rows row, row + 4, ... of the scores or the same as `first` + i of
+/// the other side; columns column + 32 j.
+struct Place {
+  int block, row, first, half, column;
+  DEVICE Place() {
+    const int warp = uniform(static_cast<int>(threadIdx.x) / 32);
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    block = warp / 2 * cache_block;
+    row = block + lane / 8;
+    first = block + lane / 8 * 4;
+    half = warp % 2;
+    column = lane % 8 * 4;
+  }
+};
+
+/// sum[i][j] continues its chain over k < count: a(i, k) = a[4 i a_step + k], b(k, j) = b[k b_step
+/// + 32 j].
+template <int n, int a_step, int b_step>
+DEVICE void multiply(float4 (&sum)[4][n], const float* a, const float* b, int count) {
+  int k = 0;
+#pragma unroll 2
+  for (; k + 4 <= count; k += 4) {
+    float4 left[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) left[i] = read4(a + 4 * i * a_step + k);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+#pragma unroll
+      for (int j = 0; j < n; ++j) {
+        const float4 right = read4(b + (k + e) * b_step + 32 * j);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) sum[i][j] = gpu::fma(part(left[i], e), right, sum[i][j]);
+      }
+    }
+  }
+  for (; k < count; ++k) {
+#pragma unroll
+    for (int j = 0; j < n; ++j) {
+      const float4 right = read4(b + k * b_step + 32 * j);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sum[i][j] = gpu::fma(a[4 * i * a_step + k], right, sum[i][j]);
+    }
+  }
+}
+
+/// The same over begin <= k < end with a by its inner index: a(i, k) = a[k a_step + i].
+template <int n, int a_step, int b_step>
+DEVICE void multiply_transposed(float4 (&sum)[4][n], const float* a, const float* b, int begin,
+                                int end) {
+#pragma unroll 4
+  for (int k = begin; k < end; ++k) {
+    const float4 left = read4(a + k * a_step);
+#pragma unroll
+    for (int j = 0; j < n; ++j) {
+      const float4 right = read4(b + k * b_step + 32 * j);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sum[i][j] = gpu::fma(part(left, i), right, sum[i][j]);
+    }
+  }
+}
+
+/// Rows [row, row + count) of a head; zeros behind.
+template <int D>
+DEVICE void load_rows(float (&to)[side][D + 4], ConstRows from, const Sequence& sequence,
+                      std::int64_t dim, std::int64_t head, int row, int count) {
+#pragma unroll 4
+  for (int i = static_cast<int>(threadIdx.x); i < side * D / 4; i += threads) {
+    const int r = i / (D / 4), h = i % (D / 4) * 4;
+    const float* const at =
+        from.data + (sequence.first_row + row + r) * from.stride + head * dim + h;
+    write4(&to[r][h], read4_upto(at, r < count ? dim - h : 0));
+  }
+}
+template <int D>
+DEVICE void load_row_tile(Tiles<D>& s, const Arguments& a, const Sequence& sequence,
+                          std::int64_t head, int row, int count) {
+  load_rows<D>(s.q, a.q, sequence, a.batch.dim, head, row, count);
+  load_rows<D>(s.dout, a.gradients.dout, sequence, a.batch.dim, head, row, count);
+  const int r = static_cast<int>(threadIdx.x);
+  if (r >= side) return;
+  const std::int64_t at = (sequence.first_row + row + r) * a.batch.heads + head;
+  s.lse[r] = r < count ? a.gradients.lse[at] : 0.0f;
+  s.delta[r] = r < count ? a.delta[at] : 0.0f;
+}
+
+/// Keys and values from `key` on, by element of the head. Blocks beyond the sequence are zeros;
+/// what lies behind it in its last block is read and masked.
+template <int D, class Natural>
+DEVICE void load_key_tile(Tiles<D>& s, const Arguments& a, const Sequence& sequence,
+                          std::int64_t kv_head, int key, Natural natural) {
+  const int dim = static_cast<int>(a.batch.dim), thread = static_cast<int>(threadIdx.x);
+#pragma unroll 2
+  for (int i = thread; i < side * D / 4; i += threads) {
+    const int first = i / (D * 4) * cache_block, h = i % (D * 4) / 4, four = i % 4 * 4;
+    const bool exists = key + first < sequence.rows;
+    const std::int64_t block = exists ? sequence.table[(key + first) / cache_block] : 0;
+    const float* const keys = keys_of(a.cache, a.batch, block, kv_head);
+    const float4 k = read4_upto(keys + h * cache_block + four, exists && h < dim ? 4 : 0);
+    write4(&s.k[h][first + four], k);
+    natural(k, first + four, h);
+  }
+#pragma unroll 2
+  for (int i = thread; i < side * D / 4; i += threads) {
+    const int j = i / (D / 4), h = i % (D / 4) * 4;
+    const bool exists = key + j < sequence.rows;
+    const std::int64_t block = exists ? sequence.table[(key + j) / cache_block] : 0;
+    const float* const values = keys_of(a.cache, a.batch, block, kv_head) + cache_block * dim;
+    const float4 v = read4_upto(values + j % cache_block * dim + h, exists ? dim - h : 0);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) s.v[h + e][j] = part(v, e);
+  }
+}
+
+/// The probabilities of the tile and the gradients of its scores, four rows and four keys a thread:
+/// keep(row, key, p, ds). `ahead`: the first row minus the first key.
+template <int D, class Keep>
+DEVICE void soften(const Tiles<D>& s, const Arguments& a, int ahead, const Place& place,
+                   Keep keep) {
+  const int dim = static_cast<int>(a.batch.dim), key = place.half * 32 + place.column;
+  float4 score[4][1], slope[4][1];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) score[i][0] = slope[i][0] = {0.0f, 0.0f, 0.0f, 0.0f};
+  multiply<1, D + 4, side_step>(score, &s.q[place.row][0], &s.k[0][key], dim);
+  multiply<1, D + 4, side_step>(slope, &s.dout[place.row][0], &s.v[0][key], dim);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const int row = place.row + 4 * i;
+    const float lse = s.lse[row], delta = s.delta[row];
+    const auto probability = [&](float x, int e) {
+      return key + e <= row + ahead ? exp(x * a.scale - lse) : 0.0f;
+    };
+    const auto gradient = [&](float p, float x, int e) {
+      return key + e <= row + ahead ? (p * (x - delta)) * a.scale : 0.0f;
+    };
+    const float4 x = score[i][0], y = slope[i][0];
+    const float4 p{probability(x.x, 0), probability(x.y, 1), probability(x.z, 2),
+                   probability(x.w, 3)};
+    keep(row, key, p,
+         float4{gradient(p.x, y.x, 0), gradient(p.y, y.y, 1), gradient(p.z, y.z, 2),
+                gradient(p.w, y.w, 3)});
+  }
+}
+
+template <int n>
+DEVICE void clear(float4 (&sum)[4][n]) {
+#pragma unroll
+  for (int i = 0; i < 4 * n; ++i) sum[i % 4][i / 4] = {0.0f, 0.0f, 0.0f, 0.0f};
+}
+
+/// dk and dv of the keys [key, key + 64) of a KV head.
+template <int D>
+DEVICE void gradients_of_keys(KeysShared<D>& s, const Arguments& a, const Sequence& sequence,
+                              std::int64_t kv_head, int key) {
+  constexpr int n = D / 64;
+  const std::int64_t group = a.batch.heads / a.batch.kv_heads;
+  const Place place;
+  const int element = place.half * (D / 2) + place.column;
+  float4 dk[4][n], dv[4][n];
+  clear<n>(dk);
+  clear<n>(dv);
+  load_key_tile<D>(s, a, sequence, kv_head, key, [](float4, int, int) {});
+  for (std::int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+    for (int row = key; row < sequence.rows; row += side) {
+      const int count = sequence.rows - row < side ? sequence.rows - row : side;
+      load_row_tile<D>(s, a, sequence, head, row, count);
+      sync_block();
+      soften<D>(s, a, row - key, place, [&](int r, int j, float4 p, float4 ds) {
+        write4(&s.p[r][j], p);
+        write4(&s.ds[r][j], ds);
+      });
+      sync_block();
+      const int begin = row == key ? place.block : 0;  // from the beginning of the keys' block
+      multiply_transposed<n, side_step, D + 4>(dv, &s.p[0][place.first], &s.dout[0][element], begin,
+                                               count);
+      multiply_transposed<n, side_step, D + 4>(dk, &s.ds[0][place.first], &s.q[0][element], begin,
+                                               count);
+      sync_block();
+    }
+  }
+  const Rows to_k = a.gradients.dk, to_v = a.gradients.dv;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if (key + place.first + i >= sequence.rows) continue;
+    const std::int64_t row = sequence.first_row + key + place.first + i;
+#pragma unroll
+    for (int j = 0; j < n; ++j) {
+      const int h = element + 32 * j;
+      const std::int64_t column = kv_head * a.batch.dim + h, count = a.batch.dim - h;
+      write4_upto(to_k.data + row * to_k.stride + column, dk[i][j], count);
+      write4_upto(to_v.data + row * to_v.stride + column, dv[i][j], count);
+    }
+  }
+}
+
+/// dq of the rows [row, row + 64) of a head.
+template <int D>
+DEVICE void gradients_of_rows(RowsShared<D>& s, const Arguments& a, const Sequence& sequence,
+                              std::int64_t head, int row) {
+  constexpr int n = D / 64;
+  const std::int64_t kv_head = head / (a.batch.heads / a.batch.kv_heads);
+  const int count = sequence.rows - row < side ? sequence.rows - row : side;
+  const Place place;
+  const int element = place.half * (D / 2) + place.column;
+  float4 dq[4][n];
+  clear<n>(dq);
+  load_row_tile<D>(s, a, sequence, head, row, count);
+  for (int key = 0; key <= row; key += side) {
+    load_key_tile<D>(s, a, sequence, kv_head, key, [&](float4 k, int j, int h) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        s.natural[j + e][h] = key + j + e < sequence.rows ? part(k, e) : 0.0f;
+      }
+    });
+    sync_block();
+    soften<D>(s, a, row - key, place,
+              [&](int r, int j, float4, float4 ds) { write4(&s.ds[r][j], ds); });
+    sync_block();
+    const int keys =
+        key == row ? place.block + cache_block : side;  // to the end of the rows' block
+    multiply<n, side_step, D + 4>(dq, &s.ds[place.row][0], &s.natural[0][element], keys);
+    sync_block();
+  }
+  const Rows to = a.gradients.dq;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if (place.row + 4 * i >= count) continue;
+    const std::int64_t r = sequence.first_row + row + place.row + 4 * i;
+#pragma unroll
+    for (int j = 0; j < n; ++j) {
+      const int h = element + 32 * j;
+      write4_upto(to.data + r * to.stride + head * a.batch.dim + h, dq[i][j], a.batch.dim - h);
+    }
+  }
+}
+
+/// Block (x, y): KV head x % kv_heads of sequence x / kv_heads, tiles of keys; the first see most
+/// rows.
+template <int D>
+KERNEL(threads, 1)
+keys_kernel(Arguments a) {
+  KeysShared<D>& s = shared_memory<KeysShared<D>>();
+  const Sequence sequence = sequence_of(a.batch, blockIdx.x / a.batch.kv_heads);
+  const int step = static_cast<int>(gridDim.y) * side;
+  for (int key = static_cast<int>(blockIdx.y) * side; key < sequence.rows; key += step) {
+    gradients_of_keys<D>(s, a, sequence, blockIdx.x % a.batch.kv_heads, key);
+  }
+}
+
+/// Block (x, y): head x % heads of sequence x / heads, tiles of rows; the last see most keys.
+template <int D>
+KERNEL(threads, 1)
+rows_kernel(Arguments a) {
+  RowsShared<D>& s = shared_memory<RowsShared<D>>();
+  const Sequence sequence = sequence_of(a.batch, blockIdx.x / a.batch.heads);
+  const int tiles = (sequence.rows + side - 1) / side;
+  for (int i = static_cast<int>(blockIdx.y); i < tiles; i += static_cast<int>(gridDim.y)) {
+    gradients_of_rows<D>(s, a, sequence, blockIdx.x % a.batch.heads, (tiles - 1 - i) * side);
+  }
+}
+
+/// delta[row, head] = dout . out; a half-warp for each.
+KERNEL(threads, 4) delta_kernel(float* delta, ConstRows dout, ConstRows out, PagedBatch batch) {
+  const std::int64_t total = batch.cu_seqlens[batch.sequences] * batch.heads;
+  const std::int64_t warps = static_cast<std::int64_t>(gridDim.x) * (threads / 32);
+  const std::int64_t warp =
+      static_cast<std::int64_t>(blockIdx.x) * (threads / 32) + threadIdx.x / 32;
+  for (std::int64_t first = warp * 2; first < total; first += warps * 2) {
+    const std::int64_t i = first + half_warp_of() % 2, row = i / batch.heads;
+    const std::int64_t column = i % batch.heads * batch.dim;
+    const float d = dot(dout.data + row * dout.stride + column,
+                        out.data + row * out.stride + column, i < total ? batch.dim : 0);
+    if (lane_of() == 0 && i < total) delta[i] = d;
+  }
+}
+
+template <int D>
+void run(const Cuda& cuda, const Arguments& a) {
+  const PagedBatch& batch = a.batch;
+  const std::int64_t tiles = tiles_of(batch.max_blocks * attention_block, side);
+  allow_shared(keys_kernel<D>, sizeof(KeysShared<D>));
+  launch(keys_kernel<D>, attention_grid(batch.sequences * batch.kv_heads, tiles), dim3(threads),
+         sizeof(KeysShared<D>), cuda.stream, a);
+  allow_shared(rows_kernel<D>, sizeof(RowsShared<D>));
+  launch(rows_kernel<D>, attention_grid(batch.sequences * batch.heads, tiles), dim3(threads),
+         sizeof(RowsShared<D>), cuda.stream, a);
+}
+
+}  // namespace
+
+template <>
+void attention_backward(const Cuda& cuda, const AttentionGradients& gradients, ConstRows q,
+                        const float* cache, const PagedBatch& batch, float scale) {
+  check_head(batch);
+  if (batch.sequences <= 0 || batch.max_blocks <= 0) return;
+  // Every row is a key of its sequence, so this many at most.
+  const std::int64_t most = batch.sequences * batch.max_blocks * attention_block * batch.heads;
+  auto* const delta =
+      static_cast<float*>(scratch(cuda, static_cast<std::size_t>(most) * sizeof(float)));
+  const std::int64_t blocks = std::min<std::int64_t>(8 * 132, tiles_of(most, threads / lanes));
+  launch(delta_kernel, dim3(static_cast<unsigned>(blocks)), dim3(threads), 0, cuda.stream, delta,
+         gradients.dout, gradients.out, batch);
+  const Arguments a{gradients, q, cache, batch, scale, delta};
+  batch.dim <= 64 ? run<64>(cuda, a) : run<128>(cuda, a);
+}
+
+}  // namespace fst::kernels

@@ -78,10 +78,9 @@ struct OnDevice {
   }
 };
 
-constexpr float untouched = 7.5f;
+constexpr float untouched = std::numeric_limits<float>::quiet_NaN();
 
-void expect_forward(const HeadShape& shape, const Extent& extent, std::int64_t gap) {
-  const Case c(shape, extent, gap);
+void expect_forward(const Case& c, const std::string& name) {
   Floats out(c.outputs(), untouched), lse(c.per_head());
   attention_forward(twin(), {out.data(), c.q_stride}, lse.data(), {c.q.data(), c.q_stride},
                     c.batch.cache.data(), c.batch.paged(), c.batch.scale());
@@ -90,13 +89,14 @@ void expect_forward(const HeadShape& shape, const Extent& extent, std::int64_t g
   const DeviceArray<float> device_out(Floats(c.outputs(), untouched));
   attention_forward(device(), {device_out.data(), c.q_stride}, device_lse.data(),
                     {q.data(), c.q_stride}, there.cache.data(), there.paged, c.batch.scale());
-  const std::string name = name_of(shape, extent);
   expect_same(out, device_out, (name + ", out").c_str());
   expect_same(lse, device_lse, (name + ", lse").c_str());
 }
+void expect_forward(const HeadShape& shape, const Extent& extent, std::int64_t gap) {
+  expect_forward(Case(shape, extent, gap), name_of(shape, extent));
+}
 
-void expect_backward(const HeadShape& shape, const Lengths& lengths, std::int64_t gap) {
-  const Case c(shape, {lengths, lengths}, gap);
+void expect_backward(const Case& c, const std::string& name) {
   Floats out(c.outputs(), untouched), lse(c.per_head());
   attention_forward(twin(), {out.data(), c.q_stride}, lse.data(), {c.q.data(), c.q_stride},
                     c.batch.cache.data(), c.batch.paged(), c.batch.scale());
@@ -124,10 +124,13 @@ void expect_backward(const HeadShape& shape, const Lengths& lengths, std::int64_
                       {device_out.data(), c.q_stride},
                       device_lse.data()},
                      {q.data(), c.q_stride}, there.cache.data(), there.paged, c.batch.scale());
-  const std::string name = name_of(shape, {lengths, lengths});
   expect_same(dq, device_dq, (name + ", dq").c_str());
   expect_same(dk, device_dk, (name + ", dk").c_str());
   expect_same(dv, device_dv, (name + ", dv").c_str());
+}
+void expect_backward(const HeadShape& shape, const Lengths& lengths, std::int64_t gap) {
+  const Extent all{lengths, lengths};
+  expect_backward(Case(shape, all, gap), name_of(shape, all));
 }
 
 // The head sizes of real models and odd ones; groups that divide 64 pairs and others.
@@ -174,18 +177,33 @@ TEST(CudaAttention, RowsOfManyHeadsOfOneGroupAreAttended) {
   expect_forward({70, 1, 16}, {{1100, 20, 130}, {1, 1, 3}}, 0);  // more than a block takes
 }
 
-TEST(CudaAttention, ScoresThatAreInfiniteGiveWhatTheyGiveOnTheCpu) {
-  Case c({2, 1, 16}, {{200, 40}, {3, 40}}, 0);
-  for (std::size_t i = 0; i < c.q.size(); i += 5) c.q[i] = std::numeric_limits<float>::infinity();
-  Floats out(c.outputs()), lse(c.per_head());
-  attention_forward(twin(), {out.data(), c.q_stride}, lse.data(), {c.q.data(), c.q_stride},
-                    c.batch.cache.data(), c.batch.paged(), c.batch.scale());
-  const OnDevice there(c.batch);
-  const DeviceArray<float> q(c.q), device_lse(c.per_head()), device_out(c.outputs());
-  attention_forward(device(), {device_out.data(), c.q_stride}, device_lse.data(),
-                    {q.data(), c.q_stride}, there.cache.data(), there.paged, c.batch.scale());
-  expect_same(out, device_out, "out");
-  expect_same(lse, device_lse, "lse");
+/// Some queries infinite, which makes NaNs of all that they meet: where they are shows what met.
+Case infinite_queries(const HeadShape& shape, const Extent& extent) {
+  Case c(shape, extent, 0);
+  for (std::int64_t row = 21; row < c.batch.rows(); row += 37) {
+    c.q[static_cast<std::size_t>(row * c.q_stride + row % c.q_stride)] =
+        std::numeric_limits<float>::infinity();
+  }
+  return c;
+}
+/// The same of keys.
+Case infinite_keys(const HeadShape& shape, const Extent& extent) {
+  Case c(shape, extent, 0);
+  for (std::int64_t row = 21; row < c.batch.rows(); row += 37) {
+    c.k[static_cast<std::size_t>(row * c.kv_stride)] = std::numeric_limits<float>::infinity();
+  }
+  kv_write(twin(), c.batch.cache.data(), {c.k.data(), c.kv_stride}, {c.v.data(), c.kv_stride},
+           c.batch.paged());
+  return c;
+}
+
+TEST(CudaAttention, InfinitiesReachWhatTheyReachOnTheCpu) {
+  const HeadShape shape{4, 2, 24};
+  const Extent all{{150, 30}, {150, 30}};
+  expect_forward(infinite_queries(shape, all), "queries");
+  expect_forward(infinite_keys(shape, all), "keys");
+  expect_backward(infinite_queries(shape, all), "queries");
+  expect_backward(infinite_keys(shape, all), "keys");
 }
 
 TEST(CudaAttention, BackwardHasTheBitsOfTheCpu) {

@@ -102,8 +102,8 @@ DEVICE void multiply_transposed(float4 (&sum)[4][n], const float* a, const float
 
 /// Rows [row, row + count) of a head; zeros behind.
 template <int D>
-DEVICE void load_rows(float (&to)[side][D + 4], ConstRows from, const Sequence& sequence,
-                      std::int64_t dim, std::int64_t head, int row, int count) {
+DEVICE void load_rows(float (&to)[side][D + 4], ConstRows from, const Sequence& sequence, int dim,
+                      std::int64_t head, int row, int count) {
 #pragma unroll 4
   for (int i = static_cast<int>(threadIdx.x); i < side * D / 4; i += threads) {
     const int r = i / (D / 4), h = i % (D / 4) * 4;
@@ -115,8 +115,9 @@ DEVICE void load_rows(float (&to)[side][D + 4], ConstRows from, const Sequence& 
 template <int D>
 DEVICE void load_row_tile(Tiles<D>& s, const Arguments& a, const Sequence& sequence,
                           std::int64_t head, int row, int count) {
-  load_rows<D>(s.q, a.q, sequence, a.batch.dim, head, row, count);
-  load_rows<D>(s.dout, a.gradients.dout, sequence, a.batch.dim, head, row, count);
+  const int dim = static_cast<int>(a.batch.dim);
+  load_rows<D>(s.q, a.q, sequence, dim, head, row, count);
+  load_rows<D>(s.dout, a.gradients.dout, sequence, dim, head, row, count);
   const int r = static_cast<int>(threadIdx.x);
   if (r >= side) return;
   const std::int64_t at = (sequence.first_row + row + r) * a.batch.heads + head;
@@ -226,7 +227,8 @@ DEVICE void gradients_of_keys(KeysShared<D>& s, const Arguments& a, const Sequen
 #pragma unroll
     for (int j = 0; j < n; ++j) {
       const int h = element + 32 * j;
-      const std::int64_t column = kv_head * a.batch.dim + h, count = a.batch.dim - h;
+      const int count = static_cast<int>(a.batch.dim) - h;
+      const std::int64_t column = kv_head * a.batch.dim + h;
       write4_upto(to_k.data + row * to_k.stride + column, dk[i][j], count);
       write4_upto(to_v.data + row * to_v.stride + column, dv[i][j], count);
     }
@@ -269,7 +271,8 @@ DEVICE void gradients_of_rows(RowsShared<D>& s, const Arguments& a, const Sequen
 #pragma unroll
     for (int j = 0; j < n; ++j) {
       const int h = element + 32 * j;
-      write4_upto(to.data + r * to.stride + head * a.batch.dim + h, dq[i][j], a.batch.dim - h);
+      write4_upto(to.data + r * to.stride + head * a.batch.dim + h, dq[i][j],
+                  static_cast<int>(a.batch.dim) - h);
     }
   }
 }

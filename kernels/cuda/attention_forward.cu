@@ -1,4 +1,4 @@
-#include "kernels/cuda/attention_work.h"
+#include "kernels/cuda/attention_forward.h"
 
 /// A block takes up to 64 row-head pairs of one KV head and walks the keys that they see, in tiles
 /// of 128. Scores and outputs are products on register tiles: a warp owns 16 pairs and 64 keys, or
@@ -8,200 +8,9 @@
 /// they are joined by a second kernel.
 namespace fst::kernels {
 
+namespace gpu::forward {
+
 namespace {
-
-using namespace gpu;
-
-constexpr int threads = attention_threads;
-constexpr int most_pairs = 64;
-constexpr int tile_keys = static_cast<int>(attention_tile);
-constexpr int split_keys = static_cast<int>(attention_split);
-constexpr int tile_blocks = tile_keys / cache_block;
-constexpr int piece = 16;                 // elements of K's heads, or keys of V, at a time
-constexpr int key_step = tile_keys + 16;  // + 16: rows that are written together, other banks
-constexpr int row_size = most_pairs + 4;
-
-/// Pairs [begin, begin + pairs) of a sequence and KV head, pair i being row i / group, query head
-/// i % group; and the keys [first, last) that this block walks.
-struct Unit {
-  Sequence sequence;
-  std::int64_t index, kv_head;
-  int group, begin, pairs, first, last;
-
-  DEVICE int row(int i) const { return (begin + i) / group; }
-  DEVICE std::int64_t head(int i) const { return kv_head * group + (begin + i) % group; }
-  /// Keys that pair i sees.
-  DEVICE int visible(int i) const { return i < pairs ? sequence.context + row(i) + 1 : 0; }
-};
-
-template <int D>
-struct alignas(16) Shared {
-  float q[D][row_size];
-  float scores[tile_keys][row_size];  // and then e^(score - m)
-  float pieces[2][piece * key_step];
-  std::int32_t blocks[2][tile_blocks];          // of this tile and the next
-  float shrink[most_pairs];                     // what a tile does to the output so far
-  float m[most_pairs], sum[most_pairs][lanes];  // softmax of the pairs; sums by lane
-  float before[most_pairs], now[most_pairs];    // factors of a join
-  float joined_m[most_pairs], joined_sum[most_pairs];
-  float normal[most_pairs];
-  Unit unit;
-};
-
-struct Arguments {
-  Rows out;
-  float* lse;
-  ConstRows q;
-  const float* cache;
-  PagedBatch batch;
-  float scale;
-  std::int64_t splits;  // that a sequence can have
-  float* values;        // [sequences, heads, splits, dim] and
-  float* states;        // [sequences, heads, splits, 2]: m and sum, of sequences with one row
-};
-
-/// A thread's four pairs, and its columns: four keys twice, or D / 64 times four elements.
-struct Place {
-  int warp_pair, pair, key, half;
-  DEVICE Place() {
-    const int warp = uniform(static_cast<int>(threadIdx.x) / 32);
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    warp_pair = warp / 2 * 16;
-    pair = warp_pair + lane / 8 * 4;
-    half = warp % 2;
-    key = half * 64 + lane % 8 * 4;
-  }
-  template <int D>
-  DEVICE int element(int j) const {
-    return half * (D / 2) + key % 64 + 32 * j;
-  }
-};
-
-template <int D>
-using Output = float4[4][D / 64];
-
-template <int D>
-DEVICE void load_queries(Shared<D>& s, const Arguments& a, const Unit& unit) {
-  const std::int64_t dim = a.batch.dim;
-#pragma unroll 1
-  for (int i = static_cast<int>(threadIdx.x); i < most_pairs * D / 4; i += threads) {
-    const int pair = i / (D / 4), h = i % (D / 4) * 4;
-    const std::int64_t row = unit.sequence.first_row + unit.row(pair);
-    const float* const from = a.q.data + row * a.q.stride + unit.head(pair) * dim + h;
-    const float4 four = read4_upto(from, pair < unit.pairs ? dim - h : 0);
-#pragma unroll
-    for (int e = 0; e < 4; ++e) s.q[h + e][pair] = part(four, e);
-  }
-}
-
-/// Which cache blocks hold the tile's keys; 0 where there are none.
-template <int D>
-DEVICE void load_blocks(Shared<D>& s, const Unit& unit, int tile) {
-  const int b = static_cast<int>(threadIdx.x);
-  if (b >= tile_blocks) return;
-  const int key = tile + b * cache_block;
-  s.blocks[tile / tile_keys % 2][b] = key < unit.last ? unit.sequence.table[key / cache_block] : 0;
-}
-
-using Staged = float4[2];
-
-/// 16 elements of all keys of the tile, from element h on: four keys of one element at a time.
-template <int D>
-DEVICE void fetch_keys(Staged& staged, const Shared<D>& s, const Arguments& a, const Unit& unit,
-                       int tile, int h) {
-  const int thread = static_cast<int>(threadIdx.x);
-  const int element = h + thread % 64 / 4;
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const int b = thread / 64 + 4 * i;
-    const bool exists = tile + b * cache_block < unit.last && element < a.batch.dim;
-    const float* const keys =
-        keys_of(a.cache, a.batch, s.blocks[tile / tile_keys % 2][b], unit.kv_head);
-    staged[i] = read4_upto(keys + element * cache_block + thread % 4 * 4, exists ? 4 : 0);
-  }
-}
-template <int D>
-DEVICE void keep_keys(Shared<D>& s, int buffer, const Staged& staged) {
-  const int thread = static_cast<int>(threadIdx.x);
-  float* const to = &s.pieces[buffer][thread % 64 / 4 * key_step + thread % 4 * 4];
-#pragma unroll
-  for (int i = 0; i < 2; ++i) write4(to + (thread / 64 + 4 * i) * cache_block, staged[i]);
-}
-
-/// The 16 values of the tile's cache block that begins at `key`.
-template <int D>
-DEVICE void fetch_values(Staged& staged, const Shared<D>& s, const Arguments& a, const Unit& unit,
-                         int tile, int key) {
-  constexpr int row_quads = D / 4;
-  const int thread = static_cast<int>(threadIdx.x), h = thread % row_quads * 4;
-  const std::int64_t dim = a.batch.dim;
-  const float* const values =
-      keys_of(a.cache, a.batch, s.blocks[tile / tile_keys % 2][key / cache_block], unit.kv_head) +
-      cache_block * dim + h;
-#pragma unroll
-  for (int i = 0; i < D / 64; ++i) {
-    const int j = thread / row_quads + threads / row_quads * i;
-    staged[i] = read4_upto(values + j * dim, tile + key + j < unit.last ? dim - h : 0);
-  }
-}
-template <int D>
-DEVICE void keep_values(Shared<D>& s, int buffer, const Staged& staged) {
-#pragma unroll
-  for (int i = 0; i < D / 64; ++i) {
-    write4(&s.pieces[buffer][(static_cast<int>(threadIdx.x) + threads * i) * 4], staged[i]);
-  }
-}
-
-/// Continues the chains of scores over up to 16 elements of the heads from element h on.
-template <int D>
-DEVICE void multiply_keys(float4 (&score)[4][2], const Shared<D>& s, int buffer, int h, int count,
-                          const Place& place) {
-  const auto step = [&](int i) {
-    const float4 q = read4(&s.q[h + i][place.pair]);
-    const float* const keys = &s.pieces[buffer][i * key_step + place.key];
-    const float4 k[2] = {read4(keys), read4(keys + 32)};
-#pragma unroll
-    for (int r = 0; r < 4; ++r) {
-#pragma unroll
-      for (int j = 0; j < 2; ++j) score[r][j] = fma(part(q, r), k[j], score[r][j]);
-    }
-  };
-  if (count >= piece) {
-#pragma unroll 8
-    for (int i = 0; i < piece; ++i) step(i);
-  } else {
-#pragma unroll 1
-    for (int i = 0; i < count; ++i) step(i);
-  }
-}
-
-/// Continues the chains of the output over 16 keys from `key` of the tile on; a key that a pair
-/// does not see is not touched.
-template <int D>
-DEVICE void multiply_values(Output<D>& out, const Shared<D>& s, const Unit& unit, int buffer,
-                            int tile, int key, const Place& place) {
-  const auto step = [&](int j, const auto& sees) {
-    const float4 p = read4(&s.scores[key + j][place.pair]);
-#pragma unroll
-    for (int c = 0; c < D / 64; ++c) {
-      const float4 v = read4(&s.pieces[buffer][j * D + place.template element<D>(c)]);
-#pragma unroll
-      for (int r = 0; r < 4; ++r) {
-        if (sees(r)) out[r][c] = fma(part(p, r), v, out[r][c]);
-      }
-    }
-  };
-  if (tile + key + piece <= unit.visible(0)) {
-#pragma unroll 8
-    for (int j = 0; j < piece; ++j) step(j, [](int) { return true; });
-    return;
-  }
-  int visible[4];
-#pragma unroll
-  for (int r = 0; r < 4; ++r) visible[r] = unit.visible(place.pair + r) - tile - key;
-#pragma unroll 1
-  for (int j = 0; j < piece; ++j) step(j, [&](int r) { return j < visible[r]; });
-}
 
 /// Turns scores into e^(score - m) and says how the output so far shrinks.
 template <int D>
@@ -282,7 +91,7 @@ DEVICE void join_outputs(Output<D>& out, const Shared<D>& s, const Arguments& a,
 #pragma unroll
     for (int c = 0; c < D / 64; ++c) {
       const int h = place.template element<D>(c);
-      const std::int64_t count = a.batch.dim - h;
+      const int count = static_cast<int>(a.batch.dim) - h;
       float* const to = output_at(a, unit, pair, h);
       const float4 joined = read4_upto(to, first ? 0 : count);
       write4_upto(to, fma(s.before[pair], joined, multiply(out[r][c], s.now[pair])), count);
@@ -302,19 +111,19 @@ DEVICE void walk_tile(Output<D>& out, Shared<D>& s, const Arguments& a, const Un
   float4 score[4][2];
 #pragma unroll
   for (int r = 0; r < 8; ++r) score[r / 2][r % 2] = {0.0f, 0.0f, 0.0f, 0.0f};
-  if (more) load_blocks(s, unit, tile + tile_keys);
+  if (more) load_blocks(s, unit, tile + tile_keys, place.thread);
   for (int h = 0; h < dim; h += piece, buffer ^= 1) {
     const bool last = h + piece >= dim;
     if (last) {
-      fetch_values<D>(staged, s, a, unit, tile, 0);
+      fetch_values<D>(staged, s, a, unit, tile, 0, place.thread);
     } else {
-      fetch_keys<D>(staged, s, a, unit, tile, h + piece);
+      fetch_keys<D>(staged, s, a, unit, tile, h + piece, place.thread);
     }
     if (works) multiply_keys<D>(score, s, buffer, h, dim - h, place);
     if (last) {
-      keep_values<D>(s, buffer ^ 1, staged);
+      keep_values<D>(s, buffer ^ 1, staged, place.thread);
     } else {
-      keep_keys<D>(s, buffer ^ 1, staged);
+      keep_keys<D>(s, buffer ^ 1, staged, place.thread);
     }
     if (last) break;
     sync_block();
@@ -341,15 +150,15 @@ DEVICE void walk_tile(Output<D>& out, Shared<D>& s, const Arguments& a, const Un
   for (int key = 0; key < keys; key += piece, buffer ^= 1) {
     const bool last = key + piece >= keys;
     if (!last) {
-      fetch_values<D>(staged, s, a, unit, tile, key + piece);
+      fetch_values<D>(staged, s, a, unit, tile, key + piece, place.thread);
     } else if (more) {
-      fetch_keys<D>(staged, s, a, unit, tile + tile_keys, 0);
+      fetch_keys<D>(staged, s, a, unit, tile + tile_keys, 0, place.thread);
     }
     if (works) multiply_values<D>(out, s, unit, buffer, tile, key, place);
     if (!last) {
-      keep_values<D>(s, buffer ^ 1, staged);
+      keep_values<D>(s, buffer ^ 1, staged, place.thread);
     } else if (more) {
-      keep_keys<D>(s, buffer ^ 1, staged);
+      keep_keys<D>(s, buffer ^ 1, staged, place.thread);
     }
     sync_block();
   }
@@ -381,7 +190,7 @@ DEVICE void finish(Output<D>& out, Shared<D>& s, const Arguments& a, const Unit&
 #pragma unroll
     for (int c = 0; c < D / 64; ++c) {
       const int h = place.template element<D>(c);
-      const std::int64_t count = a.batch.dim - h;
+      const int count = static_cast<int>(a.batch.dim) - h;
       float* const to = output_at(a, unit, pair, h);
       const bool joined = unit.visible(pair) > split_keys;
       const float4 value = joined ? read4_upto(to, count) : out[r][c];
@@ -412,14 +221,15 @@ DEVICE void keep_split(const Output<D>& out, const Shared<D>& s, const Arguments
 #pragma unroll
     for (int c = 0; c < D / 64; ++c) {
       const int h = place.template element<D>(c);
-      write4_upto(a.values + slot(place.pair + r) * a.batch.dim + h, out[r][c], a.batch.dim - h);
+      write4_upto(a.values + slot(place.pair + r) * a.batch.dim + h, out[r][c],
+                  static_cast<int>(a.batch.dim) - h);
     }
   }
 }
 
 template <int D>
 DEVICE void walk_unit(Shared<D>& s, const Arguments& a, const Unit& unit) {
-  const int thread = static_cast<int>(threadIdx.x);
+  const int thread = Place().thread;
   Output<D> out;
 #pragma unroll
   for (int i = 0; i < D / 16; ++i) out[i % 4][i / 4] = {0.0f, 0.0f, 0.0f, 0.0f};
@@ -430,13 +240,13 @@ DEVICE void walk_unit(Shared<D>& s, const Arguments& a, const Unit& unit) {
     s.joined_m[thread] = -infinity();
     s.joined_sum[thread] = 0.0f;
   }
-  load_queries<D>(s, a, unit);
-  load_blocks<D>(s, unit, unit.first);
+  load_queries<D>(s, a, unit, thread);
+  load_blocks<D>(s, unit, unit.first, thread);
   sync_block();
   Staged staged;
   int buffer = 0;
-  fetch_keys<D>(staged, s, a, unit, unit.first, 0);
-  keep_keys<D>(s, buffer, staged);
+  fetch_keys<D>(staged, s, a, unit, unit.first, 0, thread);
+  keep_keys<D>(s, buffer, staged, thread);
   sync_block();
   for (int tile = unit.first; tile < unit.last; tile += tile_keys) {
     if (tile > unit.first && tile % split_keys == 0) {
@@ -457,31 +267,35 @@ DEVICE void walk_unit(Shared<D>& s, const Arguments& a, const Unit& unit) {
 
 /// Unit `i` of block column x; no pairs where there are no more. The splits of one row; or all rows
 /// in groups of pairs, those with most keys first.
-DEVICE Unit unit_at(const PagedBatch& batch, int i) {
-  Unit unit;
-  unit.index = blockIdx.x / batch.kv_heads;
-  unit.kv_head = blockIdx.x % batch.kv_heads;
+DEVICE void find_unit(Unit& unit, const PagedBatch& batch, int i) {
+  const int kv_heads = static_cast<int>(batch.kv_heads);
+  unit.index = static_cast<int>(blockIdx.x) / kv_heads;
+  unit.kv_head = static_cast<int>(blockIdx.x) % kv_heads;
   unit.sequence = sequence_of(batch, unit.index);
-  unit.group = static_cast<int>(batch.heads / batch.kv_heads);
+  unit.group = static_cast<int>(batch.heads) / kv_heads;
   const int rows = unit.sequence.rows, keys = unit.sequence.context + rows;
   const int pairs = rows * unit.group, groups = (pairs + most_pairs - 1) / most_pairs;
   const int splits = rows == 1 ? (keys + split_keys - 1) / split_keys : 1;
   unit.pairs = 0;
-  if (i >= groups * splits) return unit;
+  if (i >= groups * splits) return;
   unit.begin = (groups - 1 - i / splits) * most_pairs;
   unit.pairs = pairs - unit.begin < most_pairs ? pairs - unit.begin : most_pairs;
   unit.first = i % splits * split_keys;
   unit.last = unit.visible(unit.pairs - 1);
   if (splits > 1 && unit.last > unit.first + split_keys) unit.last = unit.first + split_keys;
-  return unit;
 }
 
 template <int D>
 KERNEL(threads, 2)
 forward_kernel(Arguments a) {
   Shared<D>& s = shared_memory<Shared<D>>();
-  for (int i = static_cast<int>(blockIdx.y);; i += static_cast<int>(gridDim.y)) {
-    if (threadIdx.x == 0) s.unit = unit_at(a.batch, i);
+  const bool leader = threadIdx.x == 0;
+  if (leader) s.next = static_cast<int>(blockIdx.y);
+  for (;;) {
+    if (leader) {
+      find_unit(s.unit, a.batch, s.next);
+      s.next += static_cast<int>(gridDim.y);
+    }
     sync_block();
     if (s.unit.pairs == 0) return;
     walk_unit<D>(s, a, s.unit);
@@ -524,13 +338,16 @@ void run(const Cuda& cuda, const Arguments& a) {
 
 }  // namespace
 
+}  // namespace gpu::forward
+
 template <>
 void attention_forward(const Cuda& cuda, Rows out, float* lse, ConstRows q, const float* cache,
                        const PagedBatch& batch, float scale) {
-  check_head(batch);
+  using namespace gpu::forward;
+  gpu::check_head(batch);
   if (batch.sequences <= 0 || batch.max_blocks <= 0) return;
   Arguments a{out, lse, q, cache, batch, scale, 1, nullptr, nullptr};
-  a.splits = tiles_of(batch.max_blocks * attention_block, attention_split);
+  a.splits = gpu::tiles_of(batch.max_blocks * attention_block, attention_split);
   if (a.splits > 1) {
     const std::int64_t slots = batch.sequences * batch.heads * a.splits;
     const auto floats = static_cast<std::size_t>(slots * (batch.dim + 2));
@@ -539,8 +356,8 @@ void attention_forward(const Cuda& cuda, Rows out, float* lse, ConstRows q, cons
   }
   batch.dim <= 64 ? run<64>(cuda, a) : run<128>(cuda, a);
   if (a.splits > 1) {
-    launch(join_kernel, dim3(static_cast<unsigned>(batch.sequences * batch.heads)), dim3(128), 0,
-           cuda.stream, a);
+    gpu::launch(join_kernel, dim3(static_cast<unsigned>(batch.sequences * batch.heads)), dim3(128),
+                0, cuda.stream, a);
   }
 }
 

@@ -59,7 +59,7 @@ DEVICE const float* right_at(const Product& p, std::int64_t k, std::int64_t j) {
 
 /// Writes the sums of four columns of a row: bias, then old contents.
 DEVICE void finish(const Product& p, std::int64_t row, std::int64_t column, float4 total) {
-  const std::int64_t count = p.columns - column;
+  const int count = static_cast<int>(p.columns - column);
   float* const to = p.c + row * p.ldc + column;
   if (p.bias != nullptr) total = gpu::add(total, read4_upto(p.bias + column, count));
   if (p.add) total = gpu::add(read4_upto(to, count), total);

@@ -190,7 +190,8 @@ DEVICE void resume(Sums<m>& sum, const Product& p, Origin at, Place<m> place) {
 #pragma unroll
     for (int j = 0; j < m; ++j) {
       const int column = at.column + place.column_of(j);
-      sum[i][j] = read4_upto(p.c + row * p.ldc + column, row < p.rows ? p.columns - column : 0);
+      const int count = row < p.rows ? static_cast<int>(p.columns) - column : 0;
+      sum[i][j] = read4_upto(p.c + row * p.ldc + column, count);
     }
   }
 }

@@ -18,7 +18,7 @@ DEVICE bool aligned16(const void* p) {
   return reinterpret_cast<std::uintptr_t>(p) % 16 == 0;
 }
 /// The first `count` of four floats (any count), zeros behind; any alignment.
-DEVICE float4 read4_upto(const float* p, std::int64_t count) {
+DEVICE float4 read4_upto(const float* p, int count) {
   if (count >= 4 && aligned16(p)) return read4(p);
   float4 v{0.0f, 0.0f, 0.0f, 0.0f};
   if (count > 0) v.x = p[0];
@@ -27,7 +27,7 @@ DEVICE float4 read4_upto(const float* p, std::int64_t count) {
   if (count > 3) v.w = p[3];
   return v;
 }
-DEVICE void write4_upto(float* p, float4 v, std::int64_t count) {
+DEVICE void write4_upto(float* p, float4 v, int count) {
   if (count >= 4 && aligned16(p)) {
     write4(p, v);
     return;

@@ -212,6 +212,11 @@ TEST(CudaAttention, BackwardHasTheBitsOfTheCpu) {
   }
   expect_backward({4, 2, 128}, {150, 33}, 0);
   expect_backward({3, 1, 16}, {290}, 1);
+  if (!test::large()) return;
+  const HeadShape real{16, 8, 128};  // Qwen3-0.6B
+  expect_forward(real, {{2049, 700, 1500}, {2049, 1, 333}}, 0);
+  expect_forward(real, {Lengths(64, 3000), Lengths(64, 1)}, 0);
+  expect_backward(real, {2049, 700, 31}, 0);
 }
 
 }  // namespace

@@ -105,7 +105,7 @@ DEVICE float4 multiply(float4 sum, const Shared<rows>& shared, int buffer, int r
 
 /// Block (x, y): panel x, leaf y. With `partials` the leaf's sums go there.
 template <int rows>
-KERNEL(threads, 1)
+KERNEL(threads, rows < 32 ? 2 : 1)
 rows_kernel(Product p, Partials partials) {
   Shared<rows>& shared = shared_memory<Shared<rows>>();
   const std::int64_t leaf = blockIdx.y, first_column = blockIdx.x * panel_columns;

@@ -17,6 +17,7 @@ void add(const Exec&, float* y, std::int64_t ldy, const float* x, std::int64_t l
 /// written as a stack machine runs it: part p is pushed, then joins[p] times the two topmost are
 /// replaced by (lower + upper), one rounded addition each; one value is left. ((0 + 1) + (2 + 3))
 /// is {0, 1, 0, 2}. At most `join_depth` values may lie on the stack. y may be one of the parts.
+/// The arrays `parts` and `joins` lie in host memory.
 inline constexpr std::int64_t join_depth = 16;
 template <class Exec>
 void join(const Exec&, float* y, const float* const* parts, const std::int32_t* joins,

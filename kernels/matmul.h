@@ -44,6 +44,7 @@ void linear_forward(const Exec&, float* y, std::int64_t ldy, const float* x, std
 /// The second form is for `matrices` matrices with the same input, of sizes[0], sizes[1], ... rows
 /// in `weight` (N in all) and as many columns in `dy`: each is summed by itself, and the results
 /// are added in turn, so it gives the bits of one call after another, the later ones adding.
+/// `sizes` lies in host memory.
 template <class Exec>
 void linear_backward_input(const Exec&, float* dx, std::int64_t lddx, const float* dy,
                            std::int64_t lddy, const float* weight, std::int64_t ldw,

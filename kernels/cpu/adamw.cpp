@@ -15,7 +15,6 @@ constexpr std::int64_t grain = 16384;
 }  // namespace
 
 template <>
-template <>
 void adamw(const Cpu& cpu, float* parameter, float* m, float* v, const float* gradient,
            std::int64_t n, const AdamWScalars& scalars) {
   for_isa(cpu, [&]<Isa isa>() {
@@ -26,7 +25,6 @@ void adamw(const Cpu& cpu, float* parameter, float* m, float* v, const float* gr
   });
 }
 
-template <>
 template <>
 void sum_of_squares(const Cpu& cpu, ExactSum& sum, const float* x, std::int64_t n) {
   std::mutex mutex;

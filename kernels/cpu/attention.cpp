@@ -66,7 +66,6 @@ void write_token(float* cache, std::int64_t block, std::int64_t slot, const floa
 }  // namespace
 
 template <>
-template <>
 void kv_write(const Cpu& cpu, float* cache, ConstRows k, ConstRows v, const PagedBatch& batch) {
   const std::int64_t grain = std::max<std::int64_t>(1, batch.sequences / 16);
   parallel_for(cpu, batch.sequences, grain, [&](std::int64_t s, std::int64_t last) {
@@ -81,7 +80,6 @@ void kv_write(const Cpu& cpu, float* cache, ConstRows k, ConstRows v, const Page
   });
 }
 
-template <>
 template <>
 void attention_forward(const Cpu& cpu, Rows out, float* lse, ConstRows q, const float* cache,
                        const PagedBatch& batch, float scale) {
@@ -104,7 +102,6 @@ void attention_forward(const Cpu& cpu, Rows out, float* lse, ConstRows q, const 
   });
 }
 
-template <>
 template <>
 void attention_backward(const Cpu& cpu, const AttentionGradients& gradients, ConstRows q,
                         const float* cache, const PagedBatch& batch, float scale) {

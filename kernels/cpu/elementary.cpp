@@ -6,18 +6,15 @@
 namespace fst::kernels {
 
 template <>
-template <>
 void exp_each(const Cpu& cpu, float* y, const float* x, std::int64_t n) {
   for_isa(cpu, [&]<Isa isa>() { Elementary<isa>::exp_each(y, x, n); });
 }
 
 template <>
-template <>
 void log_each(const Cpu& cpu, float* y, const float* x, std::int64_t n) {
   for_isa(cpu, [&]<Isa isa>() { Elementary<isa>::log_each(y, x, n); });
 }
 
-template <>
 template <>
 float row_dot(const Cpu& cpu, const float* x, const float* y, std::int64_t n) {
   return for_isa(cpu, [&]<Isa isa>() { return Elementary<isa>::row_dot(x, y, n); });

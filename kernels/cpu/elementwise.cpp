@@ -45,7 +45,6 @@ std::int64_t bytes_of(Storage storage) {
 }  // namespace
 
 template <>
-template <>
 void add(const Cpu& cpu, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
          std::int64_t rows, std::int64_t columns) {
   for_isa(cpu, [&]<Isa isa>() {
@@ -55,7 +54,6 @@ void add(const Cpu& cpu, float* y, std::int64_t ldy, const float* x, std::int64_
   });
 }
 
-template <>
 template <>
 void fill(const Cpu& cpu, float* y, std::int64_t ldy, float value, std::int64_t rows,
           std::int64_t columns) {
@@ -77,7 +75,6 @@ void join(const Cpu& cpu, float* y, const float* const* parts, const std::int32_
 }
 
 template <>
-template <>
 void widen(const Cpu& cpu, float* y, const void* x, Storage storage, std::int64_t count) {
   for_isa(cpu, [&]<Isa isa>() {
     parallel_for(cpu, count, grain_elements, [&](std::int64_t begin, std::int64_t end) {
@@ -87,7 +84,6 @@ void widen(const Cpu& cpu, float* y, const void* x, Storage storage, std::int64_
   });
 }
 
-template <>
 template <>
 void narrow(const Cpu& cpu, void* y, Storage storage, const float* x, std::int64_t count) {
   for_isa(cpu, [&]<Isa isa>() {
@@ -99,7 +95,6 @@ void narrow(const Cpu& cpu, void* y, Storage storage, const float* x, std::int64
 }
 
 template <>
-template <>
 void copy_rows(const Cpu& cpu, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
                std::int64_t rows, std::int64_t columns) {
   for_rows(cpu, rows, columns, [&](std::int64_t r) {
@@ -107,7 +102,6 @@ void copy_rows(const Cpu& cpu, float* y, std::int64_t ldy, const float* x, std::
   });
 }
 
-template <>
 template <>
 void gather_rows(const Cpu& cpu, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
                  const std::int32_t* index, std::int64_t count, std::int64_t columns) {
@@ -118,7 +112,6 @@ void gather_rows(const Cpu& cpu, float* y, std::int64_t ldy, const float* x, std
   });
 }
 
-template <>
 template <>
 void scatter_add_rows(const Cpu& cpu, float* dx, std::int64_t lddx, const float* dy,
                       std::int64_t lddy, const std::int32_t* index, std::int64_t count,

@@ -18,7 +18,6 @@ bool holds(const VocabRows& vocab, std::int64_t row) {
 // Copies and single additions: no instruction set can change a bit, so there is one version.
 
 template <>
-template <>
 void embedding_forward(const Cpu& cpu, float* y, const std::int32_t* tokens, const float* table,
                        std::int64_t rows, std::int64_t dim, const VocabRows& vocab) {
   constexpr std::int64_t grain_elements = 1 << 15;
@@ -34,7 +33,6 @@ void embedding_forward(const Cpu& cpu, float* y, const std::int32_t* tokens, con
   });
 }
 
-template <>
 template <>
 void embedding_backward(const Cpu& cpu, float* dtable, const float* dy, const std::int32_t* tokens,
                         std::int64_t rows, std::int64_t dim, const VocabRows& vocab) {

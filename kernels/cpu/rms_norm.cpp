@@ -12,7 +12,6 @@ constexpr std::int64_t grain_elements = 1 << 14;
 }  // namespace
 
 template <>
-template <>
 void rms_norm_forward(const Cpu& cpu, float* y, float* rstd, const float* x, const float* weight,
                       std::int64_t rows, std::int64_t dim, float eps) {
   parallel_for(cpu, rows, grain_elements / dim + 1, [&](std::int64_t begin, std::int64_t end) {
@@ -23,7 +22,6 @@ void rms_norm_forward(const Cpu& cpu, float* y, float* rstd, const float* x, con
   });
 }
 
-template <>
 template <>
 void rms_norm_backward(const Cpu& cpu, float* dx, float* dweight, const float* dy, const float* x,
                        const float* rstd, const float* weight, std::int64_t rows, std::int64_t dim,

@@ -19,7 +19,6 @@ void rope_table(const Cpu& cpu, float* cosine, float* sine, double theta, std::i
 }
 
 template <>
-template <>
 void head_norm_rope_forward(const Cpu& cpu, float* y, std::int64_t y_stride, float* rstd,
                             const float* x, std::int64_t x_stride, float eps,
                             const HeadRows& shape) {
@@ -31,7 +30,6 @@ void head_norm_rope_forward(const Cpu& cpu, float* y, std::int64_t y_stride, flo
   });
 }
 
-template <>
 template <>
 void head_norm_rope_backward(const Cpu& cpu, float* dx, std::int64_t dx_stride, float* dweight,
                              const float* dy, std::int64_t dy_stride, const float* x,

@@ -179,7 +179,6 @@ bool draw(std::int32_t& token, float& logprob, const float* logits, std::int64_t
 }  // namespace
 
 template <>
-template <>
 std::int64_t sample_tokens(const Cpu& cpu, std::int32_t* tokens, float* logprob,
                            const float* logits, const std::uint64_t* keys,
                            const std::int32_t* positions, std::int64_t rows, std::int64_t stride,
@@ -202,7 +201,6 @@ std::int64_t sample_tokens(const Cpu& cpu, std::int32_t* tokens, float* logprob,
   return first_bad.load() == rows ? -1 : first_bad.load();
 }
 
-template <>
 template <>
 std::int64_t kept_tokens(const Cpu& cpu, std::int32_t* ids, float* probability, const float* logits,
                          std::int64_t columns, std::int64_t vocab, const SamplingRule& rule) {

@@ -12,7 +12,6 @@ constexpr std::int64_t grain_elements = 1 << 13;
 }  // namespace
 
 template <>
-template <>
 void swiglu_forward(const Cpu& cpu, float* h, const float* gate_up, std::int64_t rows,
                     std::int64_t dim) {
   parallel_for(cpu, rows, grain_elements / dim + 1, [&](std::int64_t begin, std::int64_t end) {
@@ -22,7 +21,6 @@ void swiglu_forward(const Cpu& cpu, float* h, const float* gate_up, std::int64_t
   });
 }
 
-template <>
 template <>
 void swiglu_backward(const Cpu& cpu, float* dgate_up, const float* dh, const float* gate_up,
                      std::int64_t rows, std::int64_t dim) {

@@ -72,7 +72,6 @@ std::int64_t leaf_index(std::int64_t i, std::int64_t t, std::int64_t rows, std::
 }  // namespace
 
 template <>
-template <>
 std::int64_t token_lse(const Cpu& cpu, float* lse, const float* logits, std::int64_t rows,
                        std::int64_t stride, const LawPart& law) {
   FirstBad bad(rows);
@@ -85,7 +84,6 @@ std::int64_t token_lse(const Cpu& cpu, float* lse, const float* logits, std::int
   return bad.row();
 }
 
-template <>
 template <>
 void token_lse_leaves(const Cpu& cpu, float* pairs, const float* logits, std::int64_t rows,
                       std::int64_t stride, const LawPart& law) {
@@ -100,7 +98,6 @@ void token_lse_leaves(const Cpu& cpu, float* pairs, const float* logits, std::in
   });
 }
 
-template <>
 template <>
 std::int64_t join_lse(const Cpu& cpu, float* lse, const float* pairs, std::int64_t rows,
                       std::int64_t leaves, float beta) {
@@ -122,7 +119,6 @@ std::int64_t join_lse(const Cpu& cpu, float* lse, const float* pairs, std::int64
 }
 
 template <>
-template <>
 void token_logprob(const Cpu& /*cpu*/, float* logprob, const float* logits, const float* lse,
                    const std::int32_t* targets, std::int64_t rows, std::int64_t stride,
                    const LawPart& law) {
@@ -136,7 +132,6 @@ void token_logprob(const Cpu& /*cpu*/, float* logprob, const float* logits, cons
 }
 
 template <>
-template <>
 void token_entropy(const Cpu& cpu, float* entropy, const float* logits, const float* lse,
                    std::int64_t rows, std::int64_t stride, const LawPart& law) {
   for_rows(cpu, rows, law.columns, [&]<Isa isa>(std::int64_t t) {
@@ -147,7 +142,6 @@ void token_entropy(const Cpu& cpu, float* entropy, const float* logits, const fl
 }
 
 template <>
-template <>
 void token_entropy_leaves(const Cpu& cpu, float* sums, const float* logits, const float* lse,
                           std::int64_t rows, std::int64_t stride, const LawPart& law) {
   for_rows(cpu, rows, law.columns, [&]<Isa isa>(std::int64_t t) {
@@ -155,7 +149,6 @@ void token_entropy_leaves(const Cpu& cpu, float* sums, const float* logits, cons
   });
 }
 
-template <>
 template <>
 void token_kl(const Cpu& cpu, float* kl, const float* logits, const float* lse,
               const float* reference_logits, const float* reference_lse, std::int64_t rows,
@@ -169,7 +162,6 @@ void token_kl(const Cpu& cpu, float* kl, const float* logits, const float* lse,
 }
 
 template <>
-template <>
 void token_kl_leaves(const Cpu& cpu, float* sums, const float* logits, const float* lse,
                      const float* reference_logits, const float* reference_lse, std::int64_t rows,
                      std::int64_t stride, std::int64_t reference_stride, const LawPart& law) {
@@ -181,7 +173,6 @@ void token_kl_leaves(const Cpu& cpu, float* sums, const float* logits, const flo
 }
 
 template <>
-template <>
 void join_leaves(const Cpu& /*cpu*/, float* total, const float* sums, std::int64_t rows,
                  std::int64_t leaves, float sign) {
   for (std::int64_t t = 0; t < rows; ++t) {
@@ -191,7 +182,6 @@ void join_leaves(const Cpu& /*cpu*/, float* total, const float* sums, std::int64
   }
 }
 
-template <>
 template <>
 void token_backward(const Cpu& cpu, float* dlogits, const float* logits, const float* lse,
                     const std::int32_t* targets, const TokenTerms& terms, std::int64_t rows,

@@ -24,6 +24,22 @@ add_elements(float* y, std::int64_t ldy, const float* x, std::int64_t ldx, std::
       [&](std::int64_t r, std::int64_t c, Addends a) { y[r * ldy + c] = a.y + a.x; });
 }
 
+/// As the header says; the stack lies in registers and local memory, which the parts' loads hide.
+KERNEL(tile_threads, 4)
+join_elements(float* y, const float* const* parts, const std::int32_t* joins, std::int64_t count,
+              std::int64_t n) {
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * tile_threads + threadIdx.x;
+  if (i >= n) return;
+  float stack[join_depth];
+  std::int64_t top = 0;
+  for (std::int64_t p = 0; p < count; ++p) {
+    float last = parts[p][i];
+    for (std::int32_t j = joins[p]; j > 0; --j) last = stack[--top] + last;
+    stack[top++] = last;
+  }
+  y[i] = stack[0];
+}
+
 KERNEL(tile_threads, 4)
 fill_elements(float* y, std::int64_t ldy, float value, std::int64_t columns) {
   each_element(
@@ -117,6 +133,22 @@ void add(const Cuda& cuda, float* y, std::int64_t ldy, const float* x, std::int6
          std::int64_t rows, std::int64_t columns) {
   join_rows(rows, columns, ldy == columns && ldx == columns);
   launch_tiles(cuda, add_elements, rows, columns, y, ldy, x, ldx, columns);
+}
+
+template <>
+void join(const Cuda& cuda, float* y, const float* const* parts, const std::int32_t* joins,
+          std::int64_t count, std::int64_t n) {
+  if (n <= 0) return;
+  const auto parts_bytes = static_cast<std::size_t>(count) * sizeof(const float*);
+  const auto joins_bytes = static_cast<std::size_t>(count) * sizeof(std::int32_t);
+  auto* const device_parts = static_cast<const float**>(scratch(cuda, parts_bytes + joins_bytes));
+  auto* const device_joins = reinterpret_cast<std::int32_t*>(device_parts + count);
+  copy_to_device(cuda, device_parts, parts, parts_bytes);
+  copy_to_device(cuda, device_joins, joins, joins_bytes);
+  const auto blocks = static_cast<unsigned>((n + tile_threads - 1) / tile_threads);
+  launch(join_elements, dim3(blocks), dim3(tile_threads), 0, cuda.stream, y,
+         static_cast<const float* const*>(device_parts),
+         static_cast<const std::int32_t*>(device_joins), count, n);
 }
 
 template <>

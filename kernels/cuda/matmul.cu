@@ -86,7 +86,7 @@ void run(const Cuda& cuda, Product p) {
     return reinterpret_cast<std::uintptr_t>(from) % 16 == 0 && step % 4 == 0;
   };
   p.wide = wide(p.a, p.a_inner == 1 ? p.a_row : p.a_inner) && wide(p.b, p.b_inner);
-  if (p.rows <= most_row_block && !p.resume) {
+  if (p.rows <= most_row_block && p.a_inner == 1) {
     product_of_rows(cuda, p);
   } else {
     product_of_tiles(cuda, p);
@@ -146,17 +146,31 @@ void linear_backward_input(const Cuda& cuda, float* dx, std::int64_t lddx, const
   run(cuda, p);
 }
 
+/// One after the other: a GPU has no cache that would keep the running total.
+template <>
+void linear_backward_input(const Cuda& cuda, float* dx, std::int64_t lddx, const float* dy,
+                           std::int64_t lddy, const float* weight, std::int64_t ldw,
+                           std::int64_t rows, const std::int64_t* sizes, std::int64_t matrices,
+                           std::int64_t k, SumOrder order, Update update) {
+  for (std::int64_t m = 0; m < matrices; ++m) {
+    linear_backward_input(cuda, dx, lddx, dy, lddy, weight, ldw, rows, sizes[m], k, order,
+                          m == 0 ? update : Update::add);
+    dy += sizes[m];
+    weight += sizes[m] * ldw;
+  }
+}
+
 template <>
 void linear_backward_weight(const Cuda& cuda, float* dweight, std::int64_t lddw, const float* dy,
                             std::int64_t lddy, const float* x, std::int64_t ldx, std::int64_t rows,
-                            std::int64_t n, std::int64_t k) {
+                            std::int64_t n, std::int64_t k, Chain chain) {
   Product p{};
   p.c = dweight, p.ldc = lddw;
   p.a = dy, p.a_row = 1, p.a_inner = lddy;
   p.b = x, p.b_panel = panel_columns, p.b_inner = ldx, p.b_columns = k;
   p.rows = n, p.columns = k, p.inner = rows;
   p.leaves = 1;
-  p.resume = true;
+  p.resume = chain == Chain::resume;
   run(cuda, p);
 }
 

@@ -46,6 +46,30 @@ TEST(CudaElementwise, AddsFillsAndCopiesLikeTheCpu) {
   }
 }
 
+TEST(CudaElementwise, JoinsTreesLikeTheCpu) {
+  Noise noise(7);
+  for (const std::int64_t n : {1, 255, 1030}) {
+    std::vector<std::vector<float>> values;
+    for (int part = 0; part < 7; ++part) values.push_back(noise.normals(n));
+    std::vector<DeviceArray<float>> arrays;
+    std::vector<const float*> host_parts, device_parts;
+    for (const auto& part : values) {
+      host_parts.push_back(part.data());
+      device_parts.push_back(arrays.emplace_back(part).data());
+    }
+    // ((0 + (1 + 2)) + ((3 + 4) + (5 + 6))), and a single part.
+    const std::vector<std::int32_t> tree = {0, 0, 2, 0, 1, 0, 3}, one = {0};
+    for (const auto& joins : {tree, one}) {
+      const auto count = static_cast<std::int64_t>(joins.size());
+      std::vector<float> expected(static_cast<std::size_t>(n));
+      join(twin(), expected.data(), host_parts.data(), joins.data(), count, n);
+      const DeviceArray<float> y(expected.size());
+      join(device(), y.data(), device_parts.data(), joins.data(), count, n);
+      expect_same(expected, y, "join");
+    }
+  }
+}
+
 TEST(CudaElementwise, WidensEveryHalf) {
   std::vector<std::uint16_t> halves(1 << 16);
   for (std::size_t i = 0; i < halves.size(); ++i) halves[i] = static_cast<std::uint16_t>(i);

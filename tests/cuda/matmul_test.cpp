@@ -65,15 +65,16 @@ void expect_backward_input(const Shape& s, SumOrder order, Update update, std::i
   expect_same(expected, dx, name_of(s, order).c_str());
 }
 
-void expect_backward_weight(const Shape& s, std::int64_t gap) {
+void expect_backward_weight(const Shape& s, std::int64_t gap, Chain chain = Chain::resume) {
   const auto& [rows, n, k] = s;
   const std::int64_t lddw = k + gap, lddy = n + gap, ldx = k + gap;
   const Floats dy = normals(rows * lddy, 1), x = normals(rows * ldx, 2), old = normals(n * lddw, 3);
   Floats expected = old;
-  linear_backward_weight(twin(), expected.data(), lddw, dy.data(), lddy, x.data(), ldx, rows, n, k);
+  linear_backward_weight(twin(), expected.data(), lddw, dy.data(), lddy, x.data(), ldx, rows, n, k,
+                         chain);
   const DeviceArray<float> dweight(old), dys(dy), xs(x);
   linear_backward_weight(device(), dweight.data(), lddw, dys.data(), lddy, xs.data(), ldx, rows, n,
-                         k);
+                         k, chain);
   expect_same(expected, dweight, name_of(s, SumOrder::chain).c_str());
 }
 
@@ -127,7 +128,10 @@ TEST(CudaMatmul, BackwardInputHasTheBitsOfTheCpu) {
 
 TEST(CudaMatmul, BackwardWeightHasTheBitsOfTheCpu) {
   for (const Shape& s : shapes) {
-    for (const std::int64_t gap : {0, 3}) expect_backward_weight(s, gap);
+    for (const std::int64_t gap : {0, 3}) {
+      expect_backward_weight(s, gap);
+      expect_backward_weight(s, gap, Chain::begin);
+    }
   }
 }
 
@@ -151,11 +155,13 @@ TEST(CudaMatmul, WeightGradientsContinueTheirChains) {
   const std::int64_t rows = 37, n = 40, k = 70, first = 13;
   const Floats dy = normals(rows * n, 1), x = normals(rows * k, 2);
   Floats expected(static_cast<std::size_t>(n * k));
-  linear_backward_weight(twin(), expected.data(), k, dy.data(), n, x.data(), k, rows, n, k);
+  linear_backward_weight(twin(), expected.data(), k, dy.data(), n, x.data(), k, rows, n, k,
+                         Chain::begin);
   const DeviceArray<float> dweight(expected.size()), dys(dy), xs(x);
-  linear_backward_weight(device(), dweight.data(), k, dys.data(), n, xs.data(), k, first, n, k);
+  linear_backward_weight(device(), dweight.data(), k, dys.data(), n, xs.data(), k, first, n, k,
+                         Chain::begin);
   linear_backward_weight(device(), dweight.data(), k, dys.data() + first * n, n,
-                         xs.data() + first * k, k, rows - first, n, k);
+                         xs.data() + first * k, k, rows - first, n, k, Chain::resume);
   expect_same(expected, dweight, "two calls");
 }
 
@@ -174,7 +180,7 @@ TEST(CudaMatmul, NoChainTakesAStepTooMany) {
       linear_backward_input(device(), dx.data(), n, as.data(), inner, bs.data(), n, rows, inner, n,
                             SumOrder::chain, Update::overwrite);
       linear_backward_weight(device(), dweight.data(), n, as.data(), rows, bs.data(), n, inner,
-                             rows, n);
+                             rows, n, Chain::resume);
       expect_same(minus_zero, y, "y");
       expect_same(minus_zero, dx, "dx");
       expect_same(minus_zero, dweight, "dweight");
@@ -187,6 +193,19 @@ TEST(CudaMatmul, NothingIsTouchedOrSummedWhereThereIsNothing) {
   expect_forward({3, 5, 0}, SumOrder::leaves, Update::add, true, 1);
   expect_forward({40, 5, 0}, SumOrder::chain, Update::overwrite, true, 1);
   expect_backward_weight({0, 5, 7}, 1);
+  expect_backward_weight({0, 5, 7}, 1, Chain::begin);
+}
+
+TEST(CudaMatmul, MatricesWithOneInputHaveTheBitsOfOneAfterAnother) {
+  const std::int64_t rows = 37, k = 45, sizes[] = {33, 16, 8}, n = 57;
+  const Floats dy = normals(rows * n, 1), weight = normals(n * k, 2);
+  Floats expected(static_cast<std::size_t>(rows * k));
+  linear_backward_input(twin(), expected.data(), k, dy.data(), n, weight.data(), k, rows, sizes, 3,
+                        k, SumOrder::leaves, Update::overwrite);
+  const DeviceArray<float> dx(expected.size()), dys(dy), weights(weight);
+  linear_backward_input(device(), dx.data(), k, dys.data(), n, weights.data(), k, rows, sizes, 3, k,
+                        SumOrder::leaves, Update::overwrite);
+  expect_same(expected, dx, "three matrices");
 }
 
 TEST(CudaMatmul, BiasGradientHasTheBitsOfTheCpu) {

@@ -320,7 +320,7 @@ KERNEL(threads, 4) delta_kernel(float* delta, ConstRows dout, ConstRows out, Pag
 template <int D>
 void run(const Cuda& cuda, const Arguments& a) {
   const PagedBatch& batch = a.batch;
-  const std::int64_t tiles = tiles_of(batch.max_blocks * attention_block, side);
+  const std::int64_t tiles = parts_of(batch.max_blocks * attention_block, side);
   allow_shared(keys_kernel<D>, sizeof(KeysShared<D>));
   launch(keys_kernel<D>, attention_grid(batch.sequences * batch.kv_heads, tiles), dim3(threads),
          sizeof(KeysShared<D>), cuda.stream, a);
@@ -340,7 +340,7 @@ void attention_backward(const Cuda& cuda, const AttentionGradients& gradients, C
   const std::int64_t most = batch.sequences * batch.max_blocks * attention_block * batch.heads;
   auto* const delta =
       static_cast<float*>(scratch(cuda, static_cast<std::size_t>(most) * sizeof(float)));
-  const std::int64_t blocks = std::min<std::int64_t>(8 * 132, tiles_of(most, threads / lanes));
+  const std::int64_t blocks = std::min<std::int64_t>(8 * 132, parts_of(most, threads / lanes));
   launch(delta_kernel, dim3(static_cast<unsigned>(blocks)), dim3(threads), 0, cuda.stream, delta,
          gradients.dout, gradients.out, batch);
   const Arguments a{gradients, q, cache, batch, scale, delta};

@@ -100,18 +100,15 @@ DEVICE void join_outputs(Output<D>& out, const Shared<D>& s, const Arguments& a,
   }
 }
 
-/// One tile of keys. `more`: another follows.
+/// The scores of a tile, whose first piece of K is in `buffer`; leaves the first piece of V there.
 template <int D>
-DEVICE void walk_tile(Output<D>& out, Shared<D>& s, const Arguments& a, const Unit& unit, int tile,
-                      int& buffer) {
-  const Place place;
-  const bool works = place.warp_pair < unit.pairs, more = tile + tile_keys < unit.last;
+DEVICE void walk_keys(Shared<D>& s, const Arguments& a, const Unit& unit, int tile, int& buffer,
+                      const Place& place) {
   const int dim = static_cast<int>(a.batch.dim);
   Staged staged;
   float4 score[4][2];
 #pragma unroll
-  for (int r = 0; r < 8; ++r) score[r / 2][r % 2] = {0.0f, 0.0f, 0.0f, 0.0f};
-  if (more) load_blocks(s, unit, tile + tile_keys, place.thread);
+  for (int i = 0; i < 8; ++i) score[i / 2][i % 2] = {0.0f, 0.0f, 0.0f, 0.0f};
   for (int h = 0; h < dim; h += piece, buffer ^= 1) {
     const bool last = h + piece >= dim;
     if (last) {
@@ -119,34 +116,36 @@ DEVICE void walk_tile(Output<D>& out, Shared<D>& s, const Arguments& a, const Un
     } else {
       fetch_keys<D>(staged, s, a, unit, tile, h + piece, place.thread);
     }
-    if (works) multiply_keys<D>(score, s, buffer, h, dim - h, place);
+    if (place.warp_pair < unit.pairs) multiply_keys<D>(score, s, buffer, h, dim - h, place);
     if (last) {
       keep_values<D>(s, buffer ^ 1, staged, place.thread);
     } else {
       keep_keys<D>(s, buffer ^ 1, staged, place.thread);
     }
-    if (last) break;
     sync_block();
   }
-  buffer ^= 1;
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
     const float4 column{part(score[0][i / 4], i % 4), part(score[1][i / 4], i % 4),
                         part(score[2][i / 4], i % 4), part(score[3][i / 4], i % 4)};
     write4(&s.scores[place.key + i / 4 * 32 + i % 4][place.pair], column);
   }
-  sync_block();
-  soften<D>(s, unit, tile, a.scale);
-  sync_block();
+}
+
+/// The output of a tile, whose first piece of V is in `buffer`; leaves the next tile's first piece
+/// of K there.
+template <int D>
+DEVICE void walk_values(Output<D>& out, Shared<D>& s, const Arguments& a, const Unit& unit,
+                        int tile, int& buffer, const Place& place) {
+  const bool works = place.warp_pair < unit.pairs, more = tile + tile_keys < unit.last;
+  const int keys = more ? tile_keys : unit.last - tile;
+  Staged staged;
   if (works) {
     const float4 shrink = read4(&s.shrink[place.pair]);
 #pragma unroll
-    for (int r = 0; r < 4; ++r) {
-#pragma unroll
-      for (int c = 0; c < D / 64; ++c) out[r][c] = multiply(out[r][c], part(shrink, r));
-    }
+    for (int i = 0; i < D / 16; ++i)
+      out[i % 4][i / 4] = multiply(out[i % 4][i / 4], part(shrink, i % 4));
   }
-  const int keys = unit.last - tile < tile_keys ? unit.last - tile : tile_keys;
   for (int key = 0; key < keys; key += piece, buffer ^= 1) {
     const bool last = key + piece >= keys;
     if (!last) {
@@ -162,6 +161,18 @@ DEVICE void walk_tile(Output<D>& out, Shared<D>& s, const Arguments& a, const Un
     }
     sync_block();
   }
+}
+
+template <int D>
+DEVICE void walk_tile(Output<D>& out, Shared<D>& s, const Arguments& a, const Unit& unit, int tile,
+                      int& buffer) {
+  const Place place;
+  load_blocks(s, unit, tile + tile_keys, place.thread);
+  walk_keys<D>(s, a, unit, tile, buffer, place);
+  sync_block();
+  soften<D>(s, unit, tile, a.scale);
+  sync_block();
+  walk_values<D>(out, s, a, unit, tile, buffer, place);
 }
 
 /// Normalises and writes; what saw more than one split is joined a last time.
@@ -330,7 +341,7 @@ void run(const Cuda& cuda, const Arguments& a) {
   const PagedBatch& batch = a.batch;
   const std::int64_t longest = batch.max_blocks * attention_block;
   const std::int64_t units =
-      std::max(tiles_of(longest * (batch.heads / batch.kv_heads), most_pairs), a.splits);
+      std::max(parts_of(longest * (batch.heads / batch.kv_heads), most_pairs), a.splits);
   allow_shared(forward_kernel<D>, sizeof(Shared<D>));
   launch(forward_kernel<D>, attention_grid(batch.sequences * batch.kv_heads, units), dim3(threads),
          sizeof(Shared<D>), cuda.stream, a);
@@ -347,7 +358,7 @@ void attention_forward(const Cuda& cuda, Rows out, float* lse, ConstRows q, cons
   gpu::check_head(batch);
   if (batch.sequences <= 0 || batch.max_blocks <= 0) return;
   Arguments a{out, lse, q, cache, batch, scale, 1, nullptr, nullptr};
-  a.splits = gpu::tiles_of(batch.max_blocks * attention_block, attention_split);
+  a.splits = gpu::parts_of(batch.max_blocks * attention_block, attention_split);
   if (a.splits > 1) {
     const std::int64_t slots = batch.sequences * batch.heads * a.splits;
     const auto floats = static_cast<std::size_t>(slots * (batch.dim + 2));

@@ -27,13 +27,9 @@ inline void check_head(const PagedBatch& batch) {
 /// each multiprocessor of an H100, so that the hardware can even out what they cost.
 inline dim3 attention_grid(std::int64_t columns, std::int64_t units) {
   constexpr std::int64_t blocks = 16 * 132;
-  const std::int64_t shares = std::clamp<std::int64_t>((blocks + columns - 1) / columns, 1, 65535);
+  const std::int64_t shares = std::clamp<std::int64_t>(parts_of(blocks, columns), 1, 65535);
   return dim3(static_cast<unsigned>(columns),
               static_cast<unsigned>(std::max<std::int64_t>(1, std::min(shares, units))));
-}
-
-constexpr std::int64_t tiles_of(std::int64_t n, std::int64_t size) {
-  return (n + size - 1) / size;
 }
 
 /// One sequence of the batch.

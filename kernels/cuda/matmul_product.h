@@ -48,10 +48,6 @@ void join_leaves(const Cuda& cuda, const Product& p, const Partials& partials);
 
 namespace gpu {
 
-constexpr std::int64_t parts_of(std::int64_t n, std::int64_t size) {
-  return (n + size - 1) / size;
-}
-
 /// Address of b(k, j).
 DEVICE const float* right_at(const Product& p, std::int64_t k, std::int64_t j) {
   return p.b + j / panel_columns * p.b_panel + j % panel_columns + k * p.b_inner;

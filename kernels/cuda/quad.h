@@ -8,6 +8,11 @@
 /// matrices.
 namespace fst::kernels::gpu {
 
+/// Parts of `size` that n things fill.
+constexpr std::int64_t parts_of(std::int64_t n, std::int64_t size) {
+  return (n + size - 1) / size;
+}
+
 DEVICE float4 read4(const float* p) {
   return *reinterpret_cast<const float4*>(p);
 }

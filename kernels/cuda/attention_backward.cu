@@ -23,26 +23,19 @@ struct Arguments {
   const float* delta;  // [rows, heads]: dout . out
 };
 
+/// 155 KiB for heads of 128: what an sm_80 has, too.
 template <int D>
-struct alignas(16) Tiles {
+struct alignas(16) Shared {
   float k[D][side_step], v[D][side_step];  // by element of the head
   float q[side][D + 4], dout[side][D + 4];
-  float ds[side][side_step];
+  float factors[side][side_step];  // p or ds
   float lse[side], delta[side];
-};
-template <int D>
-struct KeysShared : Tiles<D> {
-  float p[side][side_step];
-};
-template <int D>
-struct RowsShared : Tiles<D> {
-  float natural[side][D + 4];  // K by key; zeros beyond the sequence
 };
 
 /// Where a thread's sums lie: rows row, row + 4, ... of the scores or the same as `first` + i of
 /// the other side; columns column + 32 j.
 struct Place {
-  int block, row, first, half, column;
+  int block, row, first, key, half, column;
   DEVICE Place() {
     const int warp = uniform(static_cast<int>(threadIdx.x) / 32);
     const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -51,8 +44,15 @@ struct Place {
     first = block + lane / 8 * 4;
     half = warp % 2;
     column = lane % 8 * 4;
+    key = half * 32 + column;
   }
 };
+
+template <int n>
+DEVICE void clear(float4 (&sum)[4][n]) {
+#pragma unroll
+  for (int i = 0; i < 4 * n; ++i) sum[i % 4][i / 4] = {0.0f, 0.0f, 0.0f, 0.0f};
+}
 
 /// sum[i][j] continues its chain over k < count: a(i, k) = a[4 i a_step + k], b(k, j) = b[k b_step
 /// + 32 j].
@@ -113,7 +113,7 @@ DEVICE void load_rows(float (&to)[side][D + 4], ConstRows from, const Sequence& 
   }
 }
 template <int D>
-DEVICE void load_row_tile(Tiles<D>& s, const Arguments& a, const Sequence& sequence,
+DEVICE void load_row_tile(Shared<D>& s, const Arguments& a, const Sequence& sequence,
                           std::int64_t head, int row, int count) {
   const int dim = static_cast<int>(a.batch.dim);
   load_rows<D>(s.q, a.q, sequence, dim, head, row, count);
@@ -127,21 +127,20 @@ DEVICE void load_row_tile(Tiles<D>& s, const Arguments& a, const Sequence& seque
 
 /// Keys and values from `key` on, by element of the head. Blocks beyond the sequence are zeros;
 /// what lies behind it in its last block is read and masked.
-template <int D, class Natural>
-DEVICE void load_key_tile(Tiles<D>& s, const Arguments& a, const Sequence& sequence,
-                          std::int64_t kv_head, int key, Natural natural) {
+template <int D>
+DEVICE void load_key_tile(Shared<D>& s, const Arguments& a, const Sequence& sequence,
+                          std::int64_t kv_head, int key) {
   const int dim = static_cast<int>(a.batch.dim), thread = static_cast<int>(threadIdx.x);
-#pragma unroll 2
+#pragma unroll 4
   for (int i = thread; i < side * D / 4; i += threads) {
     const int first = i / (D * 4) * cache_block, h = i % (D * 4) / 4, four = i % 4 * 4;
     const bool exists = key + first < sequence.rows;
     const std::int64_t block = exists ? sequence.table[(key + first) / cache_block] : 0;
     const float* const keys = keys_of(a.cache, a.batch, block, kv_head);
-    const float4 k = read4_upto(keys + h * cache_block + four, exists && h < dim ? 4 : 0);
-    write4(&s.k[h][first + four], k);
-    natural(k, first + four, h);
+    write4(&s.k[h][first + four],
+           read4_upto(keys + h * cache_block + four, exists && h < dim ? 4 : 0));
   }
-#pragma unroll 2
+#pragma unroll 4
   for (int i = thread; i < side * D / 4; i += threads) {
     const int j = i / (D / 4), h = i % (D / 4) * 4;
     const bool exists = key + j < sequence.rows;
@@ -153,45 +152,57 @@ DEVICE void load_key_tile(Tiles<D>& s, const Arguments& a, const Sequence& seque
   }
 }
 
-/// The probabilities of the tile and the gradients of its scores, four rows and four keys a thread:
-/// keep(row, key, p, ds). `ahead`: the first row minus the first key.
-template <int D, class Keep>
-DEVICE void soften(const Tiles<D>& s, const Arguments& a, int ahead, const Place& place,
-                   Keep keep) {
-  const int dim = static_cast<int>(a.batch.dim), key = place.half * 32 + place.column;
+/// The keys of the tile once more, by key [64][D + 4], where the values were; zeros for the keys
+/// from `count` on.
+template <int D>
+DEVICE float* turn_keys(Shared<D>& s, int count) {
+  static_assert(side * (D + 4) <= D * side_step);
+  float* const to = &s.v[0][0];
+#pragma unroll 4
+  for (int i = static_cast<int>(threadIdx.x); i < side * D / 4; i += threads) {
+    const int j = i % side, h = i / side * 4;
+    const float4 k{s.k[h][j], s.k[h + 1][j], s.k[h + 2][j], s.k[h + 3][j]};
+    write4(to + j * (D + 4) + h, j < count ? k : float4{0.0f, 0.0f, 0.0f, 0.0f});
+  }
+  return to;
+}
+
+/// The probabilities of the tile and the gradients of its scores, rows place.row + 4 i and four
+/// keys. `ahead`: the first row minus the first key.
+template <int D>
+DEVICE void soften(float4 (&p)[4], float4 (&ds)[4], const Shared<D>& s, const Arguments& a,
+                   int ahead, const Place& place) {
+  const int dim = static_cast<int>(a.batch.dim);
   float4 score[4][1], slope[4][1];
-#pragma unroll
-  for (int i = 0; i < 4; ++i) score[i][0] = slope[i][0] = {0.0f, 0.0f, 0.0f, 0.0f};
-  multiply<1, D + 4, side_step>(score, &s.q[place.row][0], &s.k[0][key], dim);
-  multiply<1, D + 4, side_step>(slope, &s.dout[place.row][0], &s.v[0][key], dim);
+  clear<1>(score);
+  clear<1>(slope);
+  multiply<1, D + 4, side_step>(score, &s.q[place.row][0], &s.k[0][place.key], dim);
+  multiply<1, D + 4, side_step>(slope, &s.dout[place.row][0], &s.v[0][place.key], dim);
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const int row = place.row + 4 * i;
     const float lse = s.lse[row], delta = s.delta[row];
     const auto probability = [&](float x, int e) {
-      return key + e <= row + ahead ? exp(x * a.scale - lse) : 0.0f;
+      return place.key + e <= row + ahead ? exp(x * a.scale - lse) : 0.0f;
     };
-    const auto gradient = [&](float p, float x, int e) {
-      return key + e <= row + ahead ? (p * (x - delta)) * a.scale : 0.0f;
+    const auto gradient = [&](float weight, float x, int e) {
+      return place.key + e <= row + ahead ? (weight * (x - delta)) * a.scale : 0.0f;
     };
     const float4 x = score[i][0], y = slope[i][0];
-    const float4 p{probability(x.x, 0), probability(x.y, 1), probability(x.z, 2),
-                   probability(x.w, 3)};
-    keep(row, key, p,
-         float4{gradient(p.x, y.x, 0), gradient(p.y, y.y, 1), gradient(p.z, y.z, 2),
-                gradient(p.w, y.w, 3)});
+    p[i] = {probability(x.x, 0), probability(x.y, 1), probability(x.z, 2), probability(x.w, 3)};
+    ds[i] = {gradient(p[i].x, y.x, 0), gradient(p[i].y, y.y, 1), gradient(p[i].z, y.z, 2),
+             gradient(p[i].w, y.w, 3)};
   }
 }
-
-template <int n>
-DEVICE void clear(float4 (&sum)[4][n]) {
+template <int D>
+DEVICE void keep_factors(Shared<D>& s, const float4 (&factors)[4], const Place& place) {
 #pragma unroll
-  for (int i = 0; i < 4 * n; ++i) sum[i % 4][i / 4] = {0.0f, 0.0f, 0.0f, 0.0f};
+  for (int i = 0; i < 4; ++i) write4(&s.factors[place.row + 4 * i][place.key], factors[i]);
 }
 
 /// dk and dv of the keys [key, key + 64) of a KV head.
 template <int D>
-DEVICE void gradients_of_keys(KeysShared<D>& s, const Arguments& a, const Sequence& sequence,
+DEVICE void gradients_of_keys(Shared<D>& s, const Arguments& a, const Sequence& sequence,
                               std::int64_t kv_head, int key) {
   constexpr int n = D / 64;
   const std::int64_t group = a.batch.heads / a.batch.kv_heads;
@@ -200,22 +211,24 @@ DEVICE void gradients_of_keys(KeysShared<D>& s, const Arguments& a, const Sequen
   float4 dk[4][n], dv[4][n];
   clear<n>(dk);
   clear<n>(dv);
-  load_key_tile<D>(s, a, sequence, kv_head, key, [](float4, int, int) {});
+  load_key_tile<D>(s, a, sequence, kv_head, key);
   for (std::int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
     for (int row = key; row < sequence.rows; row += side) {
       const int count = sequence.rows - row < side ? sequence.rows - row : side;
       load_row_tile<D>(s, a, sequence, head, row, count);
       sync_block();
-      soften<D>(s, a, row - key, place, [&](int r, int j, float4 p, float4 ds) {
-        write4(&s.p[r][j], p);
-        write4(&s.ds[r][j], ds);
-      });
-      sync_block();
+      float4 p[4], ds[4];
+      soften<D>(p, ds, s, a, row - key, place);
       const int begin = row == key ? place.block : 0;  // from the beginning of the keys' block
-      multiply_transposed<n, side_step, D + 4>(dv, &s.p[0][place.first], &s.dout[0][element], begin,
-                                               count);
-      multiply_transposed<n, side_step, D + 4>(dk, &s.ds[0][place.first], &s.q[0][element], begin,
-                                               count);
+      keep_factors<D>(s, p, place);
+      sync_block();
+      multiply_transposed<n, side_step, D + 4>(dv, &s.factors[0][place.first], &s.dout[0][element],
+                                               begin, count);
+      sync_block();
+      keep_factors<D>(s, ds, place);
+      sync_block();
+      multiply_transposed<n, side_step, D + 4>(dk, &s.factors[0][place.first], &s.q[0][element],
+                                               begin, count);
       sync_block();
     }
   }
@@ -237,7 +250,7 @@ DEVICE void gradients_of_keys(KeysShared<D>& s, const Arguments& a, const Sequen
 
 /// dq of the rows [row, row + 64) of a head.
 template <int D>
-DEVICE void gradients_of_rows(RowsShared<D>& s, const Arguments& a, const Sequence& sequence,
+DEVICE void gradients_of_rows(Shared<D>& s, const Arguments& a, const Sequence& sequence,
                               std::int64_t head, int row) {
   constexpr int n = D / 64;
   const std::int64_t kv_head = head / (a.batch.heads / a.batch.kv_heads);
@@ -248,19 +261,17 @@ DEVICE void gradients_of_rows(RowsShared<D>& s, const Arguments& a, const Sequen
   clear<n>(dq);
   load_row_tile<D>(s, a, sequence, head, row, count);
   for (int key = 0; key <= row; key += side) {
-    load_key_tile<D>(s, a, sequence, kv_head, key, [&](float4 k, int j, int h) {
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        s.natural[j + e][h] = key + j + e < sequence.rows ? part(k, e) : 0.0f;
-      }
-    });
+    load_key_tile<D>(s, a, sequence, kv_head, key);
     sync_block();
-    soften<D>(s, a, row - key, place,
-              [&](int r, int j, float4, float4 ds) { write4(&s.ds[r][j], ds); });
+    float4 p[4], ds[4];
+    soften<D>(p, ds, s, a, row - key, place);
+    keep_factors<D>(s, ds, place);
+    sync_block();
+    const float* const natural = turn_keys<D>(s, sequence.rows - key);
     sync_block();
     const int keys =
         key == row ? place.block + cache_block : side;  // to the end of the rows' block
-    multiply<n, side_step, D + 4>(dq, &s.ds[place.row][0], &s.natural[0][element], keys);
+    multiply<n, side_step, D + 4>(dq, &s.factors[place.row][0], natural + element, keys);
     sync_block();
   }
   const Rows to = a.gradients.dq;
@@ -282,7 +293,7 @@ DEVICE void gradients_of_rows(RowsShared<D>& s, const Arguments& a, const Sequen
 template <int D>
 KERNEL(threads, 1)
 keys_kernel(Arguments a) {
-  KeysShared<D>& s = shared_memory<KeysShared<D>>();
+  Shared<D>& s = shared_memory<Shared<D>>();
   const Sequence sequence = sequence_of(a.batch, blockIdx.x / a.batch.kv_heads);
   const int step = static_cast<int>(gridDim.y) * side;
   for (int key = static_cast<int>(blockIdx.y) * side; key < sequence.rows; key += step) {
@@ -294,7 +305,7 @@ keys_kernel(Arguments a) {
 template <int D>
 KERNEL(threads, 1)
 rows_kernel(Arguments a) {
-  RowsShared<D>& s = shared_memory<RowsShared<D>>();
+  Shared<D>& s = shared_memory<Shared<D>>();
   const Sequence sequence = sequence_of(a.batch, blockIdx.x / a.batch.heads);
   const int tiles = (sequence.rows + side - 1) / side;
   for (int i = static_cast<int>(blockIdx.y); i < tiles; i += static_cast<int>(gridDim.y)) {
@@ -321,12 +332,12 @@ template <int D>
 void run(const Cuda& cuda, const Arguments& a) {
   const PagedBatch& batch = a.batch;
   const std::int64_t tiles = parts_of(batch.max_blocks * attention_block, side);
-  allow_shared(keys_kernel<D>, sizeof(KeysShared<D>));
+  allow_shared(keys_kernel<D>, sizeof(Shared<D>));
   launch(keys_kernel<D>, attention_grid(batch.sequences * batch.kv_heads, tiles), dim3(threads),
-         sizeof(KeysShared<D>), cuda.stream, a);
-  allow_shared(rows_kernel<D>, sizeof(RowsShared<D>));
+         sizeof(Shared<D>), cuda.stream, a);
+  allow_shared(rows_kernel<D>, sizeof(Shared<D>));
   launch(rows_kernel<D>, attention_grid(batch.sequences * batch.heads, tiles), dim3(threads),
-         sizeof(RowsShared<D>), cuda.stream, a);
+         sizeof(Shared<D>), cuda.stream, a);
 }
 
 }  // namespace

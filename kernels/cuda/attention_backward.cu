@@ -32,8 +32,9 @@ struct alignas(16) Shared {
   float lse[side], delta[side];
 };
 
-/// Where a thread's sums lie: rows row, row + 4, ... of the scores or the same as `first` + i of
-/// the other side; columns column + 32 j.
+/// Where a thread's sums lie. Of the scores: the rows `row` + 4 i and four keys from `key` on. Of
+/// the gradients: the same rows, or the keys `first` + i, and columns half * D / 2 + `column` + 32
+/// j. `block`: where the warp's 16 rows or keys begin.
 struct Place {
   int block, row, first, key, half, column;
   DEVICE Place() {

@@ -101,7 +101,7 @@ Partials partials_for(const Cuda& cuda, const Product& p) {
   return {static_cast<float*>(scratch(cuda, floats * sizeof(float))), step};
 }
 
-void join_leaves(const Cuda& cuda, const Product& p, const Partials& partials) {
+void join_partials(const Cuda& cuda, const Product& p, const Partials& partials) {
   const auto blocks = static_cast<unsigned>(parts_of(p.rows * (partials.step / 4), threads));
   launch(join_kernel, dim3(blocks), dim3(threads), 0, cuda.stream, p, partials);
 }

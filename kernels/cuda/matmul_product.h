@@ -44,7 +44,7 @@ struct Partials {
 };
 Partials partials_for(const Cuda& cuda, const Product& p);
 /// c from its leaves: tree, bias, old contents.
-void join_leaves(const Cuda& cuda, const Product& p, const Partials& partials);
+void join_partials(const Cuda& cuda, const Product& p, const Partials& partials);
 
 namespace gpu {
 

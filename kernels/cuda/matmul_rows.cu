@@ -162,7 +162,7 @@ void product_of_rows(const Cuda& cuda, const Product& p) {
   } else {
     run<32>(cuda, p, partials);
   }
-  if (p.leaves > 1) join_leaves(cuda, p, partials);
+  if (p.leaves > 1) join_partials(cuda, p, partials);
 }
 
 }  // namespace fst::kernels

@@ -305,7 +305,7 @@ void run(const Cuda& cuda, const Product& p) {
   } else if (tiles < static_cast<int>(full_device)) {
     const Partials partials = partials_for(cuda, p);
     launch(chain_kernel<m>, grid, block, shared, cuda.stream, p, tiles, partials);
-    join_leaves(cuda, p, partials);
+    join_partials(cuda, p, partials);
   } else {
     const std::size_t aside = full_device * levels * side<m> * side<m> * sizeof(float);
     launch(tree_kernel<m>, dim3(full_device), block, shared, cuda.stream, p, tiles,

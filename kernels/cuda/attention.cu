@@ -20,21 +20,21 @@ KERNEL(threads, 8) write_kernel(float* cache, ConstRows k, ConstRows v, PagedBat
   const std::int64_t items = blocks * batch.kv_heads;
   for (std::int64_t item = blockIdx.y; item < items; item += gridDim.y) {
     const std::int64_t block = first + item / batch.kv_heads, head = item % batch.kv_heads;
-    // Row of the batch that slot 0 would hold; rows below `begin` were there before.
+    // Row of the batch that slot 0 would hold, and the slots that rows of the batch go to.
     const std::int64_t row = sequence.first_row + block * cache_block - sequence.context;
-    const std::int64_t begin = sequence.first_row, end = begin + sequence.rows;
+    const std::int64_t behind = sequence.first_row + sequence.rows - row;
+    const std::int64_t begin = row < sequence.first_row ? sequence.first_row - row : 0;
+    const std::int64_t slots = (behind < cache_block ? behind : cache_block) - begin;
     const std::int64_t place = sequence.table[block] * batch.kv_heads + head;
     float* const keys = cache + place * 2 * cache_block * dim;
     float* const values = keys + cache_block * dim;
-    for (std::int64_t i = threadIdx.x; i < cache_block * dim; i += threads) {
-      const std::int64_t from = row + i % cache_block;
-      if (from < begin || from >= end) continue;
-      keys[i] = k.data[from * k.stride + head * dim + i / cache_block];
+    for (std::int64_t i = threadIdx.x; i < slots * dim; i += threads) {
+      const std::int64_t slot = begin + i % slots, column = i / slots;
+      keys[column * cache_block + slot] = k.data[(row + slot) * k.stride + head * dim + column];
     }
-    for (std::int64_t i = threadIdx.x; i < cache_block * dim; i += threads) {
-      const std::int64_t from = row + i / dim;
-      if (from < begin || from >= end) continue;
-      values[i] = v.data[from * v.stride + head * dim + i % dim];
+    for (std::int64_t i = threadIdx.x; i < slots * dim; i += threads) {
+      const std::int64_t slot = begin + i / dim, column = i % dim;
+      values[slot * dim + column] = v.data[(row + slot) * v.stride + head * dim + column];
     }
   }
 }

@@ -1,11 +1,11 @@
-#include "kernels/cuda/attention_forward.h"
+#include "kernels/cuda/attention_decode.h"
 
 /// A block takes up to 64 row-head pairs of one KV head and walks the keys that they see, in tiles
 /// of 128. Scores and outputs are products on register tiles: a warp owns 16 pairs and 64 keys, or
 /// half of the head, a thread four pairs. K and V stream through shared memory in pieces, the next
 /// one on its way while this one is used. Between the products sixteen lanes take care of a pair,
-/// as on the CPU. A sequence with a single row is cut into its splits, which other blocks take;
-/// they are joined by a second kernel.
+/// as on the CPU. A sequence with a single row is for attention_decode.cu, which cuts it into its
+/// splits; they are joined by a kernel here.
 namespace fst::kernels {
 
 namespace gpu::forward {
@@ -210,34 +210,6 @@ DEVICE void finish(Output<D>& out, Shared<D>& s, const Arguments& a, const Unit&
   }
 }
 
-/// The result of one split of a sequence with one row.
-template <int D>
-DEVICE void keep_split(const Output<D>& out, const Shared<D>& s, const Arguments& a,
-                       const Unit& unit) {
-  const Place place;
-  const auto slot = [&](int pair) {
-    return (unit.index * a.batch.heads + unit.head(pair)) * a.splits + unit.first / split_keys;
-  };
-#pragma unroll 1
-  for (int i = 0; i * lanes < unit.pairs; ++i) {
-    const int pair = half_warp_of() + i * lanes;
-    const float total = sum(s.sum[pair][lane_of()]);
-    if (pair >= unit.pairs || lane_of() != 0) continue;
-    a.states[2 * slot(pair)] = s.m[pair];
-    a.states[2 * slot(pair) + 1] = total;
-  }
-#pragma unroll
-  for (int r = 0; r < 4; ++r) {
-    if (place.pair + r >= unit.pairs) continue;
-#pragma unroll
-    for (int c = 0; c < D / 64; ++c) {
-      const int h = place.template element<D>(c);
-      write4_upto(a.values + slot(place.pair + r) * a.batch.dim + h, out[r][c],
-                  static_cast<int>(a.batch.dim) - h);
-    }
-  }
-}
-
 template <int D>
 DEVICE void walk_unit(Shared<D>& s, const Arguments& a, const Unit& unit) {
   const int thread = Place().thread;
@@ -252,15 +224,15 @@ DEVICE void walk_unit(Shared<D>& s, const Arguments& a, const Unit& unit) {
     s.joined_sum[thread] = 0.0f;
   }
   load_queries<D>(s, a, unit, thread);
-  load_blocks<D>(s, unit, unit.first, thread);
+  load_blocks<D>(s, unit, 0, thread);
   sync_block();
   Staged staged;
   int buffer = 0;
-  fetch_keys<D>(staged, s, a, unit, unit.first, 0, thread);
+  fetch_keys<D>(staged, s, a, unit, 0, 0, thread);
   keep_keys<D>(s, buffer, staged, thread);
   sync_block();
-  for (int tile = unit.first; tile < unit.last; tile += tile_keys) {
-    if (tile > unit.first && tile % split_keys == 0) {
+  for (int tile = 0; tile < unit.last; tile += tile_keys) {
+    if (tile > 0 && tile % split_keys == 0) {
       join_states<D>(s, unit, tile);
       restart_states<D>(s, unit, tile);
       sync_block();
@@ -268,32 +240,24 @@ DEVICE void walk_unit(Shared<D>& s, const Arguments& a, const Unit& unit) {
     }
     walk_tile<D>(out, s, a, unit, tile, buffer);
   }
-  if (unit.sequence.rows == 1 && unit.visible(0) > split_keys) {
-    keep_split<D>(out, s, a, unit);
-  } else {
-    finish<D>(out, s, a, unit);
-  }
+  finish<D>(out, s, a, unit);
   sync_block();
 }
 
-/// Unit `i` of block column x; no pairs where there are no more. The splits of one row; or all rows
-/// in groups of pairs, those with most keys first.
+/// Unit `i` of block column x; no pairs where there are no more. All rows of a sequence that has
+/// two or more, in groups of pairs, those with most keys first.
 DEVICE void find_unit(Unit& unit, const PagedBatch& batch, int i) {
   const int kv_heads = static_cast<int>(batch.kv_heads);
-  unit.index = static_cast<int>(blockIdx.x) / kv_heads;
   unit.kv_head = static_cast<int>(blockIdx.x) % kv_heads;
-  unit.sequence = sequence_of(batch, unit.index);
+  unit.sequence = sequence_of(batch, blockIdx.x / kv_heads);
   unit.group = static_cast<int>(batch.heads) / kv_heads;
-  const int rows = unit.sequence.rows, keys = unit.sequence.context + rows;
-  const int pairs = rows * unit.group, groups = (pairs + most_pairs - 1) / most_pairs;
-  const int splits = rows == 1 ? (keys + split_keys - 1) / split_keys : 1;
+  const int pairs = unit.sequence.rows * unit.group;
+  const int groups = (pairs + most_pairs - 1) / most_pairs;
   unit.pairs = 0;
-  if (i >= groups * splits) return;
-  unit.begin = (groups - 1 - i / splits) * most_pairs;
+  if (unit.sequence.rows == 1 || i >= groups) return;
+  unit.begin = (groups - 1 - i) * most_pairs;
   unit.pairs = pairs - unit.begin < most_pairs ? pairs - unit.begin : most_pairs;
-  unit.first = i % splits * split_keys;
   unit.last = unit.visible(unit.pairs - 1);
-  if (splits > 1 && unit.last > unit.first + split_keys) unit.last = unit.first + split_keys;
 }
 
 template <int D>
@@ -340,8 +304,7 @@ template <int D>
 void run(const Cuda& cuda, const Arguments& a) {
   const PagedBatch& batch = a.batch;
   const std::int64_t longest = batch.max_blocks * attention_block;
-  const std::int64_t units =
-      std::max(parts_of(longest * (batch.heads / batch.kv_heads), most_pairs), a.splits);
+  const std::int64_t units = parts_of(longest * (batch.heads / batch.kv_heads), most_pairs);
   allow_shared(forward_kernel<D>, sizeof(Shared<D>));
   launch(forward_kernel<D>, attention_grid(batch.sequences * batch.kv_heads, units), dim3(threads),
          sizeof(Shared<D>), cuda.stream, a);
@@ -358,6 +321,8 @@ void attention_forward(const Cuda& cuda, Rows out, float* lse, ConstRows q, cons
   gpu::check_head(batch);
   if (batch.sequences <= 0 || batch.max_blocks <= 0) return;
   Arguments a{out, lse, q, cache, batch, scale, 1, nullptr, nullptr};
+  if (batch.longer) batch.dim <= 64 ? run<64>(cuda, a) : run<128>(cuda, a);
+  if (!batch.single) return;
   a.splits = gpu::parts_of(batch.max_blocks * attention_block, attention_split);
   if (a.splits > 1) {
     const std::int64_t slots = batch.sequences * batch.heads * a.splits;
@@ -365,7 +330,7 @@ void attention_forward(const Cuda& cuda, Rows out, float* lse, ConstRows q, cons
     a.values = static_cast<float*>(scratch(cuda, floats * sizeof(float)));
     a.states = a.values + slots * batch.dim;
   }
-  batch.dim <= 64 ? run<64>(cuda, a) : run<128>(cuda, a);
+  decode(cuda, a);
   if (a.splits > 1) {
     gpu::launch(join_kernel, dim3(static_cast<unsigned>(batch.sequences * batch.heads)), dim3(128),
                 0, cuda.stream, a);

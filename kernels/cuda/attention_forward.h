@@ -15,10 +15,10 @@ inline constexpr int key_step = tile_keys + 16;  // rows written together lie in
 inline constexpr int row_size = most_pairs + 4;
 
 /// Pairs [begin, begin + pairs) of a sequence and KV head, pair i being row i / group, query head
-/// i % group; and the keys [first, last) that this block walks.
+/// i % group; and the keys [0, last) that this block walks.
 struct Unit {
   Sequence sequence;
-  int index, kv_head, group, begin, pairs, first, last;
+  int kv_head, group, begin, pairs, last;
 
   DEVICE int row(int i) const { return (begin + i) / group; }
   DEVICE int head(int i) const { return kv_head * group + (begin + i) % group; }

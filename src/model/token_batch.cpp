@@ -12,6 +12,7 @@ namespace {
 
 struct Sizes {
   std::int64_t tokens = 0, blocks = 0, longest = 0;
+  bool single = false, longer = false;  // sequences of one token, and of more
 };
 
 Sizes sizes_of(std::span<const std::span<const TokenId>> sequences) {
@@ -21,6 +22,7 @@ Sizes sizes_of(std::span<const std::span<const TokenId>> sequences) {
     if (sequence.empty()) throw Error("pack: an empty sequence");
     const auto length = static_cast<std::int64_t>(sequence.size());
     sizes.tokens += length;
+    (length == 1 ? sizes.single : sizes.longer) = true;
     sizes.blocks += blocks_for(length);
     sizes.longest = std::max(sizes.longest, blocks_for(length));
   }
@@ -60,9 +62,10 @@ const TokenBatch& PackedSequences::pack(std::span<const std::span<const TokenId>
   table.store();
   copy_in(cu_seqlens_.tensor(), std::span<const std::int32_t>(first_rows_));
   blocks_ = sizes.blocks;
-  batch_ = {tokens_.tensor(),
-            positions_.tensor(),
-            {cu_seqlens_.tensor(), context_.tensor(), block_table_.tensor()}};
+  batch_ = {
+      tokens_.tensor(),
+      positions_.tensor(),
+      {cu_seqlens_.tensor(), context_.tensor(), block_table_.tensor(), sizes.single, sizes.longer}};
   return batch_;
 }
 

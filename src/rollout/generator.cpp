@@ -145,8 +145,10 @@ void Generator::make_batch(const std::vector<Scheduler::Work>& work) {
   const Device& device = model_->device();
   const auto sequences = static_cast<std::int64_t>(work.size());
   std::int64_t rows = 0, longest = 0;
+  bool single = false, longer = false;  // sequences of one row, and of more
   for (const Scheduler::Work& w : work) {
     rows += w.rows;
+    (w.rows == 1 ? single : longer) = true;
     longest = std::max(longest, blocks_for(w.sequence->computed + w.rows));
   }
   tokens_.reserve(device, i32, {rows});
@@ -182,7 +184,7 @@ void Generator::make_batch(const std::vector<Scheduler::Work>& work) {
   for (View& view : views) view.store();
   batch_ = {tokens_.tensor(),
             positions_.tensor(),
-            {cu_seqlens_.tensor(), context_.tensor(), block_table_.tensor()}};
+            {cu_seqlens_.tensor(), context_.tensor(), block_table_.tensor(), single, longer}};
 }
 
 void Generator::collect_draws(const std::vector<Scheduler::Work>& work) {

@@ -62,6 +62,8 @@ kernels::PagedBatch paged_batch(const char* what, const Tensor& cache, const Att
   paged.cu_seqlens = batch.cu_seqlens.data<std::int32_t>();
   paged.context = batch.context.data<std::int32_t>();
   paged.block_table = batch.block_table.data<std::int32_t>();
+  paged.single = batch.single;
+  paged.longer = batch.longer;
   if (!cache.device().on_host()) return paged;  // as expect_indices()
   if (paged.cu_seqlens[0] != 0 || paged.cu_seqlens[paged.sequences] != rows) {
     throw Error(std::string(what) + ": cu_seqlens goes from " +

@@ -122,6 +122,8 @@ struct AttentionBatch {
   Tensor cu_seqlens;   // i32 [S + 1]
   Tensor context;      // i32 [S]; keys in the cache before the sequence's first row
   Tensor block_table;  // i32 [S, max_blocks]
+  // Whether there may be sequences of one row, and of more.
+  bool single = true, longer = true;
 };
 
 /// Writes k and v [T, K * H] (may be strided) of the batch's rows into their places in `cache`

@@ -85,8 +85,8 @@ void run(const Cuda& cuda, Product p) {
   const auto wide = [](const float* from, std::int64_t step) {
     return reinterpret_cast<std::uintptr_t>(from) % 16 == 0 && step % 4 == 0;
   };
-  p.wide = wide(p.a, p.a_inner == 1 ? p.a_row : p.a_inner) && wide(p.b, p.b_inner);
-  if (p.rows <= most_row_block && p.a_inner == 1) {
+  p.wide = wide(p.a, p.transposed ? p.a_inner : p.a_row) && wide(p.b, p.b_inner);
+  if (p.rows <= most_row_block && !p.transposed) {
     product_of_rows(cuda, p);
   } else {
     product_of_tiles(cuda, p);
@@ -170,6 +170,7 @@ void linear_backward_weight(const Cuda& cuda, float* dweight, std::int64_t lddw,
   p.b = x, p.b_panel = panel_columns, p.b_inner = ldx, p.b_columns = k;
   p.rows = n, p.columns = k, p.inner = rows;
   p.leaves = 1;
+  p.transposed = true;
   p.resume = chain == Chain::resume;
   run(cuda, p);
 }

@@ -16,7 +16,7 @@ struct Product {
   float* c;
   std::int64_t ldc;
   const float* a;               // a(i, k) = a[i * a_row + k * a_inner]
-  std::int64_t a_row, a_inner;  // one of them is 1: a_row if resume, else a_inner
+  std::int64_t a_row, a_inner;  // one of them is 1: a_row if transposed, else a_inner
   const float* b;               // b(k, j) = b[j / 32 * b_panel + j % 32 + k * b_inner]
   std::int64_t b_panel, b_inner;
   std::int64_t b_columns;  // columns that can be read: padding counts
@@ -24,14 +24,15 @@ struct Product {
   std::int64_t rows, columns, inner;
   std::int64_t leaves;  // chains that the inner range is cut in: 1, 2, 4 or 8
   bool add;             // to the old c, after everything else
-  bool resume;          // the chains go on from the old c instead of +0: one leaf, no bias, no add
+  bool transposed;      // a lies with its rows together: one leaf, no bias, no add
+  bool resume;          // and the chains go on from the old c instead of +0
   bool wide;            // quads of a and b that start at multiples of 4 are 16-byte aligned
 };
 
 /// Multiprocessors of an H100. Only speed depends on it.
 inline constexpr unsigned full_device = 132;
 
-/// At most 32 rows, not resumed: b streams through the device once.
+/// At most 32 rows, not transposed: b streams through the device once.
 inline constexpr std::int64_t most_row_block = 32;
 void product_of_rows(const Cuda& cuda, const Product& p);
 /// Any size.

@@ -241,15 +241,15 @@ chain_kernel(Product p, int tiles, Partials partials) {
   }
 }
 
-/// A tile of chains that go on from the old contents.
+/// A tile of a weight gradient, whose chains may go on from the old contents.
 template <int m>
 KERNEL(threads, 2)
-resume_kernel(Product p) {
+gradient_kernel(Product p) {
   Shared<m>& shared = shared_memory<Shared<m>>();
   const Place<m> place;
   const Origin at = origin_of<m>(p, static_cast<int>(blockIdx.x));
   Sums<m> sum;
-  resume<m>(sum, p, at, place);
+  p.resume ? resume<m>(sum, p, at, place) : clear<m>(sum);
   accumulate<m, Left::rows>(sum, shared, p, at, 0, place);
   // Found afresh, so that no addresses wait in registers meanwhile.
   finish_tile<m>(sum, p, at, Place<m>());
@@ -298,8 +298,8 @@ void run(const Cuda& cuda, const Product& p) {
   const int tiles = static_cast<int>(parts_of(p.rows, side<m>) * parts_of(p.columns, side<m>));
   const dim3 grid(static_cast<unsigned>(tiles * p.leaves)), block(threads);
   constexpr std::size_t shared = sizeof(Shared<m>);
-  if (p.resume) {
-    launch(resume_kernel<m>, grid, block, shared, cuda.stream, p);
+  if (p.transposed) {
+    launch(gradient_kernel<m>, grid, block, shared, cuda.stream, p);
   } else if (p.leaves == 1) {
     launch(chain_kernel<m>, grid, block, shared, cuda.stream, p, tiles, Partials{nullptr, 0});
   } else if (tiles < static_cast<int>(full_device)) {

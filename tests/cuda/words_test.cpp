@@ -17,6 +17,8 @@ TEST_F(CudaWords, DoWhatTheirDescriptionSays) {
   constexpr unsigned blocks = 3;
   auto* counts = static_cast<std::int64_t*>(allocate(cuda, sizeof(std::int64_t)));
   auto* least = static_cast<std::int32_t*>(allocate(cuda, sizeof(std::int32_t)));
+  zero(cuda, counts, sizeof *counts);
+  zero(cuda, least, sizeof *least);
   std::vector<Words> words(64 * blocks);
   auto* out = static_cast<Words*>(allocate(cuda, words.size() * sizeof(Words)));
   say_words(cuda, blocks, counts, least, out);

@@ -16,6 +16,14 @@ struct Checks {
   Stamp known_to_block = 0;
   std::vector<Stamp> known_to_warp, thread_time;
   History shared;
+  // Where barriers order threads one by one: what each knows of each; the readers of shared memory
+  // by warp.
+  std::vector<std::vector<Stamp>> known;
+  struct Reader {
+    Stamp at;
+    std::uint16_t who;
+  };
+  std::unordered_map<const Record*, std::vector<Reader>> readers;
   struct Began {
     Stamp at;
     uint3 block;
@@ -36,13 +44,35 @@ struct Judged {
   bool in_shared;
 };
 
+unsigned warp_of(std::uint16_t who) {
+  return (who & lanes_of) != 0 ? who & ~lanes_of : who / 32u;
+}
+
+/// Whether the thread knows of all that `who` did until `stamp`, by barriers that they met at.
+bool known_by_barriers(const Checks& c, const Judged& j, Stamp stamp, std::uint16_t who) {
+  if (c.known.empty()) return false;
+  const std::vector<Stamp>& known = c.known[j.thread];
+  if ((who & lanes_of) == 0) return known[who] >= stamp;
+  const auto first = known.begin() + 32 * std::ptrdiff_t{warp_of(who)};
+  return std::all_of(first, first + 32, [&](Stamp lane) { return lane >= stamp; });
+}
+
 bool ordered(const Checks& c, const Judged& j, Stamp stamp, std::uint16_t who) {
-  if (stamp <= c.known_to_block) return true;
+  if (stamp <= c.known_to_block || who == j.thread) return true;
   if (who == many_warps) return false;
-  const bool several = (who & lanes_of) != 0;
-  const unsigned warp = several ? who & ~lanes_of : who / 32u;
-  if (!several && who == j.thread) return true;
-  return warp == j.warp && stamp <= c.known_to_warp[warp];
+  if (warp_of(who) == j.warp && stamp <= c.known_to_warp[j.warp]) return true;
+  return known_by_barriers(c, j, stamp, who);
+}
+
+/// As ordered(), of all who have read a record.
+bool reads_ordered(const Checks& c, const Judged& j, const Record& record) {
+  if (record.reader != many_warps) return ordered(c, j, record.read, record.reader);
+  if (record.read <= c.known_to_block) return true;
+  const auto found = c.readers.find(&record);
+  return found != c.readers.end() &&
+         std::all_of(found->second.begin(), found->second.end(), [&](const Checks::Reader& reader) {
+           return ordered(c, j, reader.at, reader.who);
+         });
 }
 
 bool of_other_block(const Checks& c, const Judged& j, Stamp stamp) {
@@ -67,13 +97,14 @@ std::string who_is(const Checks& c, Stamp stamp, std::uint16_t who) {
 }
 
 [[noreturn]] void report_access(const std::string& what, const Judged& j, const void* address,
-                                std::size_t bytes, const std::string& conflict, const void* code) {
+                                std::size_t bytes, const std::string& conflict,
+                                const Origin& origin) {
   const char* const verb = j.access == Access::read    ? " reads "
                            : j.access == Access::write ? " writes "
                                                        : " changes ";
   fail(what + ":" + verb + std::to_string(bytes) + " bytes at " + describe_address(address) +
-           conflict,
-       code);
+           conflict + (origin.place == nullptr ? "" : " at " + text_of(*origin.place)),
+       origin.code);
 }
 
 bool conflicts_with_write(const Checks& c, const Judged& j, const Record& record) {
@@ -88,21 +119,39 @@ bool conflicts_with_read(const Checks& c, const Judged& j, const Record& record)
   if (of_other_block(c, j, record.read) || of_other_block(c, j, record.read_by_other_block)) {
     return true;
   }
-  return record.read > c.block_began && !ordered(c, j, record.read, record.reader);
+  return record.read > c.block_began && !reads_ordered(c, j, record);
 }
 
-void note_read(const Checks& c, const Judged& j, Record& record) {
+/// Where barriers are used: who of each warp read a record of shared memory last.
+void note_reader_of_warp(Checks& c, const Judged& j, const Record& record, bool first) {
+  std::vector<Checks::Reader>& readers = c.readers[&record];
+  if (first) readers.assign(1, {record.read, record.reader});
+  const Stamp time = c.thread_time[j.thread];
+  const auto thread = static_cast<std::uint16_t>(j.thread);
+  const auto same = std::find_if(readers.begin(), readers.end(), [&](const Checks::Reader& reader) {
+    return warp_of(reader.who) == j.warp;
+  });
+  if (same == readers.end()) {
+    readers.push_back({time, thread});
+  } else {
+    const bool replaced = ordered(c, j, same->at, same->who);
+    *same = {time, replaced ? thread : static_cast<std::uint16_t>(lanes_of | j.warp)};
+  }
+}
+
+void note_read(Checks& c, const Judged& j, Record& record) {
   const Stamp time = c.thread_time[j.thread];
   const auto thread = static_cast<std::uint16_t>(j.thread);
   if (of_other_block(c, j, record.read)) record.read_by_other_block = record.read;
-  if (record.read <= c.block_began || ordered(c, j, record.read, record.reader)) {
+  if (record.read <= c.block_began || reads_ordered(c, j, record)) {
     record.reader = thread;
+  } else if (record.reader != many_warps && warp_of(record.reader) == j.warp) {
+    record.reader = static_cast<std::uint16_t>(lanes_of | j.warp);
   } else {
-    const bool several = (record.reader & lanes_of) != 0;
-    const unsigned warp = several ? record.reader & ~lanes_of : record.reader / 32u;
-    record.reader = record.reader != many_warps && warp == j.warp
-                        ? static_cast<std::uint16_t>(lanes_of | warp)
-                        : many_warps;
+    if (j.in_shared && !c.known.empty()) {
+      note_reader_of_warp(c, j, record, record.reader != many_warps);
+    }
+    record.reader = many_warps;
   }
   record.read = std::max(time, record.read);
 }
@@ -122,16 +171,16 @@ std::string complaint(const Checks& c, const Judged& j, const Record& record) {
   return "";
 }
 
-void judge(const Checks& c, const Judged& j, History& history, const unsigned char* start,
-           const void* address, std::size_t bytes, const void* code) {
+void judge(Checks& c, const Judged& j, History& history, const unsigned char* start,
+           const void* address, std::size_t bytes, const Origin& origin) {
   const auto offset = static_cast<std::size_t>(static_cast<const unsigned char*>(address) - start);
   history.visit(offset, bytes, [&](Record& record, std::size_t at) {
     if (record.landing || (record.leaving > 0 && j.access != Access::read) ||
         conflicts_with_write(c, j, record) || conflicts_with_read(c, j, record)) {
-      report_access("race", j, start + at, offset + bytes - at, complaint(c, j, record), code);
+      report_access("race", j, start + at, offset + bytes - at, complaint(c, j, record), origin);
     }
     if (!record.initialised && j.access != Access::write) {
-      report_access("uninitialised read", j, start + at, offset + bytes - at, "", code);
+      report_access("uninitialised read", j, start + at, offset + bytes - at, "", origin);
     }
     if (j.access == Access::read) {
       note_read(c, j, record);
@@ -154,6 +203,10 @@ void visit_device(const void* address, std::size_t bytes, const Visit& visit) {
                        [&](Record& record, std::size_t) { visit(record); });
 }
 
+void join(std::vector<Stamp>& to, const std::vector<Stamp>& from) {
+  for (std::size_t t = 0; t < from.size(); ++t) to[t] = std::max(to[t], from[t]);
+}
+
 }  // namespace
 
 bool enable_checks() {
@@ -163,21 +216,21 @@ bool checking() {
   return checks_on;
 }
 
-void check_access(const void* address, std::size_t bytes, Access access, const void* code) {
+void check_access(const void* address, std::size_t bytes, Access access, const Origin& origin) {
   Checks& c = checks();
   Judged j{access, current_thread(), current_thread() / 32, false};
   const Pages& shared = shared_pages();
   if (shared.holds(address, bytes)) {
     j.in_shared = true;
-    return judge(c, j, c.shared, shared.start, address, bytes, code);
+    return judge(c, j, c.shared, shared.start, address, bytes, origin);
   }
   if (const Pages* const pages = find_allocation(address, bytes)) {
-    return judge(c, j, pages->history, pages->start, address, bytes, code);
+    return judge(c, j, pages->history, pages->start, address, bytes, origin);
   }
   const auto* const byte = static_cast<const char*>(address);
   const bool constant = byte >= &__executable_start && byte + bytes <= &_end;
   if (access == Access::read && (constant || arguments_hold(address, bytes))) return;
-  report_access("out of bounds", j, address, bytes, "", code);
+  report_access("out of bounds", j, address, bytes, "", origin);
 }
 
 void mark_copy(const void* to, const void* from, std::size_t bytes, bool begins) {
@@ -203,6 +256,35 @@ void check_block_begins(unsigned threads, std::size_t shared_bytes) {
   c.known_to_warp.assign(threads / 32, c.block_began);
   c.thread_time.assign(threads, c.now);
   c.shared.reset(shared_bytes);
+  c.known.clear();
+  c.readers.clear();
+}
+
+std::vector<Stamp> check_barriers_begin() {
+  Checks& c = checks();
+  const std::size_t threads = c.thread_time.size();
+  if (c.known.empty()) c.known.assign(threads, std::vector<Stamp>(threads));
+  return std::vector<Stamp>(threads);
+}
+
+Stamp check_time_passes() {
+  Checks& c = checks();
+  ++c.now;
+  return std::exchange(c.thread_time[current_thread()], c.now);
+}
+
+void check_release(std::vector<Stamp>& brought) {
+  const Checks& c = checks();
+  const unsigned thread = current_thread(), warp = thread / 32;
+  join(brought, c.known[thread]);
+  for (unsigned t = 32 * warp; t < 32 * warp + 32; ++t) {
+    brought[t] = std::max(brought[t], c.known_to_warp[warp]);
+  }
+  brought[thread] = std::max(brought[thread], check_time_passes());
+}
+
+void check_acquire(const std::vector<Stamp>& brought) {
+  join(checks().known[current_thread()], brought);
 }
 
 void check_block_synced() {
@@ -213,6 +295,11 @@ void check_block_synced() {
 
 void check_warp_synced(unsigned warp) {
   Checks& c = checks();
+  if (!c.known.empty()) {
+    std::vector<Stamp> all(c.known.size());
+    for (unsigned t = 32 * warp; t < 32 * warp + 32; ++t) join(all, c.known[t]);
+    for (unsigned t = 32 * warp; t < 32 * warp + 32; ++t) c.known[t] = all;
+  }
   c.known_to_warp[warp] = c.now++;
   std::fill_n(c.thread_time.begin() + 32 * std::ptrdiff_t{warp}, 32, c.now);
 }

@@ -13,6 +13,7 @@ struct Copy {
   void* to;
   const void* from;
   bool inside;
+  Place place;
 };
 
 /// The copies that a thread has asked for: closed groups, oldest first, and the open one.
@@ -43,7 +44,7 @@ void land(const Copy& copy) {
   if (!early()) perform(copy);
   if (!checking()) return;
   mark_copy(copy.to, copy.inside ? copy.from : nullptr, piece, false);
-  check_access(copy.to, piece, Access::write, nullptr);
+  check_access(copy.to, piece, Access::write, copy.place);
 }
 
 }  // namespace
@@ -91,12 +92,11 @@ void copy_async_16(void* to, const void* from, bool within, const Place& place) 
   }
   if (!aligned(to) || (within && !aligned(from))) fail(where + ": a misaligned address");
   if (checking()) {
-    const void* const code = __builtin_return_address(0);
-    if (within) check_access(from, piece, Access::read, code);
-    check_access(to, piece, Access::write, code);
+    if (within) check_access(from, piece, Access::read, place);
+    check_access(to, piece, Access::write, place);
     mark_copy(to, within ? from : nullptr, piece, true);
   }
-  own_copies().open.push_back({to, from, within});
+  own_copies().open.push_back({to, from, within, place});
   if (early()) perform(own_copies().open.back());
 }
 

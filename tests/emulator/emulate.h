@@ -41,11 +41,12 @@ void queue_launch(const void* kernel, std::unique_ptr<Body> body, std::size_t bo
 void* shared_arena(std::size_t bytes, std::size_t alignment, const Place& place);
 void meet_block(const Place& place);
 
+void meet_warp_barrier(const Place& place);
+void wait_for_copies(std::size_t groups_under_way);
+
 /// What a warp does together: every lane brings its arguments, the last one to come performs the
 /// word for all 32.
 using Lanes = void* const*;
-void wait_for_copies(std::size_t groups_under_way);
-void meet_warp_barrier(const Place& place);
 void meet_warp(const char* word, void* arguments, void (*perform)(Lanes), const Place& place);
 
 template <class... Parameters>
@@ -57,6 +58,11 @@ struct BodyOf final : Body {
       : kernel(k), arguments(static_cast<Parameters>(a)...) {}
   void call() override { std::apply(kernel, arguments); }
 };
+
+inline int lane() {
+  return static_cast<int>((threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z)) %
+                          32);
+}
 
 template <class T>
 struct Shuffle {
@@ -96,7 +102,7 @@ T shuffle(T value, int lane, const Place& place = Place::current()) {
 }
 template <class T>
 T shuffle_xor(T value, int mask, const Place& place = Place::current()) {
-  emulator::Shuffle<T> move{value, value, static_cast<int>(threadIdx.x % 32) ^ mask};
+  emulator::Shuffle<T> move{value, value, emulator::lane() ^ mask};
   emulator::meet_warp("shuffle_xor", &move, emulator::Shuffle<T>::perform, place);
   return move.result;
 }

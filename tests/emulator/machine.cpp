@@ -20,7 +20,7 @@ using boost::context::detail::make_fcontext;
 using boost::context::detail::transfer_t;
 
 constexpr std::size_t stack_bytes = 128 << 10;
-constexpr unsigned warp_size = 32;
+constexpr unsigned warp_size = 32, group_size = 128;
 constexpr std::size_t queue_slack = 4096;  // threads taken from the queue before it is moved up
 
 enum class State { ready, waiting, exited };
@@ -33,19 +33,25 @@ struct Thread {
   Place place;
 };
 
-/// Where the threads of a warp or of the block wait for each other.
+/// Where the threads of a warp, of a warp group or of the block wait for each other.
 struct Meeting {
   unsigned first = 0, count = 0;  // threads that take part
   unsigned arrived = 0, earliest = 0;
+};
+struct Warp : Meeting {
   void* arguments[warp_size] = {};
-  std::size_t rank = 0;  // of a warp, where the schedule lets some run ahead
+  std::size_t rank = 0;  // where the schedule lets some run ahead
+};
+struct Group : Meeting {
+  void* arguments[group_size] = {};
 };
 
 struct Machine {
   const Launch* launch = nullptr;
   std::vector<Pages> stacks;
   std::vector<Thread> threads;
-  std::vector<Meeting> warps;
+  std::vector<Warp> warps;
+  std::vector<Group> groups;
   Meeting block;
   std::vector<unsigned> ready;
   std::size_t head = 0;  // of `ready`, where it is a queue
@@ -53,10 +59,6 @@ struct Machine {
   Pages shared;
   fcontext_t main = nullptr;
   fcontext_t* leaving = nullptr;  // where the context just left is to be kept
-  std::string report;
-  const void* guilty = nullptr;  // code behind what the report is about
-  std::uint32_t seed = 0;
-  std::mt19937 random{0};
 };
 
 Machine the_machine;
@@ -93,13 +95,13 @@ std::string waiting_threads(const Machine& m) {
 }
 
 /// Schedules 2, 3, 6, 7, ... let some warps run as far ahead of the others as they can.
-bool warps_apart(const Machine& m) {
-  return m.seed / 2 % 2 == 1;
+bool warps_apart() {
+  return schedule() / 2 % 2 == 1;
 }
 
 std::size_t chosen_position(const Machine& m) {
   const std::size_t start = choose(m.ready.size());
-  if (!warps_apart(m)) return start;
+  if (!warps_apart()) return start;
   std::size_t best = start;
   for (std::size_t i = 0; i < m.ready.size(); ++i) {
     if (m.warps[m.ready[i] / warp_size].rank < m.warps[m.ready[best] / warp_size].rank) best = i;
@@ -109,6 +111,8 @@ std::size_t chosen_position(const Machine& m) {
 
 /// The next thread to run, or fails where none can.
 unsigned next_thread(Machine& m) {
+  while (m.ready.size() == m.head && land_a_load()) {
+  }
   const std::size_t count = m.ready.size() - m.head;
   if (count == 0) {
     note_failure("deadlock in block (" + std::to_string(blockIdx.x) + "," +
@@ -116,7 +120,7 @@ unsigned next_thread(Machine& m) {
                  "): " + waiting_threads(m));
     abandon_launch();
   }
-  if (m.seed == 0) {
+  if (schedule() == 0) {
     const unsigned next = m.ready[m.head++];
     if (m.head == m.ready.size() || m.head == queue_slack) {
       m.ready.erase(m.ready.begin(), m.ready.begin() + static_cast<std::ptrdiff_t>(m.head));
@@ -144,21 +148,6 @@ void resume_next(fcontext_t* keep) {
     static fcontext_t forgotten;
     jump(m.threads[next].context, keep == nullptr ? &forgotten : keep);
   }
-}
-
-void wait_in(const char* word, const Place& place) {
-  Machine& m = machine();
-  Thread& self = m.threads[current.thread];
-  self.state = State::waiting;
-  self.word = word;
-  self.place = place;
-  resume_next(&self.context);
-}
-
-void wake(unsigned thread) {
-  Machine& m = machine();
-  m.threads[thread].state = State::ready;
-  m.ready.push_back(thread);
 }
 
 void thread_entry(transfer_t from) {
@@ -201,6 +190,25 @@ bool arrive(Meeting& meeting, const char* word, const Place& place) {
   return true;
 }
 
+}  // namespace
+
+void wait_in(const char* word, const Place& place) {
+  Machine& m = machine();
+  Thread& self = m.threads[current.thread];
+  self.state = State::waiting;
+  self.word = word;
+  self.place = place;
+  resume_next(&self.context);
+}
+
+void wake(unsigned thread) {
+  Machine& m = machine();
+  m.threads[thread].state = State::ready;
+  m.ready.push_back(thread);
+}
+
+namespace {
+
 void wake_others(const Meeting& meeting) {
   const unsigned self = current.thread;
   for (unsigned t = meeting.first; t < meeting.first + meeting.count; ++t) {
@@ -222,10 +230,16 @@ void execute_block(Machine& m) {
   std::iota(ranks.begin(), ranks.end(), std::size_t{0});
   shuffle_by_schedule(ranks);
   for (unsigned w = 0; w < m.warps.size(); ++w) m.warps[w].rank = ranks[w];
+  m.groups.assign(count / group_size, {});
+  for (unsigned g = 0; g < m.groups.size(); ++g) {
+    m.groups[g].first = g * group_size;
+    m.groups[g].count = group_size;
+  }
   m.block = {};
   m.block.count = count;
   if (m.shared.bytes > 0) std::memset(m.shared.start, poison, m.shared.bytes);
   begin_copies(count);
+  begin_hopper();
   if (checking()) check_block_begins(count, m.shared.bytes);
   m.ready.clear();
   m.head = 0;
@@ -241,14 +255,15 @@ void execute_block(Machine& m) {
   m.running = false;
   InEmulator::inside = true;
   end_copies();
+  end_hopper();
 }
 
 std::vector<std::uint64_t> block_order(Machine& m) {
   std::vector<std::uint64_t> order(std::uint64_t{1} * m.launch->grid.x * m.launch->grid.y *
                                    m.launch->grid.z);
   std::iota(order.begin(), order.end(), std::uint64_t{0});
-  if (m.seed == 1) std::reverse(order.begin(), order.end());
-  if (m.seed > 1) shuffle_by_schedule(order);
+  if (schedule() == 1) std::reverse(order.begin(), order.end());
+  if (schedule() > 1) shuffle_by_schedule(order);
   return order;
 }
 
@@ -258,7 +273,9 @@ bool execute(const Launch& launch) {
   Machine& m = machine();
   catch_bad_accesses();
   m.launch = &launch;
-  m.shared = launch.shared > 0 ? Pages(launch.shared, 16) : Pages();
+  if (m.shared.bytes != launch.shared) {
+    m.shared = launch.shared > 0 ? Pages(launch.shared, 16) : Pages();
+  }
   if (checking()) check_launch_begins();
   gridDim = launch.grid;
   blockDim = launch.block;
@@ -273,13 +290,13 @@ bool execute(const Launch& launch) {
                 static_cast<unsigned>(row % launch.grid.y),
                 static_cast<unsigned>(row / launch.grid.y)};
     execute_block(m);
-    if (!m.report.empty()) break;
+    if (!report().empty()) break;
   }
 #if defined(__x86_64__)
   _mm_setcsr(control);
 #endif
-  if (m.guilty != nullptr) m.report += source_of(std::exchange(m.guilty, nullptr));
-  return m.report.empty();
+  complete_report();
+  return report().empty();
 }
 
 void meet_block(const Place& place) {
@@ -293,11 +310,24 @@ void meet_block(const Place& place) {
 void meet_warp(const char* word, void* arguments, void (*perform)(Lanes), const Place& place) {
   const InEmulator inside;
   Machine& m = machine();
-  Meeting& warp = m.warps[current.thread / warp_size];
+  Warp& warp = m.warps[current.thread / warp_size];
   warp.arguments[current.thread % warp_size] = arguments;
   if (!arrive(warp, word, place)) return wait_in(word, place);
   perform(warp.arguments);
   wake_others(warp);
+}
+
+void meet_group(const char* word, void* arguments, void (*perform)(Lanes), const Place& place) {
+  const InEmulator inside;
+  Machine& m = machine();
+  if (current.thread / group_size >= m.groups.size()) {
+    fail(std::string(word) + " at " + text_of(place) + " outside of a whole warp group");
+  }
+  Group& group = m.groups[current.thread / group_size];
+  group.arguments[current.thread % group_size] = arguments;
+  if (!arrive(group, word, place)) return wait_in(word, place);
+  perform(group.arguments);
+  wake_others(group);
 }
 
 void* shared_arena(std::size_t bytes, std::size_t alignment, const Place& place) {
@@ -326,55 +356,10 @@ bool arguments_hold(const void* address, std::size_t bytes) {
 bool running() {
   return machine().running;
 }
-const std::string& report() {
-  return machine().report;
-}
-
-std::string text_of(const Place& place) {
-  const std::string path = place.file_name();
-  return path.substr(path.find_last_of('/') + 1) + ":" + std::to_string(place.line());
-}
-
-std::string current_thread_name() {
-  return "thread " + std::to_string(current.thread) + " of block (" + std::to_string(blockIdx.x) +
-         "," + std::to_string(blockIdx.y) + "," + std::to_string(blockIdx.z) + ")";
-}
-
-void note_failure(std::string what) {
-  std::string& noted = machine().report;
-  if (noted.empty()) noted = std::move(what);
-}
-
-void fail(std::string what, const void* code) {
-  if (machine().report.empty()) machine().guilty = code;
-  note_failure(current_thread_name() + ": " + std::move(what));
-  abandon_launch();
-}
-
 void abandon_launch() {
   static fcontext_t forgotten;
   jump(machine().main, &forgotten);
   __builtin_unreachable();
-}
-
-std::size_t choose(std::size_t count) {
-  Machine& m = machine();
-  if (m.seed == 0) return 0;
-  if (m.seed == 1) return count - 1;
-  return m.random() % count;
-}
-
-void set_schedule(std::uint32_t seed) {
-  Machine& m = machine();
-  m.seed = seed;
-  m.random.seed(seed);
-}
-std::uint32_t schedule() {
-  return machine().seed;
-}
-
-std::string forget_report() {
-  return std::exchange(machine().report, {});
 }
 
 }  // namespace fst::emulator

@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,8 +26,9 @@ struct Launch {
 /// Executes all blocks of a launch; false where something was wrong (report() then says what).
 bool execute(const Launch& launch);
 
-/// Whether a kernel is being executed, and by which thread of its block.
+/// Whether a kernel is being executed.
 bool running();
+/// The thread of its block that executes it.
 struct Current {
   unsigned thread = 0;
   const unsigned char *stack = nullptr, *stack_end = nullptr;
@@ -50,10 +50,26 @@ std::string text_of(const Place& place);
 /// `code` is the address behind the guilty instruction, where it is known.
 [[noreturn]] void fail(std::string what, const void* code = nullptr);
 void note_failure(std::string what);
-/// " at file.cu:12" from the program's debugging information.
-std::string source_of(const void* code);
+/// Adds the line of the guilty code; not on a thread's stack.
+void complete_report();
+[[noreturn]] void abandon_launch();
 const std::string& report();
 std::string forget_report();
+
+/// Makes the running thread wait until another wakes it; what the words are built of.
+void wait_in(const char* word, const Place& place);
+void wake(unsigned thread);
+/// As meet_warp for the 128 threads of a warp group.
+void meet_group(const char* word, void* arguments, void (*perform)(Lanes), const Place& place);
+
+/// sum[r][c] += the product of row r of a and row c of b, both of 16 bf16 (tensor.cpp).
+void multiply_tile(const std::uint16_t* a, int rows, const std::uint16_t* b, int columns,
+                   float* sum);
+
+/// Barriers and loads of a block (hopper.cpp); a load that is late lands when nobody can run.
+void begin_hopper();
+void end_hopper();
+bool land_a_load();
 
 /// The asynchronous copies of a block; those that nobody waited for end with it.
 void begin_copies(unsigned threads);
@@ -66,8 +82,8 @@ void shuffle_by_schedule(std::vector<T>& items) {
   for (std::size_t i = items.size(); i > 1; --i) std::swap(items[i - 1], items[choose(i)]);
 }
 
-/// Pages with a guard page before and behind, filled with 0xFF; `bytes` ends at the hind guard but
-/// for what `alignment` needs.
+/// Pages between two guard pages. `start` is aligned; between the end of `bytes` and the guard page
+/// behind it is only what the alignment needs.
 struct Pages {
   unsigned char* base = nullptr;  // the guard page in front
   std::size_t mapped = 0;         // with both guards
@@ -85,7 +101,7 @@ struct Pages {
   }
   void open(bool to_host) const;
 };
-constexpr unsigned char poison = 0xff;
+constexpr unsigned char poison = 0xff;  // what memory is filled with: NaN in float32 and bf16
 
 /// While one exists, what is executed is the emulator's, not the kernel's: instrumented copies of
 /// library functions may be called without being judged.
@@ -107,10 +123,7 @@ const Pages* find_allocation(const void* address, std::size_t bytes = 1);
 std::string describe_address(const void* address);
 const Pages& shared_pages();
 
-/// Makes a bad access of a kernel a report; once per thread of the program.
+/// Makes a bad access of a kernel a report.
 void catch_bad_accesses();
-
-/// A word in the middle of which the stack of the running thread must not be used any more.
-[[noreturn]] void abandon_launch();
 
 }  // namespace fst::emulator

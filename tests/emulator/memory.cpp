@@ -1,8 +1,6 @@
 #include <algorithm>
 #include <csignal>
-#include <cstdio>
 #include <cstring>
-#include <link.h>
 #include <map>
 #include <sys/mman.h>
 #include <ucontext.h>
@@ -122,31 +120,6 @@ std::string describe_address(const void* address) {
     if (text.empty()) text = near(pages, "device memory");
   }
   return text.empty() ? "an address that is no device memory" : text;
-}
-
-std::string source_of(const void* code) {
-  std::uintptr_t base = 0;  // where the program was loaded
-  dl_iterate_phdr(
-      [](dl_phdr_info* object, std::size_t, void* to) {
-        *static_cast<std::uintptr_t*>(to) = object->dlpi_addr;
-        return 1;  // the first is the program
-      },
-      &base);
-  char command[128];
-  std::snprintf(command, sizeof command, "addr2line -i -e /proc/%d/exe 0x%zx 2>&1", getpid(),
-                reinterpret_cast<std::uintptr_t>(code) - 1 - base);
-  FILE* const lines = popen(command, "r");
-  if (lines == nullptr) return "";
-  std::string text;
-  char line[1024];
-  while (std::fgets(line, sizeof line, lines) != nullptr) {  // inlined functions first
-    std::string place = line;
-    place = place.substr(place.find_last_of('/') + 1);
-    place = place.substr(0, place.find_first_of(" \n"));
-    if (text.empty() && place.rfind("emulate.h", 0) != 0) text = " at " + place;
-  }
-  pclose(lines);
-  return text;
 }
 
 void catch_bad_accesses() {

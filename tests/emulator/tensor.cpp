@@ -85,35 +85,6 @@ float add_specials(const std::uint16_t* a, const std::uint16_t* b, float sum) {
   return std::isnan(total) ? std::bit_cast<float>(0x7fffffffu) : static_cast<float>(total);
 }
 
-void multiply(Operands& operands) {
-  Parts a[rows][depth], b[columns][depth];
-  bool finite_row[rows], finite_column[columns];
-  const auto split = [](const std::uint16_t* from, Parts* to) {
-    bool finite = true;
-    for (int i = 0; i < depth; ++i) {
-      to[i] = parts_of(from[i], 7);
-      finite = finite && is_finite(from[i], 7);
-    }
-    return finite;
-  };
-  for (int r = 0; r < rows; ++r) finite_row[r] = split(operands.a[r], a[r]);
-  for (int c = 0; c < columns; ++c) finite_column[c] = split(operands.b[c], b[c]);
-  const int chain = core == TensorCore::hopper ? 16 : 8;
-  const int fraction = core == TensorCore::hopper ? 25 : 24;
-  for (int r = 0; r < rows; ++r) {
-    for (int c = 0; c < columns; ++c) {
-      float& sum = operands.sum[r][c];
-      if (!finite_row[r] || !finite_column[c] || !std::isfinite(sum)) {
-        sum = add_specials(operands.a[r], operands.b[c], sum);
-        continue;
-      }
-      for (int first = 0; first < depth && std::isfinite(sum); first += chain) {
-        sum = add_products(a[r], b[c], sum, first, chain, fraction);
-      }
-    }
-  }
-}
-
 struct MultiplyLane {
   float* sum;
   const std::uint32_t *a, *b;
@@ -136,7 +107,7 @@ void multiply_warp(Lanes lanes) {
       for (int m = 0; m < 2; ++m) operands.b[group][pair + i + m * 8] = half(own.b[m], i);
     }
   }
-  multiply(operands);
+  multiply_tile(operands.a[0], rows, operands.b[0], columns, operands.sum[0]);
   for (int lane = 0; lane < 32; ++lane) {
     const auto& own = *static_cast<const MultiplyLane*>(lanes[lane]);
     for (int m = 0; m < 4; ++m) {
@@ -166,7 +137,7 @@ void load_warp(Lanes lanes) {
 }
 
 void load(const char* word, std::uint32_t* to, const void* row, void (*perform)(Lanes),
-          const Place& place, const void* code) {
+          const Place& place) {
   const InEmulator inside;
   constexpr std::size_t row_bytes = 16;
   if (!shared_pages().holds(row, row_bytes)) {
@@ -175,12 +146,44 @@ void load(const char* word, std::uint32_t* to, const void* row, void (*perform)(
   if (reinterpret_cast<std::uintptr_t>(row) % row_bytes != 0) {
     fail(std::string(word) + " at " + text_of(place) + ": a misaligned address");
   }
-  if (checking()) check_access(row, row_bytes, Access::read, code);
+  if (checking()) check_access(row, row_bytes, Access::read, place);
   LoadLane own{to, static_cast<const std::uint16_t*>(row)};
   meet_warp(word, &own, perform, place);
 }
 
 }  // namespace
+
+void multiply_tile(const std::uint16_t* a, int a_rows, const std::uint16_t* b, int b_rows,
+                   float* sum) {
+  static std::vector<Parts> left, right;
+  static std::vector<bool> left_finite, right_finite;
+  const auto split = [](const std::uint16_t* from, int count, std::vector<Parts>& to,
+                        std::vector<bool>& finite) {
+    to.resize(static_cast<std::size_t>(count * depth));
+    finite.assign(static_cast<std::size_t>(count), true);
+    for (std::size_t i = 0; i < to.size(); ++i) {
+      to[i] = parts_of(from[i], 7);
+      if (!is_finite(from[i], 7)) finite[i / depth] = false;
+    }
+  };
+  split(a, a_rows, left, left_finite);
+  split(b, b_rows, right, right_finite);
+  const int chain = core == TensorCore::hopper ? 16 : 8;
+  const int fraction = core == TensorCore::hopper ? 25 : 24;
+  for (int r = 0; r < a_rows; ++r) {
+    for (int c = 0; c < b_rows; ++c, ++sum) {
+      if (!left_finite[static_cast<std::size_t>(r)] || !right_finite[static_cast<std::size_t>(c)] ||
+          !std::isfinite(*sum)) {
+        *sum = add_specials(a + r * depth, b + c * depth, *sum);
+        continue;
+      }
+      for (int first = 0; first < depth && std::isfinite(*sum); first += chain) {
+        *sum = add_products(left.data() + r * depth, right.data() + c * depth, *sum, first, chain,
+                            fraction);
+      }
+    }
+  }
+}
 
 void set_tensor_core(TensorCore which) {
   core = which;
@@ -196,11 +199,11 @@ namespace fst::kernels::gpu {
 using namespace emulator;
 
 void load_matrix_x4(std::uint32_t (&to)[4], const void* row, const Place& place) {
-  load("load_matrix_x4", to, row, load_warp<false>, place, __builtin_return_address(0));
+  load("load_matrix_x4", to, row, load_warp<false>, place);
 }
 
 void load_matrix_x4_transposed(std::uint32_t (&to)[4], const void* row, const Place& place) {
-  load("load_matrix_x4_transposed", to, row, load_warp<true>, place, __builtin_return_address(0));
+  load("load_matrix_x4_transposed", to, row, load_warp<true>, place);
 }
 
 void multiply_16x8x16(float (&sum)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],

@@ -21,7 +21,6 @@ using boost::context::detail::transfer_t;
 
 constexpr std::size_t stack_bytes = 128 << 10;
 constexpr unsigned warp_size = 32, group_size = 128;
-constexpr std::size_t queue_slack = 4096;  // threads taken from the queue before it is moved up
 
 enum class State { ready, waiting, exited };
 
@@ -40,7 +39,6 @@ struct Meeting {
 };
 struct Warp : Meeting {
   void* arguments[warp_size] = {};
-  std::size_t rank = 0;  // where the schedule lets some run ahead
 };
 struct Group : Meeting {
   void* arguments[group_size] = {};
@@ -53,8 +51,7 @@ struct Machine {
   std::vector<Warp> warps;
   std::vector<Group> groups;
   Meeting block;
-  std::vector<unsigned> ready;
-  std::size_t head = 0;  // of `ready`, where it is a queue
+  ReadyThreads ready;
   bool running = false;
   Pages shared;
   fcontext_t main = nullptr;
@@ -94,44 +91,15 @@ std::string waiting_threads(const Machine& m) {
   return text + "; " + std::to_string(exited) + " have exited";
 }
 
-/// Schedules 2, 3, 6, 7, ... let some warps run as far ahead of the others as they can.
-bool warps_apart() {
-  return schedule() / 2 % 2 == 1;
-}
-
-std::size_t chosen_position(const Machine& m) {
-  const std::size_t start = choose(m.ready.size());
-  if (!warps_apart()) return start;
-  std::size_t best = start;
-  for (std::size_t i = 0; i < m.ready.size(); ++i) {
-    if (m.warps[m.ready[i] / warp_size].rank < m.warps[m.ready[best] / warp_size].rank) best = i;
-  }
-  return best;
-}
-
 /// The next thread to run, or fails where none can.
 unsigned next_thread(Machine& m) {
-  while (m.ready.size() == m.head && land_a_load()) {
+  while (m.ready.empty() && land_a_load()) {
   }
-  const std::size_t count = m.ready.size() - m.head;
-  if (count == 0) {
-    note_failure("deadlock in block (" + std::to_string(blockIdx.x) + "," +
-                 std::to_string(blockIdx.y) + "," + std::to_string(blockIdx.z) +
-                 "): " + waiting_threads(m));
-    abandon_launch();
-  }
-  if (schedule() == 0) {
-    const unsigned next = m.ready[m.head++];
-    if (m.head == m.ready.size() || m.head == queue_slack) {
-      m.ready.erase(m.ready.begin(), m.ready.begin() + static_cast<std::ptrdiff_t>(m.head));
-      m.head = 0;
-    }
-    return next;
-  }
-  std::swap(m.ready[chosen_position(m)], m.ready.back());
-  const unsigned next = m.ready.back();
-  m.ready.pop_back();
-  return next;
+  if (!m.ready.empty()) return m.ready.pop();
+  note_failure("deadlock in block (" + std::to_string(blockIdx.x) + "," +
+               std::to_string(blockIdx.y) + "," + std::to_string(blockIdx.z) +
+               "): " + waiting_threads(m));
+  abandon_launch();
 }
 
 void make_current(const Machine& m, unsigned thread) {
@@ -157,7 +125,7 @@ void thread_entry(transfer_t from) {
   m.launch->body->call();
   InEmulator::inside = true;
   m.threads[current.thread].state = State::exited;
-  bool all = m.ready.size() == m.head;
+  bool all = m.ready.empty();
   for (std::size_t t = 0; all && t < m.threads.size(); ++t) {
     all = m.threads[t].state == State::exited;
   }
@@ -204,7 +172,7 @@ void wait_in(const char* word, const Place& place) {
 void wake(unsigned thread) {
   Machine& m = machine();
   m.threads[thread].state = State::ready;
-  m.ready.push_back(thread);
+  m.ready.push(thread);
 }
 
 namespace {
@@ -226,10 +194,6 @@ void execute_block(Machine& m) {
     m.warps[w].first = w * warp_size;
     m.warps[w].count = warp_size;
   }
-  std::vector<std::size_t> ranks(m.warps.size());
-  std::iota(ranks.begin(), ranks.end(), std::size_t{0});
-  shuffle_by_schedule(ranks);
-  for (unsigned w = 0; w < m.warps.size(); ++w) m.warps[w].rank = ranks[w];
   m.groups.assign(count / group_size, {});
   for (unsigned g = 0; g < m.groups.size(); ++g) {
     m.groups[g].first = g * group_size;
@@ -241,13 +205,12 @@ void execute_block(Machine& m) {
   begin_copies(count);
   begin_hopper();
   if (checking()) check_block_begins(count, m.shared.bytes);
-  m.ready.clear();
-  m.head = 0;
+  m.ready.reset(m.warps.size());
   for (unsigned t = 0; t < count; ++t) {
     m.threads[t].index = {t % size.x, t / size.x % size.y, t / size.x / size.y};
     const Pages& stack = m.stacks[t];
     m.threads[t].context = make_fcontext(stack.start + stack.bytes, stack.bytes, thread_entry);
-    m.ready.push_back(t);
+    m.ready.push(t);
   }
   make_current(m, next_thread(m));
   m.running = true;

@@ -12,6 +12,7 @@
 #include "emulate.h"
 #include "emulator.h"
 #include "history.h"
+#include "schedule.h"
 
 /// Within the emulator: the machine that executes one block at a time on the calling thread.
 namespace fst::emulator {
@@ -74,13 +75,6 @@ bool land_a_load();
 /// The asynchronous copies of a block; those that nobody waited for end with it.
 void begin_copies(unsigned threads);
 void end_copies();
-
-/// Choices of the schedule.
-std::size_t choose(std::size_t count);
-template <class T>
-void shuffle_by_schedule(std::vector<T>& items) {
-  for (std::size_t i = items.size(); i > 1; --i) std::swap(items[i - 1], items[choose(i)]);
-}
 
 /// Pages between two guard pages. `start` is aligned; between the end of `bytes` and the guard page
 /// behind it is only what the alignment needs.

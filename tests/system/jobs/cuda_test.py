@@ -8,7 +8,7 @@ EMULATED = os.environ["FST_EMULATED"]
 # What the emulator does in seconds: every part of the loop, each once or twice.
 TINY = {"run.steps": 2, "run.save_every": 1, "train.steps_per_cycle": 1,
         "train.problems_per_step": 2, "train.group_size": 2, "evolve.prompts": 1,
-        "evolve.anchors": 2, "evolve.max_metric_calls": 4, "eval.every": 2, "eval.problems": 2,
+        "evolve.anchors": 2, "evolve.minibatch": 1, "evolve.max_metric_calls": 4, "eval.every": 2, "eval.problems": 2,
         "eval.samples": 1, "kl.seed_prompt": 0.1}
 CUDA = {"engine.device": "cuda"}
 
@@ -25,9 +25,11 @@ class Cuda(job.JobTest):
         self.assertEqual(self.digests("cuda"), self.digests("cpu"))
         self.cuda_job("split", job.split(1, 1, 1), ranks=3)
         self.assertEqual(self.digests("split"), self.digests("cpu"))
+        self.cuda_job("shared", {"learner.tp": 2, "rollout.tp": 2}, ranks=2)
+        self.assertEqual(self.digests("shared"), self.digests("cpu"))
         # Begun on the CPU, ended on a GPU.
         self.run_job("moved", {**TINY, "run.steps": 1})
-        self.cuda_job("moved")
+        self.cuda_job("moved", resume="auto")
         self.assertEqual(self.digests("moved"), self.digests("cpu"))
 
 

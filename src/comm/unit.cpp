@@ -42,7 +42,8 @@ void Unit::sum(Tensor& x, std::string_view what) const {
   if (size() == 2 || x.size() * size_of(DType::f32) <= small_bytes) {
     parts_.reserve(x.device(), DType::f32, {size(), x.size()});
     Bytes parts(parts_.tensor(), Contents::undefined);
-    comm_->all_gather_into(parts.span(), Bytes(x).span(), what);
+    const Bytes mine(x);
+    comm_->all_gather_into(parts.span(), mine.span(), what);
     parts.store();
     join(parts_.tensor(), 0, size());
     take_first(x);
@@ -103,7 +104,8 @@ void Unit::gather(Tensor& all, const Tensor& mine, std::string_view what) const 
                 "; expected contiguous tensors of one dtype");
   }
   Bytes gathered(all, Contents::undefined);
-  comm_->all_gather_into(gathered.span(), Bytes(mine).span(), what);
+  const Bytes own(mine);
+  comm_->all_gather_into(gathered.span(), own.span(), what);
   gathered.store();
 }
 

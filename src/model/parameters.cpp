@@ -228,7 +228,8 @@ std::uint64_t Parameters::identity(const TensorParallel* unit) const {
   copy_in(mine.tensor(), std::span(&share_word, 1));
   unit->gather(all.tensor(), mine.tensor(), "identity of a model");
   std::uint64_t total = 0;
-  for (const std::int64_t value : HostView<const std::int64_t>(all.tensor()).span()) {
+  const HostView<const std::int64_t> shares(all.tensor());
+  for (const std::int64_t value : shares.span()) {
     total += static_cast<std::uint64_t>(value);
   }
   return total;

@@ -37,8 +37,9 @@ class HostView {
   T* data() { return device_->on_host() ? device_data_ : copy_.data(); }
   const Value* data() const { return device_->on_host() ? device_data_ : copy_.data(); }
   std::size_t size() const { return size_; }
-  std::span<T> span() { return {data(), size_}; }
-  std::span<const Value> span() const { return {data(), size_}; }
+  std::span<T> span() & { return {data(), size_}; }
+  std::span<const Value> span() const& { return {data(), size_}; }
+  std::span<T> span() && = delete;  // would outlive the copy
   T& operator[](std::int64_t i) { return data()[i]; }
   const Value& operator[](std::int64_t i) const { return data()[i]; }
 

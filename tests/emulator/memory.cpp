@@ -6,6 +6,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "faults.h"
 #include "machine.h"
 
 namespace fst::emulator {
@@ -18,7 +19,7 @@ struct Device {
   std::map<const unsigned char*, Pages> allocations;  // by start
   bool closed = false;                                // to the host
   mutable const Pages* latest = nullptr;              // that was asked for
-  std::size_t used = 0, limit = std::size_t{4} << 30;
+  std::size_t used = 0, limit = asked_memory();
 };
 
 Device the_device;

@@ -1,16 +1,19 @@
 #include "streams.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <deque>
 #include <functional>
 #include <map>
 
+#include "faults.h"
 #include "machine.h"
 
 /// An event is the number of times it has been recorded, and how many of these have been reached.
 struct CUevent_st {
   std::uint64_t recorded = 0, reached = 0;
+  std::chrono::steady_clock::time_point time;  // when it was reached last
 };
 
 namespace fst::emulator {
@@ -51,6 +54,12 @@ Runtime& runtime() {
 cudaError_t returned(cudaError_t error) {
   if (error != cudaSuccess) runtime().last = error;
   return error;
+}
+
+/// The failure of a call that FST_EMULATOR_FAIL names: the device is lost.
+cudaError_t lost(const char* call) {
+  note_failure(std::string("the device was lost at ") + call + " (FST_EMULATOR_FAIL)");
+  return returned(cudaErrorLaunchFailure);
 }
 
 CUstream_st& stream_of(cudaStream_t stream) {
@@ -134,7 +143,14 @@ void queue_launch(const void* kernel, std::unique_ptr<Body> body, std::size_t bo
   launch->grid = grid;
   launch->block = block;
   launch->shared = shared;
-  enqueue(stream, [launch] { execute(*launch); });
+  const bool fails = must_fail("launch");
+  enqueue(stream, [launch, fails] {
+    if (fails) {
+      lost("a launch");
+    } else {
+      execute(*launch);
+    }
+  });
 }
 
 std::string take_report() {
@@ -149,6 +165,7 @@ using namespace fst::emulator;
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
+  if (must_fail("cudaMemcpyAsync")) return lost("cudaMemcpyAsync");
   if (bytes == 0) return cudaSuccess;
   const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
   const bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
@@ -173,6 +190,7 @@ cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
+  if (must_fail("cudaStreamCreateWithFlags")) return lost("cudaStreamCreateWithFlags");
   if (flags != cudaStreamNonBlocking) return returned(cudaErrorInvalidValue);
   *stream = new CUstream_st;
   runtime().streams.push_back(*stream);
@@ -180,6 +198,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (must_fail("cudaStreamSynchronize")) return lost("cudaStreamSynchronize");
   return run_until([&] { return stream_of(stream).tasks.empty(); });
 }
 
@@ -208,7 +227,10 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const std::uint64_t version = ++event->recorded;
-  return enqueue(stream, [=] { event->reached = version; });
+  return enqueue(stream, [=] {
+    event->reached = version;
+    event->time = std::chrono::steady_clock::now();
+  });
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
@@ -218,6 +240,15 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   return event->reached >= event->recorded ? cudaSuccess : cudaErrorNotReady;
+}
+
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
+  if (from->recorded == 0 || to->recorded == 0) return returned(cudaErrorInvalidResourceHandle);
+  for (const cudaEvent_t event : {from, to}) {
+    if (event->reached < event->recorded) return returned(cudaErrorNotReady);
+  }
+  *milliseconds = std::chrono::duration<float, std::milli>(to->time - from->time).count();
+  return cudaSuccess;
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
@@ -232,6 +263,7 @@ cudaError_t cudaDeviceSynchronize() {
 
 cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
   if (!report().empty()) return returned(cudaErrorLaunchFailure);
+  if (must_fail("cudaMalloc")) return returned(cudaErrorMemoryAllocation);
   return returned(allocate_device(memory, bytes));
 }
 
@@ -258,6 +290,7 @@ cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
 }
 
 cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute, int value) {
+  if (must_fail("cudaFuncSetAttribute")) return lost("cudaFuncSetAttribute");
   if (value < 0 || static_cast<std::size_t>(value) > shared_limit) {
     return returned(cudaErrorInvalidValue);
   }
@@ -275,21 +308,26 @@ cudaError_t cudaDriverGetVersion(int* version) {
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
-  return cudaSuccess;
+  *count = asked_devices();
+  return returned(*count > 0 ? cudaSuccess : cudaErrorNoDevice);
 }
 
+/// A process uses one device; all of them are alike.
+static int the_index = 0;
+
 cudaError_t cudaGetDevice(int* index) {
-  *index = 0;
+  *index = the_index;
   return cudaSuccess;
 }
 
 cudaError_t cudaSetDevice(int index) {
-  return returned(index == 0 ? cudaSuccess : cudaErrorInvalidDevice);
+  if (index < 0 || index >= asked_devices()) return returned(cudaErrorInvalidDevice);
+  the_index = index;
+  return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
-  if (index != 0) return returned(cudaErrorInvalidDevice);
+  if (index < 0 || index >= asked_devices()) return returned(cudaErrorInvalidDevice);
   const int major = tensor_core() == TensorCore::hopper ? 9 : 8;
   *properties = {"emulated device", 0, shared_limit, major, 0, 1};
   std::size_t free = 0;

@@ -17,6 +17,10 @@ namespace gpu {
 void check_launch() {
   check(cudaGetLastError(), "kernel launch");
 }
+void check_shared(cudaError_t error, std::size_t bytes) {
+  if (error == cudaSuccess) return;
+  throw CudaError((std::to_string(bytes) + " bytes of shared memory for a kernel").c_str(), error);
+}
 }  // namespace gpu
 
 int cuda_devices() {

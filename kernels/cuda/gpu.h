@@ -136,6 +136,8 @@ DEVICE void multiply_16x8x16(float (&sum)[4], const std::uint32_t (&a)[4],
 
 /// Queues a kernel on a stream. Throws CudaError (cuda.h) where the launch is refused.
 void check_launch();
+/// Throws CudaError where a kernel was refused this much shared memory.
+void check_shared(cudaError_t error, std::size_t bytes);
 
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared,
@@ -146,8 +148,10 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t sh
 /// Shared memory above 48 KiB has to be asked for, once per kernel and process.
 template <class... Parameters>
 void allow_shared(void (*kernel)(Parameters...), std::size_t bytes) {
-  cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                       cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  check_shared(
+      cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                           cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+      bytes);
 }
 
 }  // namespace fst::kernels::gpu

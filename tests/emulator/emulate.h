@@ -145,8 +145,9 @@ void load_matrix_x4_transposed(std::uint32_t (&to)[4], const void* row,
 void multiply_16x8x16(float (&sum)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],
                       const Place& place = Place::current());
 
-/// Throws what the launch was refused with; kernels/cuda/cuda.cu.
+/// Throw what the launch, or the memory for it, was refused with; kernels/cuda/cuda.cu.
 void check_launch();
+void check_shared(cudaError_t error, std::size_t bytes);
 
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared,
@@ -159,8 +160,10 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t sh
 }
 template <class... Parameters>
 void allow_shared(void (*kernel)(Parameters...), std::size_t bytes) {
-  cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                       cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  check_shared(
+      cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                           cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+      bytes);
 }
 
 }  // namespace fst::kernels::gpu

@@ -25,6 +25,8 @@ std::shared_ptr<const Cuda> cuda_stream(int index);
 /// Device memory, 256-byte aligned, contents undefined. nullptr: there is not enough.
 void* allocate(const Cuda& cuda, std::size_t bytes);
 void release(const Cuda& cuda, void* memory);
+/// Bytes of the device's memory that nobody holds.
+std::size_t free_memory(const Cuda& cuda);
 void zero(const Cuda& cuda, void* memory, std::size_t bytes);
 
 /// Copies in stream order. The host's side may be reused, and is complete, when they return.

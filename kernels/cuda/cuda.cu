@@ -87,7 +87,12 @@ void* scratch(const Cuda& cuda, std::size_t bytes) {
     check(cudaFree(memory.scratch), "cudaFree");
     memory.scratch = nullptr;
     memory.bytes = 0;
-    check(cudaMalloc(&memory.scratch, bytes), "cudaMalloc of kernels' working memory");
+    memory.scratch = allocate(cuda, bytes);
+    if (memory.scratch == nullptr) {
+      throw std::runtime_error("out of memory: " + std::to_string(bytes) +
+                               " bytes wanted for the kernels' working memory, " +
+                               std::to_string(free_memory(cuda)) + " free");
+    }
     memory.bytes = bytes;
   }
   return memory.scratch;
@@ -126,6 +131,12 @@ void* allocate(const Cuda& /*cuda*/, std::size_t bytes) {
   }
   check(error, "cudaMalloc");
   return memory;
+}
+
+std::size_t free_memory(const Cuda& /*cuda*/) {
+  std::size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  return free;
 }
 
 void zero(const Cuda& cuda, void* memory, std::size_t bytes) {

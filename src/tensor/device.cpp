@@ -89,6 +89,11 @@ void Device::release(void* memory) const {
   kernels::release(*cuda_, memory);
 }
 
+std::string Device::memory_left() const {
+  if (on_host()) return "";
+  return ", " + std::to_string(kernels::free_memory(*cuda_)) + " free";
+}
+
 void Device::zero(void* memory, std::int64_t bytes) const {
   if (on_host()) {
     std::memset(memory, 0, unsigned_of(bytes));

@@ -32,6 +32,9 @@ void* allocate(const Cuda& /*cuda*/, std::size_t /*bytes*/) {
 void release(const Cuda& /*cuda*/, void* /*memory*/) {
   absent();
 }
+std::size_t free_memory(const Cuda& /*cuda*/) {
+  absent();
+}
 void zero(const Cuda& /*cuda*/, void* /*memory*/, std::size_t /*bytes*/) {
   absent();
 }

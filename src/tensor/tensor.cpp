@@ -118,7 +118,7 @@ void Buffer::reserve(const Device& device, DType dtype, std::initializer_list<st
     void* memory = device_->allocate(wanted);
     if (memory == nullptr) {
       throw Error("out of memory: " + std::to_string(wanted) + " bytes wanted on " +
-                  device_->description());
+                  device_->description() + device_->memory_left());
     }
     memory_ = std::unique_ptr<void, Free>(memory, Free{device_});
     bytes_ = wanted;

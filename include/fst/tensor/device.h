@@ -52,6 +52,8 @@ class Device {
   /// Memory of at least 64 bytes' alignment, contents undefined; nullptr: there is not enough.
   void* allocate(std::int64_t bytes) const;
   void release(void* memory) const;
+  /// For the message that there is not enough: ", 1048576 free"; "" on the CPU.
+  std::string memory_left() const;
   void zero(void* memory, std::int64_t bytes) const;
   /// Copies between host memory and this device's; they wait until the copy is done.
   void copy_in(void* to, const void* from, std::int64_t bytes) const;

@@ -15,12 +15,13 @@ namespace fst::kernels::gpu {
 
 inline constexpr int attention_threads = 256;
 inline constexpr int cache_block = static_cast<int>(attention_block);
-inline constexpr std::int64_t largest_head = 128;
+inline constexpr std::int64_t largest_head = attention_cuda_head;
 
-/// Refuses heads that no kernel is compiled for.
+/// Heads that no kernel is compiled for; the floors above refuse such a model before.
 inline void check_head(const PagedBatch& batch) {
-  if (batch.dim > largest_head)
+  if (batch.dim > largest_head) {
     throw CudaError("attention, heads above 128", cudaErrorInvalidValue);
+  }
 }
 
 /// The grid for `columns` sequence-head pairs with at most `units` units each: some 16 blocks for

@@ -75,6 +75,7 @@ Qwen3::Qwen3(const Qwen3Config& config, const Device& device, const Qwen3Options
     throw InputError(std::string("arithmetic in ") + name_of(options.dtype) +
                      " is not supported; expected f32");
   }
+  ops::expect_head_size(device, "the model", config.head_dim);
   if (options.max_positions < 1) throw Error("a model needs max_positions of at least 1");
   scale_ = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim)));
   layers_.resize(static_cast<std::size_t>(config.num_hidden_layers));

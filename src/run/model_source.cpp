@@ -8,6 +8,7 @@
 #include "fst/store/checkpoint_file.h"
 #include "fst/store/files.h"
 #include "fst/tensor/host_view.h"
+#include "fst/tensor/ops.h"
 
 namespace fst {
 
@@ -81,6 +82,7 @@ ModelSource ModelSource::open(const std::string& path) {
 
 Parameters ModelSource::load(const Communicator& comm, const Device& device,
                              const Shard& shard) const {
+  ops::expect_head_size(device, path, config.head_dim);
   if (!is_checkpoint(path)) return load_parameters(path, config, device, shard);
   const CheckpointReader reader(comm, path);
   Parameters parameters(config, device, shard);

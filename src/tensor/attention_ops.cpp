@@ -84,6 +84,13 @@ kernels::Rows rows_of(Tensor& x) {
 
 }  // namespace
 
+void expect_head_size(const Device& device, const std::string& model, std::int64_t head) {
+  if (device.on_host() || head <= kernels::attention_cuda_head) return;
+  throw InputError(model + ": heads of " + std::to_string(head) +
+                   " elements: device cuda has attention for " +
+                   std::to_string(kernels::attention_cuda_head) + " at most; use device cpu");
+}
+
 void kv_write(Tensor& cache, const Tensor& k, const Tensor& v, const AttentionBatch& batch) {
   expect_matrix("kv_write: k", k);
   expect_matrix("kv_write: v", v, k.dim(0), k.dim(1));

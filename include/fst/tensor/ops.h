@@ -114,6 +114,9 @@ void join(Tensor& y, std::span<const Tensor> parts, std::span<const std::int32_t
 /// Tokens in one KV block (a page). Block b of a layer holds, per KV head, K transposed [H, 16] and
 /// V [16, H]: a cache layer is f32 [blocks, K, 2, 16 * H].
 inline constexpr std::int64_t kv_block_tokens = 16;
+/// Throws InputError, naming the `model`, where this device has no attention for heads of this
+/// size.
+void expect_head_size(const Device& device, const std::string& model, std::int64_t head);
 
 /// Which rows of a packed batch belong to which sequence, and where their keys lie. Row r of
 /// sequence s has position context[s] + r - cu_seqlens[s] and sees the keys 0 .. position of the

@@ -97,6 +97,7 @@ World::World(int& argc, char**& argv) {
     MPI_Comm node = MPI_COMM_NULL;
     FST_MPI_CHECK(MPI_Comm_split_type(own, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node));
     FST_MPI_CHECK(MPI_Comm_rank(node, &node_rank_));
+    FST_MPI_CHECK(MPI_Comm_size(node, &node_ranks_));
     FST_MPI_CHECK(MPI_Comm_free(&node));
   }
   auto channel = std::make_unique<Communicator::Channel>(own, "all");
@@ -121,6 +122,7 @@ World::World(World&& other) noexcept
     : finalise_(other.finalise_),
       at_work_(other.at_work_),
       node_rank_(other.node_rank_),
+      node_ranks_(other.node_ranks_),
       board_(std::move(other.board_)),
       plan_(other.plan_),
       all_(std::move(other.all_)),

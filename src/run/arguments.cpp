@@ -5,6 +5,7 @@
 
 #include "fst/base/error.h"
 #include "fst/base/nearest.h"
+#include "fst/run/engine.h"
 
 namespace fst {
 
@@ -141,8 +142,7 @@ Device engine_device(const World& world, const Arguments& arguments) {
         "--dtype: bf16 arithmetic is not part of this build: use f32 (models stored in bf16 are "
         "read)");
   }
-  return Device::named(device, static_cast<int>(arguments.integer("threads", 1, 1024)),
-                       world.node_rank());
+  return open_engine(world, device, arguments.integer("threads", 1, 1024));
 }
 
 }  // namespace fst

@@ -12,6 +12,7 @@
 #include "fst/base/random.h"
 #include "fst/learn/optimizer.h"
 #include "fst/learn/schedule.h"
+#include "fst/run/engine.h"
 #include "fst/run/skill_probe.h"
 #include "fst/store/files.h"
 #include "fst/store/metrics_log.h"
@@ -269,8 +270,7 @@ class Reporter {
 
 void pretrain(World& world, const RunConfig& config) {
   const auto& p = config.pretrain;
-  const Device device = Device::named(config.engine.device, static_cast<int>(config.engine.threads),
-                                      world.node_rank());
+  const Device device = open_engine(world, config.engine.device, config.engine.threads);
   const Tokenizer tokenizer = Tokenizer::load(p.tokenizer);
   const Chat chat = Chat::load(p.tokenizer);
   const bool scratch = p.init == "scratch";

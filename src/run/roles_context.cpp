@@ -1,5 +1,6 @@
 #include "fst/base/error.h"
 #include "fst/run/conversation.h"
+#include "fst/run/engine.h"
 #include "fst/run/roles.h"
 #include "fst/run/schedule.h"
 
@@ -8,8 +9,7 @@ namespace fst {
 RunContext::RunContext(World& world_, const RunConfig& config_)
     : world(world_),
       config(config_),
-      device(Device::named(config_.engine.device, static_cast<int>(config_.engine.threads),
-                           world_.node_rank())),
+      device(open_engine(world_, config_.engine.device, config_.engine.threads)),
       policy_source(ModelSource::open(world_.all(), config_.model.policy)),
       tokenizer(policy_source.tokenizer()),
       chat(policy_source.chat()),

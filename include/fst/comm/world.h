@@ -96,6 +96,8 @@ class World {
   std::string host() const;
   /// Number of this rank among those of its node: which GPU is its own.
   int node_rank() const { return node_rank_; }
+  /// How many ranks its node has.
+  int node_ranks() const { return node_ranks_; }
 
   /// Throws Error on every rank, listing who differs, unless all ranks pass the same number.
   /// Collective over all().
@@ -125,7 +127,7 @@ class World {
 
   bool finalise_ = false;
   bool at_work_ = false;
-  int node_rank_ = 0;
+  int node_rank_ = 0, node_ranks_ = 1;
   std::unique_ptr<Board> board_;  // before the communicators, which point to it
   RankPlan plan_;
   Communicator all_, policy_;

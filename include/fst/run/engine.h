@@ -1,0 +1,16 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "fst/comm/world.h"
+#include "fst/tensor/device.h"
+
+namespace fst {
+
+/// The device of this rank where a deck or an option says `name` = cpu | cuda | auto. Where a node
+/// has more ranks than GPUs they share them; rank 0 says so of its own. Throws InputError where
+/// there is no such device. Not collective.
+Device open_engine(const World& world, const std::string& name, std::int64_t threads);
+
+}  // namespace fst

@@ -1,0 +1,175 @@
+#!/usr/bin/env python3
+"""The shape of the kernels' compiled code, without a GPU: static_test.py LIBRARY TABLE [--print].
+
+For each row of TABLE (kernels.txt) the kernel's registers, stack, blocks per multiprocessor and
+instructions are compared with what cuobjdump says of LIBRARY. Each kernel needs a row. The kernels'
+PTX is assembled once more to see what ptxas says of spills and of serialized matrix instructions
+(C75xx). Before, each kind of row is planted with a fault that must be found. --print: rows for what
+is there, to copy a new kernel's from.
+"""
+import argparse
+import collections
+import concurrent.futures
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+# Of a multiprocessor of sm_90 (CUDA C++ Programming Guide, table of compute capabilities).
+REGISTERS, THREADS, BLOCKS, SHARED = 65536, 2048, 32, 228 << 10
+RESERVED_SHARED = 1 << 10  # per block, by the system
+
+Kernel = collections.namedtuple("Kernel", "registers stack threads code")
+Row = collections.namedtuple("Row", "line registers stack shared blocks must never")
+
+
+def said(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def short(name):
+    """rows_kernel<32> of void fst::kernels::(anonymous namespace)::rows_kernel<32>(...)."""
+    name = name.replace("(anonymous namespace)::", "").replace("fst::kernels::", "")
+    name = re.sub(r"\((\w+::)*(\w+)\)(?=\d)", "", name)  # of an enumerator
+    return name.split("(")[0].split(" ")[-1].rsplit("::", 1)[-1]
+
+
+def by_member(text):
+    """The listing's parts by source file: token_law of "member libx.a:token_law.cu.o:"."""
+    parts = re.split(r"^member .*?:(\w+)\.cu\.o:$", text, flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2]))
+
+
+def kernels_of(library):
+    """All kernels by "file:name"."""
+    names, found, threads = {}, {}, {}
+    usage, code = by_member(said("cuobjdump", "-res-usage", library)), by_member(said("cuobjdump", "-sass", library))
+    for ptx in by_member(said("cuobjdump", "-ptx", library)).values():
+        threads.update(re.findall(r"\.entry (\w+)\([^)]*\)\s*\.maxntid (\d+)", ptx))
+    mangled = sorted(threads)
+    names = dict(zip(mangled, map(short, said("c++filt", *mangled).splitlines())))
+    for file, text in usage.items():
+        listings = dict(re.findall(r"Function : (\w+)\n(.*?)(?=\n\t\tFunction : |\Z)", code.get(file, ""), re.S))
+        for name, registers, stack in re.findall(r"Function (\w+):\s+REG:(\d+) STACK:(\d+)", text):
+            found[f"{file}:{names[name]}"] = Kernel(int(registers), int(stack), int(threads[name]), listings[name])
+    return found
+
+
+def blocks_of(kernel, shared):
+    """How many blocks a multiprocessor holds."""
+    warps = -(-kernel.threads // 32)
+    by_registers = REGISTERS // (-(-kernel.registers // 8) * 8 * 32 * warps)
+    return min(by_registers, THREADS // kernel.threads, BLOCKS, SHARED // (shared + RESERVED_SHARED))
+
+
+def rows_of(table):
+    rows = {}
+    for number, line in enumerate(table.splitlines(), 1):
+        cells = line.split("#")[0].split()
+        if not cells:
+            continue
+        if len(cells) != 7:
+            raise SystemExit(f"line {number}: expected 7 columns, found {len(cells)}")
+        words = [[] if cell == "-" else cell.split(",") for cell in cells[5:]]
+        rows[cells[0]] = Row(number, *map(int, cells[1:5]), *words)
+    return rows
+
+
+def faults(kernels, rows):
+    """What differs from the table, as 'kernel: what'."""
+    for name in sorted(kernels.keys() - rows.keys()):
+        yield f"{name}: has no row"
+    for name, row in rows.items():
+        if name not in kernels:
+            yield f"{name}: no such kernel"
+            continue
+        kernel = kernels[name]
+        if kernel.registers > row.registers:
+            yield f"{name}: {kernel.registers} registers, more than {row.registers}"
+        if kernel.stack > row.stack:
+            yield f"{name}: {kernel.stack} bytes of stack, more than {row.stack}"
+        if blocks_of(kernel, row.shared) < row.blocks:
+            yield f"{name}: {blocks_of(kernel, row.shared)} blocks on a multiprocessor, fewer than {row.blocks}"
+        yield from (f"{name}: no {word}" for word in row.must if not contains(kernel, word))
+        never = row.never + ([] if row.stack else ["LDL", "STL"])
+        yield from (f"{name}: has {word}" for word in never if contains(kernel, word))
+
+
+def contains(kernel, word):
+    """Whether an instruction of this name, or of a name that goes on behind a dot, is there."""
+    return re.search(rf"\s{re.escape(word)}[.\s;]", kernel.code) is not None
+
+
+def complaints(text):
+    """What ptxas said that must not be."""
+    found = re.findall(r".*\bC75\d\d\b.*", text)
+    return found + [f"spills: {line}" for line in re.findall(r".*spill stores.*", text)
+                    if not re.search(r" 0 bytes spill stores, 0 bytes spill loads", line)]
+
+
+def assembled(library):
+    """What ptxas says of the PTX in the library."""
+    with tempfile.TemporaryDirectory() as folder:
+        listed = subprocess.run(["cuobjdump", "-xptx", "all", library], cwd=folder, capture_output=True, text=True,
+                                check=True).stdout
+        files = re.findall(r"(\S+\.ptx) -arch=(\S+)", listed)
+
+        def assemble(file):
+            done = subprocess.run(["ptxas", "-v", "-fmad=false", f"-arch={file[1]}", file[0], "-o", f"{file[0]}.cubin"],
+                                  cwd=folder, capture_output=True, text=True, check=True)
+            return done.stdout + done.stderr
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            return "".join(pool.map(assemble, files))
+
+
+def planted(kernels, rows):
+    """Faults that are put in and not found."""
+    name = next(name for name, row in rows.items() if row.must)
+    row, kernel = rows[name], kernels[name]
+    changed = {"registers, more": {name: row._replace(registers=kernel.registers - 1)},
+               "blocks on a multiprocessor": {name: row._replace(blocks=row.blocks + 32)},
+               "no LDG.E.512": {name: row._replace(must=["LDG.E.512"])},
+               f"has {row.must[0]}": {name: row._replace(never=row.must[:1])},
+               "no such kernel": {"nowhere:kernel": row}}
+    for says, change in changed.items():
+        if not any(says in fault for fault in faults(kernels, {**rows, **change})):
+            yield f"planted, not found: {says}"
+    if not any("has no row" in fault for fault in faults(kernels, {})):
+        yield "planted, not found: has no row"
+    deep = {**kernels, name: kernel._replace(stack=8, code=kernel.code + "\n  STL [R1], R2 ;")}
+    if len([fault for fault in faults(deep, rows) if fault.startswith(f"{name}: ")]) < 2:
+        yield "planted, not found: a spill"
+    for text in ("ptxas info : (C7510) Potential Performance Loss: wgmma serialized",
+                 "    8 bytes stack frame, 4 bytes spill stores, 4 bytes spill loads"):
+        if not complaints(text):
+            yield f"planted, not found: {text}"
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("library")
+    arguments.add_argument("table")
+    arguments.add_argument("--print", action="store_true", dest="show")
+    options = arguments.parse_args()
+    kernels = kernels_of(str(pathlib.Path(options.library).resolve()))
+    rows = rows_of(pathlib.Path(options.table).read_text())
+    if options.show:
+        for name, kernel in kernels.items():
+            shared = rows[name].shared if name in rows else 0
+            wide = ",".join(word for word in ("LDG.E.128", "STG.E.128", "LDS.128", "HMMA", "LDGSTS", "LDSM")
+                            if contains(kernel, word)) or "-"
+            print(f"{name:42}{-(-kernel.registers // 8) * 8:5}{kernel.stack:6}{shared:9}"
+                  f"{blocks_of(kernel, shared):7}   {wide} -")
+        return
+    said_of = assembled(str(pathlib.Path(options.library).resolve()))
+    count = len(re.findall("spill stores", said_of))
+    found = [*faults(kernels, rows), *planted(kernels, rows), *complaints(said_of)]
+    if count < len(kernels):
+        found.append(f"ptxas spoke of {count} kernels, the library has {len(kernels)}")
+    print("\n".join(found) or f"{len(kernels)} kernels are as the table says")
+    sys.exit(1 if found else 0)
+
+
+if __name__ == "__main__":
+    main()

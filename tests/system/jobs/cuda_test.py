@@ -11,6 +11,7 @@ TINY = {"run.steps": 2, "run.save_every": 1, "train.steps_per_cycle": 1,
         "evolve.anchors": 2, "evolve.minibatch": 1, "evolve.max_metric_calls": 4, "eval.every": 2, "eval.problems": 2,
         "eval.samples": 1, "kl.seed_prompt": 0.1}
 CUDA = {"engine.device": "cuda"}
+CPU = {"engine.device": "cpu"}  # auto would take a GPU that is there
 
 
 class Cuda(job.JobTest):
@@ -18,7 +19,7 @@ class Cuda(job.JobTest):
         return self.run_job(output, {**TINY, **CUDA, **(keys or {})}, program=EMULATED, **options)
 
     def test_a_gpu_has_the_bits_of_the_cpu_in_any_layout_and_after_a_restart(self):
-        self.run_job("cpu", TINY)
+        self.run_job("cpu", {**TINY, **CPU})
         self.cuda_job("cuda")
         used = [line for line in self.log().splitlines() if line.startswith("attempt ")][-1]
         self.assertIn("cuda 0, emulated device", used)  # not the CPU under another name
@@ -28,7 +29,7 @@ class Cuda(job.JobTest):
         self.cuda_job("shared", {"learner.tp": 2, "rollout.tp": 2}, ranks=2)
         self.assertEqual(self.digests("shared"), self.digests("cpu"))
         # Begun on the CPU, ended on a GPU.
-        self.run_job("moved", {**TINY, "run.steps": 1})
+        self.run_job("moved", {**TINY, **CPU, "run.steps": 1})
         self.cuda_job("moved", resume="auto")
         self.assertEqual(self.digests("moved"), self.digests("cpu"))
 

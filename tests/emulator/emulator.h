@@ -26,6 +26,13 @@ enum class TensorCore { ampere, hopper };
 void set_tensor_core(TensorCore core);
 TensorCore tensor_core();
 
+/// What the host has asked of the device so far; each of them costs it microseconds. What a graph
+/// does counts once, as the graph.
+struct Calls {
+  std::int64_t launches = 0, graphs = 0, copies = 0, waits = 0, allocations = 0;
+};
+const Calls& calls();
+
 /// Bytes that cudaMalloc can give.
 void set_device_memory(std::size_t bytes);
 

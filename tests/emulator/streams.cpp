@@ -6,6 +6,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <memory>
 
 #include "faults.h"
 #include "machine.h"
@@ -29,8 +30,18 @@ struct Task {
 }  // namespace
 }  // namespace fst::emulator
 
+/// What was captured, in order. CUDA's graphs know more orders; one stream has this one.
+struct CUgraph_st {
+  std::vector<std::function<void()>> tasks;
+};
+struct CUgraphExec_st {
+  std::shared_ptr<const CUgraph_st> graph;
+};
+
 struct CUstream_st {
   std::deque<fst::emulator::Task> tasks;
+  std::unique_ptr<CUgraph_st> capture;  // what is queued meanwhile
+  bool capture_failed = false;
 };
 
 namespace fst::emulator {
@@ -44,6 +55,7 @@ struct Runtime {
   std::map<const void*, std::size_t> allowed_shared;
   std::uint64_t issued = 0;
   cudaError_t last = cudaSuccess;
+  Calls calls;
 };
 
 Runtime& runtime() {
@@ -66,8 +78,25 @@ CUstream_st& stream_of(cudaStream_t stream) {
   return stream == nullptr ? runtime().null_stream : *stream;
 }
 
+bool captures(const CUstream_st& stream) {
+  return stream.capture != nullptr;
+}
+/// What must not happen while a stream captures; the capture is void.
+bool spoils_capture() {
+  bool spoiled = false;
+  for (CUstream_st* stream : runtime().streams) {
+    if (!captures(*stream)) continue;
+    stream->capture_failed = spoiled = true;
+  }
+  return spoiled;
+}
+
 cudaError_t enqueue(cudaStream_t stream, std::function<void()> run) {
   if (!report().empty()) return returned(cudaErrorLaunchFailure);
+  if (captures(stream_of(stream))) {
+    stream_of(stream).capture->tasks.push_back(std::move(run));
+    return cudaSuccess;
+  }
   stream_of(stream).tasks.push_back({runtime().issued++, std::move(run), nullptr, 0});
   return cudaSuccess;
 }
@@ -137,6 +166,7 @@ void queue_launch(const void* kernel, std::unique_ptr<Body> body, std::size_t bo
     returned(cudaErrorInvalidConfiguration);
     return;
   }
+  if (!captures(stream_of(stream))) ++runtime().calls.launches;
   auto launch = std::make_shared<Launch>();
   launch->body = std::move(body);
   launch->body_bytes = body_bytes;
@@ -151,6 +181,10 @@ void queue_launch(const void* kernel, std::unique_ptr<Body> body, std::size_t bo
       execute(*launch);
     }
   });
+}
+
+const Calls& calls() {
+  return runtime().calls;
 }
 
 std::string take_report() {
@@ -173,6 +207,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
       (find_allocation(from, bytes) != nullptr) != from_device) {
     return returned(cudaErrorInvalidValue);
   }
+  if (!captures(stream_of(stream))) ++runtime().calls.copies;
   return enqueue(stream, [=] {
     std::memcpy(to, from, bytes);
     if (kind == cudaMemcpyHostToDevice) mark_initialised(to, bytes);
@@ -199,6 +234,8 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (must_fail("cudaStreamSynchronize")) return lost("cudaStreamSynchronize");
+  if (spoils_capture()) return returned(cudaErrorStreamCaptureUnsupported);
+  ++runtime().calls.waits;
   return run_until([&] { return stream_of(stream).tasks.empty(); });
 }
 
@@ -210,12 +247,54 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return error;
 }
 
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  if (stream == nullptr) return returned(cudaErrorStreamCaptureUnsupported);
+  if (captures(*stream)) return returned(cudaErrorInvalidValue);
+  stream->capture = std::make_unique<CUgraph_st>();
+  stream->capture_failed = false;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  *graph = nullptr;
+  if (stream == nullptr || !captures(*stream)) return returned(cudaErrorInvalidValue);
+  const std::unique_ptr<CUgraph_st> captured = std::move(stream->capture);
+  if (stream->capture_failed) return returned(cudaErrorStreamCaptureInvalidated);
+  *graph = new CUgraph_st(*captured);
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
+  *exec = new CUgraphExec_st{std::make_shared<CUgraph_st>(*graph)};
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+  delete exec;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+  ++runtime().calls.graphs;
+  return enqueue(stream, [graph = exec->graph] {
+    for (const auto& task : graph->tasks) {
+      if (report().empty()) task();
+    }
+  });
+}
+
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
   return stream_of(stream).tasks.empty() ? cudaSuccess : cudaErrorNotReady;
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   if (!report().empty()) return returned(cudaErrorLaunchFailure);
+  if (spoils_capture()) return returned(cudaErrorStreamCaptureUnsupported);
   stream_of(stream).tasks.push_back({runtime().issued++, [] {}, event, event->recorded});
   return cudaSuccess;
 }
@@ -226,6 +305,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  if (spoils_capture()) return returned(cudaErrorStreamCaptureUnsupported);
   const std::uint64_t version = ++event->recorded;
   return enqueue(stream, [=] {
     event->reached = version;
@@ -264,11 +344,14 @@ cudaError_t cudaDeviceSynchronize() {
 cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
   if (!report().empty()) return returned(cudaErrorLaunchFailure);
   if (must_fail("cudaMalloc")) return returned(cudaErrorMemoryAllocation);
+  if (spoils_capture()) return returned(cudaErrorStreamCaptureUnsupported);
+  ++runtime().calls.allocations;
   return returned(allocate_device(memory, bytes));
 }
 
 cudaError_t cudaFree(void* memory) {
   if (memory == nullptr) return cudaSuccess;
+  if (spoils_capture()) return returned(cudaErrorStreamCaptureUnsupported);
   const cudaError_t error = run_all();  // as CUDA does: what is queued may use it
   const cudaError_t freed = free_device(memory);
   return returned(error != cudaSuccess ? error : freed);
@@ -343,34 +426,4 @@ cudaError_t cudaGetLastError() {
 
 cudaError_t cudaPeekAtLastError() {
   return runtime().last;
-}
-
-const char* cudaGetErrorName(cudaError_t error) {
-  switch (error) {
-    case cudaSuccess:
-      return "cudaSuccess";
-    case cudaErrorInvalidValue:
-      return "cudaErrorInvalidValue";
-    case cudaErrorMemoryAllocation:
-      return "cudaErrorMemoryAllocation";
-    case cudaErrorInvalidConfiguration:
-      return "cudaErrorInvalidConfiguration";
-    case cudaErrorNoDevice:
-      return "cudaErrorNoDevice";
-    case cudaErrorInvalidDevice:
-      return "cudaErrorInvalidDevice";
-    case cudaErrorInvalidResourceHandle:
-      return "cudaErrorInvalidResourceHandle";
-    case cudaErrorNotReady:
-      return "cudaErrorNotReady";
-    case cudaErrorLaunchFailure:
-      return "cudaErrorLaunchFailure";
-  }
-  return "unrecognized error code";
-}
-
-const char* cudaGetErrorString(cudaError_t error) {
-  static std::string text;
-  text = error == cudaErrorLaunchFailure ? report() : std::string(cudaGetErrorName(error));
-  return text.c_str();
 }

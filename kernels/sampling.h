@@ -34,12 +34,12 @@ struct SamplingRule {
 ///                          the rule keeps all: of the whole law, at temperature 1 for the former)
 /// @param logits            [rows, columns], rows of `stride`; the law is the first `vocab` columns
 /// @param keys, positions   [rows]
-/// Returns the first row in which a logit is not finite (nothing is drawn there), or -1.
+/// A row in which a logit is not finite gets token -1 and logprob NaN.
 template <class Exec>
-std::int64_t sample_tokens(const Exec& exec, std::int32_t* tokens, float* logprob,
-                           const float* logits, const std::uint64_t* keys,
-                           const std::int32_t* positions, std::int64_t rows, std::int64_t stride,
-                           std::int64_t columns, std::int64_t vocab, const SamplingRule& rule);
+void sample_tokens(const Exec& exec, std::int32_t* tokens, float* logprob, const float* logits,
+                   const std::uint64_t* keys, const std::int32_t* positions, std::int64_t rows,
+                   std::int64_t stride, std::int64_t columns, std::int64_t vocab,
+                   const SamplingRule& rule);
 
 /// The kept ids of one row, ascending, and their probabilities. ids, probability [vocab]. Returns
 /// how many there are, or -1 if a logit is not finite.

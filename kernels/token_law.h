@@ -42,8 +42,8 @@ struct LawPart {
 template <class Exec>
 std::int64_t token_lse(const Exec& exec, float* lse, const float* logits, std::int64_t rows,
                        std::int64_t stride, const LawPart& law);
-/// The pairs (m, l) of the part's leaves, [rows, leaves, 2]; an l is NaN where a logit of the row
-/// is not finite.
+/// The pairs (m, l) of the part's leaves, [rows, leaves, 2]; both NaN where a logit of the leaf is
+/// not finite.
 template <class Exec>
 void token_lse_leaves(const Exec& exec, float* pairs, const float* logits, std::int64_t rows,
                       std::int64_t stride, const LawPart& law);

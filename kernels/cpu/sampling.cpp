@@ -1,7 +1,6 @@
 #include "kernels/sampling.h"
 
 #include <algorithm>
-#include <atomic>
 #include <limits>
 #include <vector>
 
@@ -179,11 +178,10 @@ bool draw(std::int32_t& token, float& logprob, const float* logits, std::int64_t
 }  // namespace
 
 template <>
-std::int64_t sample_tokens(const Cpu& cpu, std::int32_t* tokens, float* logprob,
-                           const float* logits, const std::uint64_t* keys,
-                           const std::int32_t* positions, std::int64_t rows, std::int64_t stride,
-                           std::int64_t columns, std::int64_t vocab, const SamplingRule& rule) {
-  std::atomic<std::int64_t> first_bad{rows};
+void sample_tokens(const Cpu& cpu, std::int32_t* tokens, float* logprob, const float* logits,
+                   const std::uint64_t* keys, const std::int32_t* positions, std::int64_t rows,
+                   std::int64_t stride, std::int64_t columns, std::int64_t vocab,
+                   const SamplingRule& rule) {
   const std::int64_t grain = vocab < 4096 ? 4096 / (vocab + 1) + 1 : 1;
   for_isa(cpu, [&]<Isa isa>() {
     parallel_for(cpu, rows, grain, [&](std::int64_t begin, std::int64_t end) {
@@ -192,13 +190,11 @@ std::int64_t sample_tokens(const Cpu& cpu, std::int32_t* tokens, float* logprob,
                       positions[t], rule)) {
           continue;
         }
-        std::int64_t seen = first_bad.load();
-        while (t < seen && !first_bad.compare_exchange_weak(seen, t)) {
-        }
+        tokens[t] = -1;
+        logprob[t] = std::numeric_limits<float>::quiet_NaN();
       }
     });
   });
-  return first_bad.load() == rows ? -1 : first_bad.load();
 }
 
 template <>

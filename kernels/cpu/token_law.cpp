@@ -89,8 +89,7 @@ void token_lse_leaves(const Cpu& cpu, float* pairs, const float* logits, std::in
                       std::int64_t stride, const LawPart& law) {
   for_rows(cpu, rows, law.columns, [&]<Isa isa>(std::int64_t t) {
     LawSum sums[all_leaves];
-    const bool finite = TokenLaw<isa>::leaf_sums(sums, logits + t * stride, law);
-    if (!finite) sums[0].sum = not_a_number;
+    TokenLaw<isa>::leaf_sums(sums, logits + t * stride, law);
     for (std::int64_t i = 0; i < law.leaves; ++i) {
       pairs[2 * (t * law.leaves + i)] = sums[i].max;
       pairs[2 * (t * law.leaves + i) + 1] = sums[i].sum;

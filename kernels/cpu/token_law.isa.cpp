@@ -30,7 +30,10 @@ FST_INLINE bool leaf_sum(LawSum& total, const float* x, std::int64_t n, float be
   };
   over(x, n, look);
   total = {maximum(top), 0.0f};
-  if (!(sum(check) == 0.0f)) return false;
+  if (!(sum(check) == 0.0f)) {
+    total = {__builtin_nanf(""), __builtin_nanf("")};
+    return false;
+  }
   const Vec b = set(beta), shift = set(total.max);
   Vec sums = zero();
   const auto take = [&](std::int64_t, Mask mask, Vec z) __attribute__((always_inline)) {

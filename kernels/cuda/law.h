@@ -13,7 +13,7 @@ inline constexpr int all_leaves = 8;
 /// Greatest logit of a part of the vocabulary and the sum of exp((z - max) beta) over it.
 struct LawSum {
   float max;
-  float sum;  // 0: the part is empty; NaN: a logit is not finite
+  float sum;  // 0: the part is empty; both NaN: a logit is not finite
 };
 
 DEVICE LawSum join(LawSum x, LawSum y, float beta) {
@@ -32,8 +32,8 @@ DEVICE LogLaw log_law(const float* lse, std::int64_t row, float beta) {
   return {lse[2 * row], lse[2 * row + 1], beta};
 }
 
-/// Queues: pairs [rows, law.leaves] of the law's leaves. Where a logit of a row is not finite, the
-/// sum of its first leaf is NaN. With `counts`, row t has counts[t] columns, all inside the law.
+/// Queues: pairs [rows, law.leaves] of the law's leaves, both NaN where a logit is not finite. With
+/// `counts`, row t has counts[t] columns, all inside the law.
 void sum_leaves(const Cuda& cuda, LawSum* pairs, const float* logits, std::int64_t rows,
                 std::int64_t stride, const LawPart& law, const std::int64_t* counts = nullptr);
 /// Queues: totals [rows] of pairs [8 / leaves, rows, leaves]; a NaN stays.

@@ -1,4 +1,5 @@
-#include "kernels/cuda/first_row.h"
+#include <algorithm>
+
 #include "kernels/cuda/ranks.h"
 #include "kernels/philox.h"
 #include "kernels/sampling.h"
@@ -9,8 +10,11 @@ namespace {
 
 using namespace gpu;
 
-// A block takes a row.
+// A block takes a row, or a part of it where there are few rows.
 constexpr int row_threads = 256;
+constexpr std::int64_t ids_per_part = 1024;  // at least
+constexpr std::int64_t most_parts = 32;
+constexpr std::int64_t wanted_blocks = 264;  // two for each multiprocessor of an H100
 // Rows whose kept logits are stored at a time: as many as fill a GPU, and no more memory.
 constexpr std::int64_t rows_at_once = 128;
 constexpr std::int64_t philox_block = 64;  // ids that share 16 Philox counters
@@ -90,12 +94,21 @@ struct Quad {
   }
 };
 
+/// Part `index` of `count` of what is drawn from.
+struct Part {
+  std::int64_t index, count;
+  DEVICE std::int64_t begin(std::int64_t items) const { return items * index / count; }
+  DEVICE std::int64_t end(std::int64_t items) const { return items * (index + 1) / count; }
+};
+
 /// This thread's part of argmax s + gumbel over what is kept.
 DEVICE Best draw_part(const float* logits, std::int64_t vocab, const Kept& kept, std::uint64_t key,
-                      std::uint32_t position) {
+                      std::uint32_t position, Part of) {
   Best best{-infinity(), 0};
   const std::int64_t counters = (vocab + philox_block - 1) / philox_block * lanes;
-  for (Quad quad{threadIdx.x}; quad.counter < counters; quad.counter += row_threads) {
+  const std::int64_t end = of.end(counters);
+  for (Quad quad{of.begin(counters) + threadIdx.x}; quad.counter < end;
+       quad.counter += row_threads) {
     float s[4];
     float top = -infinity();
 #pragma unroll
@@ -120,9 +133,11 @@ DEVICE Best draw_part(const float* logits, std::int64_t vocab, const Kept& kept,
 }
 
 /// This thread's part of the first of the greatest logits.
-DEVICE Best greedy_part(const float* logits, std::int64_t vocab) {
+DEVICE Best greedy_part(const float* logits, std::int64_t vocab, Part of) {
   Best best{-infinity(), 0};
-  for (std::int64_t v = threadIdx.x; v < vocab; v += row_threads) {
+  const std::int64_t end = of.end(vocab);
+#pragma unroll 8
+  for (std::int64_t v = of.begin(vocab) + threadIdx.x; v < end; v += row_threads) {
     best.take({logits[v], static_cast<std::int32_t>(v)});
   }
   return best;
@@ -155,7 +170,7 @@ struct Draws {
   const std::uint64_t* cuts;
   const LawSum* left_totals;
   const std::int64_t* counts;
-  std::int64_t first_row, stride, vocab;
+  std::int64_t rows, parts, stride, vocab;
   float beta, min_p;
   bool greedy;
 };
@@ -167,23 +182,39 @@ DEVICE LogLaw law_left(LawSum total, const LawSum* left_totals, const std::int64
   return {left.max, log(left.sum), beta};
 }
 
+/// Block t parts + i: the best of part i of row t.
 KERNEL(row_threads, 4)
-draw_rows(std::int32_t* tokens, float* logprob, std::int32_t* first_bad, Draws in) {
-  const std::int64_t t = blockIdx.x;
+draw_parts(Best* bests, Draws in) {
+  const std::int64_t t = blockIdx.x / in.parts;
+  const Part part{blockIdx.x % in.parts, in.parts};
   const LawSum total = in.totals[t];
-  if (total.sum != total.sum) {
-    if (threadIdx.x == 0) min_atomic(first_bad, static_cast<std::int32_t>(in.first_row + t));
-    return;
-  }
+  if (total.sum != total.sum) return;
   const float* const logits = in.logits + t * in.stride;
   const Kept kept = kept_of(in.cuts, t, in.min_p, total, in.beta);
-  const Best mine = in.greedy ? greedy_part(logits, in.vocab)
+  const Best mine = in.greedy ? greedy_part(logits, in.vocab, part)
                               : draw_part(logits, in.vocab, kept, in.keys[t],
-                                          static_cast<std::uint32_t>(in.positions[t]));
+                                          static_cast<std::uint32_t>(in.positions[t]), part);
   const Best best = best_of_block(mine);
-  if (threadIdx.x != 0) return;
+  if (threadIdx.x == 0) bests[blockIdx.x] = best;
+}
+
+/// The best of a row's parts, a thread for each row.
+KERNEL(row_threads, 4)
+finish_draws(std::int32_t* tokens, float* logprob, const Best* bests, Draws in) {
+  const std::int64_t t = static_cast<std::int64_t>(blockIdx.x) * row_threads + threadIdx.x;
+  if (t >= in.rows) return;
+  const LawSum total = in.totals[t];
+  if (total.sum != total.sum) {
+    tokens[t] = -1;
+    logprob[t] = not_a_number();
+    return;
+  }
+  Best best = bests[t * in.parts];
+#pragma unroll 8
+  for (std::int64_t i = 1; i < in.parts; ++i) best.take(bests[t * in.parts + i]);
   tokens[t] = best.id;
-  logprob[t] = law_left(total, in.left_totals, in.counts, t, in.vocab, in.beta)(logits[best.id]);
+  logprob[t] = law_left(total, in.left_totals, in.counts, t, in.vocab,
+                        in.beta)(in.logits[t * in.stride + best.id]);
 }
 
 /// probability[i] = exp(log p) of the kept logits; the greedy rule keeps one. *count, -1 where a
@@ -198,7 +229,7 @@ finish_kept(std::int32_t* ids, float* probability, std::int64_t* count, const fl
     return;
   }
   if (greedy) {
-    const Best best = best_of_block(greedy_part(logits, vocab));
+    const Best best = best_of_block(greedy_part(logits, vocab, {0, 1}));
     if (threadIdx.x != 0) return;
     ids[0] = best.id;
     probability[0] = 1.0f;
@@ -218,13 +249,15 @@ struct Arrays {
   std::int64_t* counts;
   std::uint64_t* cuts;
   LawSum *pairs, *totals, *left_totals;
+  Best* bests;  // [rows, parts]
   float* left;
 
-  Arrays(const Cuda& cuda, std::int64_t rows, std::int64_t left_size) {
+  Arrays(const Cuda& cuda, std::int64_t rows, std::int64_t parts, std::int64_t left_size) {
     const std::int64_t wide = 1 + 2 * rows;             // 64-bit words
     const std::int64_t sums = (all_leaves + 2) * rows;  // LawSum
     const auto bytes = static_cast<std::size_t>(wide) * sizeof(std::int64_t) +
                        static_cast<std::size_t>(sums) * sizeof(LawSum) +
+                       static_cast<std::size_t>(rows * parts) * sizeof(Best) +
                        static_cast<std::size_t>(left_size) * sizeof(float);
     word = static_cast<std::int64_t*>(scratch(cuda, bytes));
     counts = word + 1;
@@ -235,7 +268,9 @@ struct Arrays {
     totals = pairs + all_leaves * rows;
     left_totals = totals + rows;
     void* const after_sums = left_totals + rows;
-    left = static_cast<float*>(after_sums);
+    bests = static_cast<Best*>(after_sums);
+    void* const after_bests = bests + rows * parts;
+    left = static_cast<float*>(after_bests);
   }
 };
 
@@ -256,6 +291,12 @@ struct Rows {
   const float* logits;
   std::int64_t rows, stride, columns, vocab;
 };
+
+/// In how many parts a row is drawn from; the better of two does not depend on it.
+std::int64_t parts_for(std::int64_t rows, std::int64_t vocab) {
+  const std::int64_t most = std::min((vocab + ids_per_part - 1) / ids_per_part, most_parts);
+  return std::clamp<std::int64_t>(wanted_blocks / rows, 1, most);
+}
 
 void sum_rows(const Cuda& cuda, const Arrays& a, const Rows& in, float beta) {
   sum_leaves(cuda, a.pairs, in.logits, in.rows, in.stride, {in.columns, in.vocab, beta});
@@ -280,15 +321,15 @@ void keep_rows(const Cuda& cuda, const Arrays& a, std::int32_t* ids, const Rows&
 }  // namespace
 
 template <>
-std::int64_t sample_tokens(const Cuda& cuda, std::int32_t* tokens, float* logprob,
-                           const float* logits, const std::uint64_t* keys,
-                           const std::int32_t* positions, std::int64_t rows, std::int64_t stride,
-                           std::int64_t columns, std::int64_t vocab, const SamplingRule& rule) {
-  if (rows == 0) return -1;
+void sample_tokens(const Cuda& cuda, std::int32_t* tokens, float* logprob, const float* logits,
+                   const std::uint64_t* keys, const std::int32_t* positions, std::int64_t rows,
+                   std::int64_t stride, std::int64_t columns, std::int64_t vocab,
+                   const SamplingRule& rule) {
+  if (rows == 0) return;
   const Cut cut(rule, vocab);
   const std::int64_t most = cut.truncates() && rows > rows_at_once ? rows_at_once : rows;
-  const Arrays a(cuda, most, cut.truncates() ? most * vocab : 0);
-  const FirstRow bad(cuda, a.word);
+  const std::int64_t parts = parts_for(most, vocab);
+  const Arrays a(cuda, most, parts, cut.truncates() ? most * vocab : 0);
   for (std::int64_t t = 0; t < rows; t += most) {
     const Rows in{logits + t * stride, rows - t < most ? rows - t : most, stride, columns, vocab};
     sum_rows(cuda, a, in, cut.beta);
@@ -300,16 +341,19 @@ std::int64_t sample_tokens(const Cuda& cuda, std::int32_t* tokens, float* logpro
                       cut.ranks ? a.cuts : nullptr,
                       a.left_totals,
                       cut.truncates() ? a.counts : nullptr,
-                      t,
+                      in.rows,
+                      parts,
                       stride,
                       vocab,
                       cut.beta,
                       rule.min_p,
                       cut.greedy};
-    launch(draw_rows, dim3(static_cast<unsigned>(in.rows)), dim3(row_threads), sizeof(DrawShared),
-           cuda.stream, tokens + t, logprob + t, bad.place(), draws);
+    launch(draw_parts, dim3(static_cast<unsigned>(in.rows * parts)), dim3(row_threads),
+           sizeof(DrawShared), cuda.stream, a.bests, draws);
+    const auto blocks = static_cast<unsigned>((in.rows + row_threads - 1) / row_threads);
+    launch(finish_draws, dim3(blocks), dim3(row_threads), 0, cuda.stream, tokens + t, logprob + t,
+           a.bests, draws);
   }
-  return bad.read();
 }
 
 template <>
@@ -317,7 +361,7 @@ std::int64_t kept_tokens(const Cuda& cuda, std::int32_t* ids, float* probability
                          const float* logits, std::int64_t columns, std::int64_t vocab,
                          const SamplingRule& rule) {
   const Cut cut(rule, vocab);
-  const Arrays a(cuda, 1, vocab);
+  const Arrays a(cuda, 1, 1, vocab);
   const Rows in{logits, 1, columns, columns, vocab};
   sum_rows(cuda, a, in, cut.beta);
   if (!cut.greedy) keep_rows(cuda, a, ids, in, cut, rule);

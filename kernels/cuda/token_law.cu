@@ -1,5 +1,6 @@
 #include "kernels/cuda/first_row.h"
 #include "kernels/cuda/law.h"
+#include "kernels/cuda/leaf_terms.h"
 #include "kernels/cuda/tiles.h"
 #include "kernels/token_law.h"
 
@@ -9,8 +10,6 @@ namespace {
 
 using namespace gpu;
 
-// A block takes a row, a half-warp one of its leaves.
-constexpr int leaf_threads = all_leaves * lanes;
 // Where a thread takes a row.
 constexpr int thread_rows = 128;
 
@@ -18,12 +17,16 @@ dim3 blocks_of(std::int64_t rows) {
   return dim3(static_cast<unsigned>((rows + thread_rows - 1) / thread_rows));
 }
 
-/// The columns of leaf i that the law has; none beyond the part's leaves.
+/// A block for each leaf of each row.
+dim3 leaves_of(std::int64_t rows, const LawPart& law) {
+  return dim3(static_cast<unsigned>(rows * law.leaves));
+}
+
+/// The columns of leaf i that the law has.
 struct Leaf {
   std::int64_t begin, count;
 };
-DEVICE Leaf leaf_of(const LawPart& law, int i) {
-  if (i >= law.leaves) return {0, 0};
+DEVICE Leaf leaf_of(const LawPart& law, std::int64_t i) {
   const std::int64_t begin = i * law.columns / law.leaves;
   const std::int64_t whole = (i + 1) * law.columns / law.leaves;
   const std::int64_t inside = law.inside();
@@ -31,51 +34,29 @@ DEVICE Leaf leaf_of(const LawPart& law, int i) {
   return {begin, end < begin ? 0 : end - begin};
 }
 
-/// What a half-warp finds of its leaf.
-struct LeafSum {
-  LawSum sum;
-  bool finite;
-};
-DEVICE LeafSum sum_leaf(const float* x, std::int64_t n, float beta) {
-  float top = -infinity();
-  float check = 0.0f;  // stays 0 while all are finite: infinity and NaN times 0 are NaN
-#pragma unroll 16
-  for (std::int64_t i = lane_of(); i < n; i += lanes) {
-    top = greater(top, x[i]);
-    check = fma(x[i], 0.0f, check);
-  }
-  top = maximum(top);
-  const bool finite = sum(check) == 0.0f;
-  const std::int64_t size = finite ? n : 0;
-  float total = 0.0f;
-#pragma unroll 16
-  for (std::int64_t i = lane_of(); i < size; i += lanes) total = total + exp((x[i] - top) * beta);
-  return {{top, sum(total)}, finite};
-}
-
-struct FiniteLeaves {
-  bool finite[all_leaves];
-};
-
 KERNEL(leaf_threads, 8)
 sum_row_leaves(LawSum* pairs, const float* logits, std::int64_t stride, LawPart law,
                const std::int64_t* counts) {
-  FiniteLeaves& shared = shared_memory<FiniteLeaves>();
-  const std::int64_t t = blockIdx.x;
+  LeafShared& shared = shared_memory<LeafShared>();
+  const std::int64_t t = blockIdx.x / law.leaves;
   if (counts != nullptr) {
     law.columns = counts[t];
     law.vocab = counts[t];
   }
-  const int i = half_warp_of();
-  const Leaf leaf = leaf_of(law, i);
-  LeafSum found = sum_leaf(logits + t * stride + leaf.begin, leaf.count, law.beta);
-  if (lane_of() == 0) shared.finite[i] = found.finite;
-  sync_block();
-  if (lane_of() != 0 || i >= law.leaves) return;
-  bool finite = true;
-  for (const bool one : shared.finite) finite = finite && one;
-  if (i == 0 && !finite) found.sum.sum = not_a_number();
-  pairs[t * law.leaves + i] = found.sum;
+  const Leaf leaf = leaf_of(law, blockIdx.x % law.leaves);
+  const float* const x = logits + t * stride + leaf.begin;
+  look_at_leaf(shared, x, leaf.count);
+  const float top = shared.top, beta = law.beta;
+  if (!shared.finite) {
+    if (threadIdx.x == 0) pairs[blockIdx.x] = {not_a_number(), not_a_number()};
+    return;
+  }
+  const float total = sum_terms(
+      shared, leaf.count, [&](std::int64_t i) { return x[i]; },
+      [&](float z) {
+        return Term{exp((z - top) * beta), 1.0f};
+      });
+  if (threadIdx.x == 0) pairs[blockIdx.x] = {top, total};
 }
 
 /// Where leaf i of row t lies in what several parts of `leaves` leaves gave, one after the other.
@@ -145,44 +126,45 @@ take_logprobs(float* logprob, const float* logits, const float* lse, const std::
 KERNEL(leaf_threads, 8)
 sum_entropy_leaves(float* sums, const float* logits, const float* lse, std::int64_t stride,
                    LawPart law) {
-  const std::int64_t t = blockIdx.x;
-  const int i = half_warp_of();
-  const Leaf leaf = leaf_of(law, i);
+  LeafShared& shared = shared_memory<LeafShared>();
+  const std::int64_t t = blockIdx.x / law.leaves;
+  const Leaf leaf = leaf_of(law, blockIdx.x % law.leaves);
   const float* const x = logits + t * stride + leaf.begin;
   const LogLaw log_p = log_law(lse, t, law.beta);
-  float total = 0.0f;
-#pragma unroll 16
-  for (std::int64_t v = lane_of(); v < leaf.count; v += lanes) {
-    const float lp = log_p(x[v]);
-    total = fma(exp(lp), lp, total);
-  }
-  total = sum(total);
-  if (lane_of() == 0 && i < law.leaves) sums[t * law.leaves + i] = total;
-}
-
-KERNEL(leaf_threads, 8)
-sum_kl_leaves(float* sums, const float* logits, const float* lse, const float* reference_logits,
-              const float* reference_lse, std::int64_t stride, std::int64_t reference_stride,
-              LawPart law) {
-  const std::int64_t t = blockIdx.x;
-  const int i = half_warp_of();
-  const Leaf leaf = leaf_of(law, i);
-  const float* const x = logits + t * stride + leaf.begin;
-  const float* const y = reference_logits + t * reference_stride + leaf.begin;
-  const LogLaw log_p = log_law(lse, t, law.beta), log_q = log_law(reference_lse, t, law.beta);
-  float total = 0.0f;
-#pragma unroll 8
-  for (std::int64_t v = lane_of(); v < leaf.count; v += lanes) {
-    const float lp = log_p(x[v]);
-    total = fma(exp(lp), lp - log_q(y[v]), total);
-  }
-  total = sum(total);
-  if (lane_of() == 0 && i < law.leaves) sums[t * law.leaves + i] = total;
+  const float total = sum_terms(
+      shared, leaf.count, [&](std::int64_t v) { return x[v]; },
+      [&](float z) {
+        const float lp = log_p(z);
+        return Term{exp(lp), lp};
+      });
+  if (threadIdx.x == 0) sums[blockIdx.x] = total;
 }
 
 struct LogitPair {
   float logit, reference;
 };
+
+KERNEL(leaf_threads, 8)
+sum_kl_leaves(float* sums, const float* logits, const float* lse, const float* reference_logits,
+              const float* reference_lse, std::int64_t stride, std::int64_t reference_stride,
+              LawPart law) {
+  LeafShared& shared = shared_memory<LeafShared>();
+  const std::int64_t t = blockIdx.x / law.leaves;
+  const Leaf leaf = leaf_of(law, blockIdx.x % law.leaves);
+  const float* const x = logits + t * stride + leaf.begin;
+  const float* const y = reference_logits + t * reference_stride + leaf.begin;
+  const LogLaw log_p = log_law(lse, t, law.beta), log_q = log_law(reference_lse, t, law.beta);
+  const float total = sum_terms(
+      shared, leaf.count,
+      [&](std::int64_t v) {
+        return LogitPair{x[v], y[v]};
+      },
+      [&](LogitPair at) {
+        const float lp = log_p(at.logit);
+        return Term{exp(lp), lp - log_q(at.reference)};
+      });
+  if (threadIdx.x == 0) sums[blockIdx.x] = total;
+}
 
 template <bool with_kl>
 KERNEL(tile_threads, 4)
@@ -232,8 +214,8 @@ namespace gpu {
 void sum_leaves(const Cuda& cuda, LawSum* pairs, const float* logits, std::int64_t rows,
                 std::int64_t stride, const LawPart& law, const std::int64_t* counts) {
   if (rows == 0) return;
-  launch(sum_row_leaves, dim3(static_cast<unsigned>(rows)), dim3(leaf_threads),
-         sizeof(FiniteLeaves), cuda.stream, pairs, logits, stride, law, counts);
+  launch(sum_row_leaves, leaves_of(rows, law), dim3(leaf_threads), sizeof(LeafShared), cuda.stream,
+         pairs, logits, stride, law, counts);
 }
 
 void join_pairs(const Cuda& cuda, LawSum* totals, const LawSum* pairs, std::int64_t rows,
@@ -285,8 +267,8 @@ template <>
 void token_entropy_leaves(const Cuda& cuda, float* sums, const float* logits, const float* lse,
                           std::int64_t rows, std::int64_t stride, const LawPart& law) {
   if (rows == 0) return;
-  launch(sum_entropy_leaves, dim3(static_cast<unsigned>(rows)), dim3(leaf_threads), 0, cuda.stream,
-         sums, logits, lse, stride, law);
+  launch(sum_entropy_leaves, leaves_of(rows, law), dim3(leaf_threads), sizeof(LeafShared),
+         cuda.stream, sums, logits, lse, stride, law);
 }
 
 template <>
@@ -294,8 +276,8 @@ void token_kl_leaves(const Cuda& cuda, float* sums, const float* logits, const f
                      const float* reference_logits, const float* reference_lse, std::int64_t rows,
                      std::int64_t stride, std::int64_t reference_stride, const LawPart& law) {
   if (rows == 0) return;
-  launch(sum_kl_leaves, dim3(static_cast<unsigned>(rows)), dim3(leaf_threads), 0, cuda.stream, sums,
-         logits, lse, reference_logits, reference_lse, stride, reference_stride, law);
+  launch(sum_kl_leaves, leaves_of(rows, law), dim3(leaf_threads), sizeof(LeafShared), cuda.stream,
+         sums, logits, lse, reference_logits, reference_lse, stride, reference_stride, law);
 }
 
 template <>

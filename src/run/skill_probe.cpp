@@ -1,5 +1,8 @@
 #include "fst/run/skill_probe.h"
 
+#include <algorithm>
+
+#include "fst/base/error.h"
 #include "fst/tensor/host_view.h"
 #include "fst/tensor/ops.h"
 
@@ -45,6 +48,9 @@ SkillScores SkillProber::score(Qwen3& model) const {
     ops::sample_tokens(greedy.tensor(), logprob.tensor(), logits.tensor(), keys.tensor(),
                        positions.tensor(), {.temperature = 0.0f, .vocab = vocab_});
     const HostView<const std::int32_t> greedy_tokens(greedy.tensor());
+    if (std::ranges::any_of(greedy_tokens.span(), [](TokenId token) { return token < 0; })) {
+      throw Error("skill probe " + name + ": a logit is not finite");
+    }
     std::int64_t right = 0;
     for (std::size_t i = 0; i < cases.size(); ++i) {
       const auto& tokens = cases[i].tokens;

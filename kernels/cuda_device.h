@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -34,5 +35,29 @@ void copy_to_device(const Cuda& cuda, void* to, const void* from, std::size_t by
 void copy_to_host(const Cuda& cuda, void* to, const void* from, std::size_t bytes);
 /// Waits until all queued work is done.
 void wait(const Cuda& cuda);
+
+/// Page-locked host memory: copies from and to it run while the host goes on.
+void* allocate_host(const Cuda& cuda, std::size_t bytes);
+void release_host(const Cuda& cuda, void* memory);
+/// Queue a copy between device memory and memory of allocate_host(), which must stay as it is, and
+/// is complete, when somebody has waited.
+void queue_to_device(const Cuda& cuda, void* to, const void* from, std::size_t bytes);
+void queue_to_host(const Cuda& cuda, void* to, const void* from, std::size_t bytes);
+
+/// What has happened on a stream so far: how often somebody waited until all of its work was done,
+/// and how often memory was given back, so that addresses may mean something else.
+struct CudaHistory {
+  std::uint64_t waits = 0, releases = 0;
+};
+const CudaHistory& history(const Cuda& cuda);
+
+/// Work that was recorded instead of queued, to be queued as a whole, with the same addresses and
+/// numbers, any number of times: one call of the host. Needs the memory that it uses.
+struct CudaRecord;
+/// Between these calls what is queued is recorded; copies that wait, wait() and (de)allocation of
+/// device memory fail and spoil the record. end_recording() gives nullptr where it is spoilt.
+void begin_recording(const Cuda& cuda);
+std::shared_ptr<const CudaRecord> end_recording(const Cuda& cuda);
+void queue_record(const Cuda& cuda, const CudaRecord& record);
 
 }  // namespace fst::kernels

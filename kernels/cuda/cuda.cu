@@ -6,6 +6,10 @@ namespace fst::kernels {
 struct Cuda::Memory {
   void* scratch = nullptr;
   std::size_t bytes = 0;
+  CudaHistory history;
+};
+struct CudaRecord {
+  cudaGraphExec_t work = nullptr;
 };
 
 CudaError::CudaError(const char* call, cudaError_t error)
@@ -85,6 +89,7 @@ void* scratch(const Cuda& cuda, std::size_t bytes) {
   if (bytes > memory.bytes) {
     wait(cuda);
     check(cudaFree(memory.scratch), "cudaFree");
+    ++memory.history.releases;
     memory.scratch = nullptr;
     memory.bytes = 0;
     memory.scratch = allocate(cuda, bytes);
@@ -120,6 +125,55 @@ void copy_on_device(const Cuda& cuda, void* to, const void* from, std::size_t by
 
 void wait(const Cuda& cuda) {
   check(cudaStreamSynchronize(cuda.stream), "waiting for the device");
+  ++cuda.memory->history.waits;
+}
+
+const CudaHistory& history(const Cuda& cuda) {
+  return cuda.memory->history;
+}
+
+void* allocate_host(const Cuda& /*cuda*/, std::size_t bytes) {
+  void* memory = nullptr;
+  check(cudaMallocHost(&memory, bytes == 0 ? 1 : bytes), "cudaMallocHost");
+  return memory;
+}
+
+void release_host(const Cuda& cuda, void* memory) {
+  cudaStreamSynchronize(cuda.stream);  // as release()
+  cudaFreeHost(memory);
+}
+
+void queue_to_device(const Cuda& cuda, void* to, const void* from, std::size_t bytes) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, cuda.stream), "copy to device");
+}
+
+void queue_to_host(const Cuda& cuda, void* to, const void* from, std::size_t bytes) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, cuda.stream), "copy to host");
+}
+
+void begin_recording(const Cuda& cuda) {
+  check(cudaStreamBeginCapture(cuda.stream, cudaStreamCaptureModeThreadLocal), "begin recording");
+}
+
+std::shared_ptr<const CudaRecord> end_recording(const Cuda& cuda) {
+  cudaGraph_t graph = nullptr;
+  if (cudaStreamEndCapture(cuda.stream, &graph) != cudaSuccess || graph == nullptr) {
+    cudaGetLastError();
+    return nullptr;
+  }
+  auto record = std::make_unique<CudaRecord>();
+  const cudaError_t error = cudaGraphInstantiate(&record->work, graph, 0);
+  cudaGraphDestroy(graph);
+  check(error, "cudaGraphInstantiate");
+  return {record.release(), [stream = cuda.stream](const CudaRecord* old) {
+            cudaStreamSynchronize(stream);  // as release()
+            cudaGraphExecDestroy(old->work);
+            delete old;
+          }};
+}
+
+void queue_record(const Cuda& cuda, const CudaRecord& record) {
+  check(cudaGraphLaunch(record.work, cuda.stream), "cudaGraphLaunch");
 }
 
 void* allocate(const Cuda& /*cuda*/, std::size_t bytes) {
@@ -146,6 +200,7 @@ void zero(const Cuda& cuda, void* memory, std::size_t bytes) {
 void release(const Cuda& cuda, void* memory) {
   cudaStreamSynchronize(cuda.stream);  // a destructor's call: what failed is found by the next one
   cudaFree(memory);
+  ++cuda.memory->history.releases;
 }
 
 }  // namespace fst::kernels

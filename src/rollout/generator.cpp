@@ -1,11 +1,9 @@
 #include "fst/rollout/generator.h"
 
 #include <algorithm>
-#include <array>
-#include <cmath>
+#include <bit>
 
 #include "fst/base/error.h"
-#include "fst/tensor/host_view.h"
 
 namespace fst {
 
@@ -37,7 +35,10 @@ Generator::Generator(Qwen3& model, const GeneratorOptions& options)
       options_(options),
       cache_(model.local_config(), model.device(), 0),
       scheduler_({options.max_batch, options.prefill_chunk, options.share_prefixes}),
-      stops_(static_cast<std::size_t>(model.config().vocab_size)) {
+      stops_(static_cast<std::size_t>(model.config().vocab_size)),
+      inputs_(model.device()),
+      outputs_(model.device()),
+      recordings_(model.device()) {
   const std::int64_t block_bytes = KvCache::bytes_per_block(model.local_config());
   max_blocks_ = options.kv_blocks > 0 ? options.kv_blocks : options.kv_bytes / block_bytes;
   if (max_blocks_ < 1) {
@@ -133,60 +134,27 @@ void Generator::number_laws(std::span<const GenerateRequest> requests) {
 
 void Generator::step() {
   const std::vector<Scheduler::Work>& work = scheduler_.plan();
+  if (work.empty()) return;
   scheduler_.take_copies(copies_);
   for (const Scheduler::Copy& copy : copies_) cache_.copy_block(copy.to, copy.from);
-  make_batch(work);
-  const Tensor& hidden = model_->forward(batch_, cache_);
   collect_draws(work);
-  if (!draws_.empty()) draw(hidden);
+  make_batch(work);
+  if (is_decoding(work)) {
+    recordings_.run(key_of_step(), [&] { compute(); });
+  } else {
+    compute();
+  }
+  if (draws_.empty()) return;
+  outputs_.receive();
+  for (std::size_t i = 0; i < draws_.size(); ++i) {
+    const TokenId token = outputs_.host<TokenId>(drawn_)[i];
+    if (token < 0) refuse_infinite_logits(draws_[i]);
+    accept(draws_[i], token, outputs_.host<float>(logprob_)[i]);
+  }
 }
 
-void Generator::make_batch(const std::vector<Scheduler::Work>& work) {
-  const Device& device = model_->device();
-  const auto sequences = static_cast<std::int64_t>(work.size());
-  std::int64_t rows = 0, longest = 0;
-  bool single = false, longer = false;  // sequences of one row, and of more
-  for (const Scheduler::Work& w : work) {
-    rows += w.rows;
-    (w.rows == 1 ? single : longer) = true;
-    longest = std::max(longest, blocks_for(w.sequence->computed + w.rows));
-  }
-  tokens_.reserve(device, i32, {rows});
-  positions_.reserve(device, i32, {rows});
-  cu_seqlens_.reserve(device, i32, {sequences + 1});
-  context_.reserve(device, i32, {sequences});
-  block_table_.reserve(device, i32, {sequences, longest});
-  using View = HostView<std::int32_t>;
-  std::array<View, 5> views{
-      View(tokens_.tensor(), Contents::undefined), View(positions_.tensor(), Contents::undefined),
-      View(cu_seqlens_.tensor(), Contents::undefined), View(context_.tensor(), Contents::undefined),
-      View(block_table_.tensor(), Contents::undefined)};
-  auto* token = views[0].data();
-  auto* position = views[1].data();
-  auto* begin = views[2].data();
-  auto* context = views[3].data();
-  auto* table = views[4].data();
-  *begin = 0;
-  for (const Scheduler::Work& w : work) {
-    const Sequence& sequence = *w.sequence;
-    token = std::copy_n(sequence.tokens.begin() + sequence.computed, w.rows, token);
-    for (std::int64_t r = 0; r < w.rows; ++r) {
-      *position++ = static_cast<std::int32_t>(sequence.computed + r);
-    }
-    begin[1] = begin[0] + static_cast<std::int32_t>(w.rows);
-    ++begin;
-    *context++ = static_cast<std::int32_t>(sequence.computed);
-    const std::int64_t blocks = blocks_for(sequence.computed + w.rows);
-    std::copy_n(sequence.blocks.begin(), blocks, table);
-    std::fill_n(table + blocks, longest - blocks, 0);
-    table += longest;
-  }
-  for (View& view : views) view.store();
-  batch_ = {tokens_.tensor(),
-            positions_.tensor(),
-            {cu_seqlens_.tensor(), context_.tensor(), block_table_.tensor(), single, longer}};
-}
-
+/// The rows of `work` count as computed from here on, though they are yet to be queued: what is
+/// queued later finds them done.
 void Generator::collect_draws(const std::vector<Scheduler::Work>& work) {
   draws_.clear();
   std::int32_t row = -1;
@@ -197,82 +165,140 @@ void Generator::collect_draws(const std::vector<Scheduler::Work>& work) {
     draws_.push_back({row, w.sequence});
     for (Sequence* sample : scheduler_.fork(*w.sequence)) draws_.push_back({row, sample});
   }
-}
-
-/// Draws all tokens of the step, law by law, a bounded number of rows at a time.
-void Generator::draw(const Tensor& hidden) {
-  const auto law = [&](const Draw& d) {
-    return law_of_[static_cast<std::size_t>(d.sequence->request)];
-  };
   if (laws_.size() > 1) {
     std::stable_sort(draws_.begin(), draws_.end(),
-                     [&](const Draw& a, const Draw& b) { return law(a) < law(b); });
-  }
-  const auto limit = static_cast<std::size_t>(
-      std::max(logits_elements / model_->config().vocab_size, least_logits_rows));
-  for (std::size_t begin = 0; begin < draws_.size();) {
-    std::size_t end = begin + 1;
-    while (end < draws_.size() && end - begin < limit && law(draws_[end]) == law(draws_[begin]))
-      ++end;
-    draw_rows(hidden, std::span(draws_).subspan(begin, end - begin));
-    begin = end;
+                     [&](const Draw& a, const Draw& b) { return law_of(a) < law_of(b); });
   }
 }
 
-void Generator::draw_rows(const Tensor& hidden, std::span<const Draw> draws) {
+/// All that the device must know of a step, in one parcel.
+void Generator::make_batch(const std::vector<Scheduler::Work>& work) {
+  const auto sequences = static_cast<std::int64_t>(work.size());
+  const auto draws = static_cast<std::int64_t>(draws_.size());
+  std::int64_t rows = 0, longest = 0;
+  bool single = false, longer = false;  // sequences of one row, and of more
+  for (const Scheduler::Work& w : work) {
+    rows += w.rows;
+    (w.rows == 1 ? single : longer) = true;
+    longest = std::max(longest, blocks_for(w.sequence->computed));
+  }
+  // Few widths, so that steps have the same shapes for long.
+  const auto width = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(longest)));
+  const auto [tokens, positions, cu_seqlens, context, block_table, draw_rows, places, keys] =
+      inputs_.shape<8>({{i32, {rows}},
+                        {i32, {rows}},
+                        {i32, {sequences + 1}},
+                        {i32, {sequences}},
+                        {i32, {sequences, width}},
+                        {i32, {draws}},
+                        {i32, {draws}},
+                        {DType::i64, {draws}}});
+  batch_ = {tokens, positions, {cu_seqlens, context, block_table, single, longer}};
+  draw_rows_ = draw_rows;
+  places_ = places;
+  keys_ = keys;
+  write_rows(work);
+  write_draws();
+  inputs_.send();
+  const auto [drawn, logprob] = outputs_.shape<2>({{i32, {draws}}, {f32, {draws}}});
+  drawn_ = drawn;
+  logprob_ = logprob;
+}
+
+void Generator::write_rows(const std::vector<Scheduler::Work>& work) {
+  auto* token = inputs_.host<TokenId>(batch_.tokens);
+  auto* position = inputs_.host<std::int32_t>(batch_.positions);
+  auto* begin = inputs_.host<std::int32_t>(batch_.attention.cu_seqlens);
+  auto* context = inputs_.host<std::int32_t>(batch_.attention.context);
+  auto* table = inputs_.host<std::int32_t>(batch_.attention.block_table);
+  const std::int64_t width = batch_.attention.block_table.dim(1);
+  *begin = 0;
+  for (const Scheduler::Work& w : work) {
+    const Sequence& sequence = *w.sequence;
+    const std::int64_t first = sequence.computed - w.rows;
+    token = std::copy_n(sequence.tokens.begin() + first, w.rows, token);
+    for (std::int64_t r = 0; r < w.rows; ++r) *position++ = static_cast<std::int32_t>(first + r);
+    begin[1] = begin[0] + static_cast<std::int32_t>(w.rows);
+    ++begin;
+    *context++ = static_cast<std::int32_t>(first);
+    const std::int64_t blocks = blocks_for(sequence.computed);
+    std::copy_n(sequence.blocks.begin(), blocks, table);
+    std::fill_n(table + blocks, width - blocks, 0);
+    table += width;
+  }
+}
+
+void Generator::write_draws() {
+  auto* row = inputs_.host<std::int32_t>(draw_rows_);
+  auto* place = inputs_.host<std::int32_t>(places_);
+  auto* key = inputs_.host<std::int64_t>(keys_);
+  for (const Draw& draw : draws_) {
+    const Sequence& sequence = *draw.sequence;
+    *row++ = draw.row;
+    *place++ = static_cast<std::int32_t>(sequence.logprobs.size());
+    *key++ = static_cast<std::int64_t>(requests_[static_cast<std::size_t>(sequence.request)].key);
+  }
+}
+
+std::int32_t Generator::law_of(const Draw& draw) const {
+  return law_of_[static_cast<std::size_t>(draw.sequence->request)];
+}
+
+/// Whether a step computes one row of each sequence and draws one token from it by one law: steps
+/// that come back. Ranks that share the model communicate in between, which cannot be recorded.
+bool Generator::is_decoding(const std::vector<Scheduler::Work>& work) const {
+  return model_->unit() == nullptr && !draws_.empty() &&
+         batch_.tokens.size() == draw_rows_.size() && work.size() == draws_.size() &&
+         law_of(draws_.front()) == law_of(draws_.back());
+}
+
+/// What the numbers follow from that are passed by value in such a step.
+Recordings::Key Generator::key_of_step() const {
+  const ops::SamplingLaw& law = laws_[static_cast<std::size_t>(law_of(draws_.front()))];
+  const auto bits = [](float x) { return std::int64_t{std::bit_cast<std::int32_t>(x)}; };
+  return {batch_.tokens.size(),
+          batch_.attention.block_table.dim(1),
+          bits(law.temperature),
+          law.top_k,
+          bits(law.top_p),
+          bits(law.min_p),
+          law.vocab};
+}
+
+/// Queues a step: hidden states, then all draws, law by law, a bounded number of rows at a time.
+void Generator::compute() {
+  const Tensor& hidden = model_->forward(batch_, cache_);
+  const std::int64_t limit =
+      std::max(logits_elements / model_->config().vocab_size, least_logits_rows);
+  const auto draws = static_cast<std::int64_t>(draws_.size());
+  for (std::int64_t begin = 0, end = 0; begin < draws; begin = end) {
+    const std::int32_t law = law_of(draws_[static_cast<std::size_t>(begin)]);
+    const auto same_law = [&](std::int64_t i) {
+      return law_of(draws_[static_cast<std::size_t>(i)]) == law;
+    };
+    while (end < draws && end - begin < limit && same_law(end)) ++end;
+    draw(hidden, begin, end, laws_[static_cast<std::size_t>(law)]);
+  }
+}
+
+/// Queues the draws [begin, end).
+void Generator::draw(const Tensor& hidden, std::int64_t begin, std::int64_t end,
+                     const ops::SamplingLaw& law) {
   const Device& device = model_->device();
-  const auto count = static_cast<std::int64_t>(draws.size());
-  rows_.reserve(device, i32, {count});
-  hidden_rows_.reserve(device, f32, {count, hidden.dim(1)});
-  logits_.reserve(device, f32, {count, model_->config().vocab_size});
-  drawn_.reserve(device, i32, {count});
-  logprob_.reserve(device, f32, {count});
-  keys_.reserve(device, DType::i64, {count});
-  places_.reserve(device, i32, {count});
-  HostView<std::int32_t> rows(rows_.tensor(), Contents::undefined);
-  HostView<std::int32_t> places(places_.tensor(), Contents::undefined);
-  HostView<std::int64_t> keys(keys_.tensor(), Contents::undefined);
-  for (std::size_t i = 0; i < draws.size(); ++i) {
-    const Sequence& sequence = *draws[i].sequence;
-    const auto at = static_cast<std::int64_t>(i);
-    rows[at] = draws[i].row;
-    keys[at] = static_cast<std::int64_t>(requests_[static_cast<std::size_t>(sequence.request)].key);
-    places[at] = static_cast<std::int32_t>(sequence.logprobs.size());
-  }
-  rows.store();
-  keys.store();
-  places.store();
-  ops::gather_rows(hidden_rows_.tensor(), hidden, rows_.tensor());
+  hidden_rows_.reserve(device, f32, {end - begin, hidden.dim(1)});
+  logits_.reserve(device, f32, {end - begin, model_->config().vocab_size});
+  ops::gather_rows(hidden_rows_.tensor(), hidden, draw_rows_.rows(begin, end));
   model_->logits(logits_.tensor(), hidden_rows_.tensor());
-  const auto law =
-      static_cast<std::size_t>(law_of_[static_cast<std::size_t>(draws.front().sequence->request)]);
-  try {
-    ops::sample_tokens(drawn_.tensor(), logprob_.tensor(), logits_.tensor(), keys_.tensor(),
-                       places_.tensor(), laws_[law]);
-  } catch (const Error&) {
-    refuse_infinite_logits(draws);
-    throw;
-  }
-  const HostView<const std::int32_t> drawn(drawn_.tensor());
-  const HostView<const float> logprob(logprob_.tensor());
-  for (std::size_t i = 0; i < draws.size(); ++i) {
-    const auto at = static_cast<std::int64_t>(i);
-    accept(draws[i], drawn[at], logprob[at]);
-  }
+  Tensor drawn = drawn_.rows(begin, end), logprob = logprob_.rows(begin, end);
+  ops::sample_tokens(drawn, logprob, logits_.tensor(), keys_.rows(begin, end),
+                     places_.rows(begin, end), law);
 }
 
-/// Names the request whose logits are not finite, if that is what is wrong.
-void Generator::refuse_infinite_logits(std::span<const Draw> draws) const {
-  const std::int64_t vocab = logits_.tensor().dim(1);
-  const HostView<const float> logits(logits_.tensor());
-  for (std::size_t i = 0; i < draws.size(); ++i) {
-    const float* row = logits.data() + static_cast<std::int64_t>(i) * vocab;
-    if (std::all_of(row, row + vocab, [](float x) { return std::isfinite(x); })) continue;
-    const Sequence& sequence = *draws[i].sequence;
-    throw Error(name_of_request(static_cast<std::size_t>(sequence.request)) +
-                ": a logit is not finite at new token " + std::to_string(sequence.logprobs.size()) +
-                "; the weights or the keys and values are broken");
-  }
+void Generator::refuse_infinite_logits(const Draw& draw) const {
+  throw Error(name_of_request(static_cast<std::size_t>(draw.sequence->request)) +
+              ": a logit is not finite at new token " +
+              std::to_string(draw.sequence->logprobs.size()) +
+              "; the weights or the keys and values are broken");
 }
 
 void Generator::accept(const Draw& draw, TokenId token, float logprob) {

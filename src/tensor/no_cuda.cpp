@@ -7,6 +7,7 @@
 namespace fst::kernels {
 
 struct Cuda {};
+struct CudaRecord {};
 
 namespace {
 [[noreturn]] void absent() {
@@ -46,6 +47,32 @@ void copy_to_host(const Cuda& /*cuda*/, void* /*to*/, const void* /*from*/, std:
   absent();
 }
 void wait(const Cuda& /*cuda*/) {
+  absent();
+}
+void* allocate_host(const Cuda& /*cuda*/, std::size_t /*bytes*/) {
+  absent();
+}
+void release_host(const Cuda& /*cuda*/, void* /*memory*/) {
+  absent();
+}
+void queue_to_device(const Cuda& /*cuda*/, void* /*to*/, const void* /*from*/,
+                     std::size_t /*bytes*/) {
+  absent();
+}
+void queue_to_host(const Cuda& /*cuda*/, void* /*to*/, const void* /*from*/,
+                   std::size_t /*bytes*/) {
+  absent();
+}
+const CudaHistory& history(const Cuda& /*cuda*/) {
+  absent();
+}
+void begin_recording(const Cuda& /*cuda*/) {
+  absent();
+}
+std::shared_ptr<const CudaRecord> end_recording(const Cuda& /*cuda*/) {
+  absent();
+}
+void queue_record(const Cuda& /*cuda*/, const CudaRecord& /*record*/) {
   absent();
 }
 

@@ -7,6 +7,8 @@
 #include "fst/model/qwen3.h"
 #include "fst/rollout/completion.h"
 #include "fst/rollout/scheduler.h"
+#include "fst/tensor/parcel.h"
+#include "fst/tensor/recordings.h"
 
 namespace fst {
 
@@ -53,12 +55,18 @@ class Generator {
   void grow_cache(std::span<const GenerateRequest> requests);
   void number_laws(std::span<const GenerateRequest> requests);
   void step();
-  void make_batch(const std::vector<Scheduler::Work>& work);
   void collect_draws(const std::vector<Scheduler::Work>& work);
-  void draw(const Tensor& hidden);
-  void draw_rows(const Tensor& hidden, std::span<const Draw> draws);
+  void make_batch(const std::vector<Scheduler::Work>& work);
+  void write_rows(const std::vector<Scheduler::Work>& work);
+  void write_draws();
+  std::int32_t law_of(const Draw& draw) const;
+  bool is_decoding(const std::vector<Scheduler::Work>& work) const;
+  Recordings::Key key_of_step() const;
+  void compute();
+  void draw(const Tensor& hidden, std::int64_t begin, std::int64_t end,
+            const ops::SamplingLaw& law);
   void accept(const Draw& draw, TokenId token, float logprob);
-  void refuse_infinite_logits(std::span<const Draw> draws) const;
+  [[noreturn]] void refuse_infinite_logits(const Draw& draw) const;
 
   Qwen3* model_;
   GeneratorOptions options_;
@@ -73,11 +81,13 @@ class Generator {
   std::vector<ops::SamplingLaw> laws_;
   std::vector<std::int32_t> law_of_;  // [requests]
 
-  // Scratch, reused from step to step.
-  Buffer tokens_, positions_, cu_seqlens_, context_, block_table_;
-  Buffer rows_, hidden_rows_, logits_, drawn_, logprob_;
-  Buffer keys_, places_;  // i64, i32: stream and place of each draw
-  TokenBatch batch_;
+  // The step in progress.
+  Parcel inputs_, outputs_;
+  TokenBatch batch_;                  // in inputs_, as are
+  Tensor draw_rows_, places_, keys_;  // i32, i32, i64: hidden row, place and stream of each draw
+  Tensor drawn_, logprob_;            // in outputs_
+  Buffer hidden_rows_, logits_;
+  Recordings recordings_;
   std::vector<Scheduler::Copy> copies_;
   std::vector<Draw> draws_;
 };

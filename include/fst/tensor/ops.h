@@ -219,8 +219,7 @@ struct SamplingLaw {
 /// tokens i32 [T]; logprob f32 [T]: under the truncated law (temperature 0: of the untruncated law
 /// at temperature 1), bit-equal to token_logprob where nothing is truncated. keys i64 [T]: one
 /// 64-bit stream key per row (base/random.h); positions i32 [T]: index of the new token within its
-/// completion. A row with a logit that is not finite gets token -1: the work is only queued, so who
-/// reads the tokens finds out.
+/// completion. A row with a logit that is not finite gets token -1; who reads it finds out.
 void sample_tokens(Tensor& tokens, Tensor& logprob, const Tensor& logits, const Tensor& keys,
                    const Tensor& positions, const SamplingLaw& law);
 /// The kept ids (ascending) and their probabilities for one row; what sample_tokens draws from.

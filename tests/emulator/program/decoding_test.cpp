@@ -1,0 +1,140 @@
+#include <algorithm>
+#include <bit>
+#include <limits>
+#include <memory>
+
+#include <gtest/gtest.h>
+
+#include "fst/rollout/generator.h"
+#include "fst/tensor/host_view.h"
+
+#include "emulator.h"
+#include "tiny_model.h"
+
+/// What a step of decoding asks of a GPU. Every call costs the host microseconds, a step of a model
+/// of 0.6B parameters itself less than a thousand.
+namespace fst {
+namespace {
+
+constexpr std::int64_t positions = 96;
+
+std::span<const float> values_of(const Parameters& on_host) {
+  return {on_host.flat().data<float>(), static_cast<std::size_t>(on_host.flat().size())};
+}
+
+struct Engine {
+  Engine(const Device& where, const Parameters& on_host)
+      : device(where),
+        parameters(on_host.config(), device),
+        model(on_host.config(), device, {.use = Use::inference, .max_positions = positions}) {
+    copy_in(parameters.flat(), values_of(on_host));
+    model.set_weights(parameters);
+    GeneratorOptions options;
+    options.kv_blocks = 64;
+    options.stop_ids = {97};
+    generator = std::make_unique<Generator>(model, options);
+  }
+  Device device;
+  Parameters parameters;
+  Qwen3 model;
+  std::unique_ptr<Generator> generator;
+};
+
+class DecodingTest : public ::testing::Test {
+ protected:
+  /// Different prompts of 17 tokens, so that no prompt is shared and the tables become wider.
+  std::vector<GenerateRequest> requests(std::uint64_t count, std::int32_t new_tokens) const {
+    std::vector<GenerateRequest> all(count);
+    for (std::uint64_t i = 0; i < count; ++i) {
+      all[i].prompt = testing::random_tokens(17, config_.vocab_size, i);
+      all[i].key = 1000 + i;
+      all[i].max_new_tokens = new_tokens;
+      all[i].law.temperature = 0.8f;
+    }
+    return all;
+  }
+
+  static void expect_same(const std::vector<Completion>& a, const std::vector<Completion>& b) {
+    ASSERT_EQ(a.size(), b.size());
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      EXPECT_EQ(a[i].tokens, b[i].tokens) << i;
+      EXPECT_EQ(a[i].finish, b[i].finish) << i;
+      EXPECT_TRUE(std::ranges::equal(a[i].logprobs, b[i].logprobs, [](float x, float y) {
+        return std::bit_cast<std::int32_t>(x) == std::bit_cast<std::int32_t>(y);
+      })) << i;
+    }
+  }
+
+  const Qwen3Config config_ = testing::tiny_config();
+  const Device host_ = Device::cpu();
+  const Parameters parameters_ = testing::random_parameters(config_, host_, 5);
+  Engine cpu_{host_, parameters_}, gpu_{Device::cuda(0), parameters_};
+};
+
+TEST_F(DecodingTest, AStepIsOneUploadOneRecordAndOneDownload) {
+  const auto all = requests(3, 30);
+  const auto expected = cpu_.generator->generate(all);
+  expect_same(gpu_.generator->generate(all), expected);
+  expect_same(gpu_.generator->generate(all), expected);
+  const emulator::Calls before = emulator::calls();
+  const Scheduler::Counts counts = gpu_.generator->counts();
+  expect_same(gpu_.generator->generate(all), expected);
+  const emulator::Calls& after = emulator::calls();
+  const std::int64_t steps = gpu_.generator->counts().steps - counts.steps;
+  EXPECT_EQ(gpu_.generator->counts().rows - counts.rows, 3 * steps);  // prompts are known
+  EXPECT_EQ(after.graphs - before.graphs, steps);
+  EXPECT_EQ(after.launches - before.launches, 0);
+  EXPECT_EQ(after.copies - before.copies, 2 * steps);
+  EXPECT_EQ(after.waits - before.waits, steps);
+  EXPECT_EQ(after.allocations - before.allocations, 0);
+}
+
+TEST_F(DecodingTest, RecordsSeeNewWeightsOtherLawsAndMovedMemory) {
+  auto all = requests(3, 20);
+  const auto expect_cpus = [&](const char* when) {
+    SCOPED_TRACE(when);
+    for (int i = 0; i < 3; ++i) {  // done, recorded, replayed
+      expect_same(gpu_.generator->generate(all), cpu_.generator->generate(all));
+    }
+  };
+  expect_cpus("first");
+  const Parameters others = testing::random_parameters(config_, host_, 6);
+  for (Engine* engine : {&cpu_, &gpu_}) {
+    copy_in(engine->parameters.flat(), values_of(others));
+    engine->model.set_weights(engine->parameters);
+    engine->generator->weights_changed();
+  }
+  expect_cpus("other weights");
+  all[1].law.top_k = 7;  // two laws in a step
+  expect_cpus("two laws");
+  for (auto& request : all) request.law = {.temperature = 0.0f, .vocab = 90};
+  expect_cpus("another law");
+  all = requests(9, 30);  // the cache grows: all addresses change
+  expect_cpus("a larger cache");
+  all.resize(3);
+  expect_cpus("the old shapes in the new memory");
+}
+
+TEST_F(DecodingTest, NamesTheRequestWhoseLogitsAreNotFinite) {
+  const auto all = requests(2, 5);
+  const auto expected = cpu_.generator->generate(all);
+  for (int i = 0; i < 3; ++i) expect_same(gpu_.generator->generate(all), expected);
+  std::vector<float> weights(static_cast<std::size_t>(parameters_.flat().size()),
+                             std::numeric_limits<float>::quiet_NaN());
+  copy_in(gpu_.parameters.flat(), std::span<const float>(weights));
+  gpu_.model.set_weights(gpu_.parameters);
+  try {
+    gpu_.generator->generate(all);
+    FAIL() << "drawn from NaN";
+  } catch (const Error& error) {
+    EXPECT_EQ(std::string(error.what()).rfind("generate: request 0: a logit is not finite", 0), 0u)
+        << error.what();
+  }
+  copy_in(gpu_.parameters.flat(), values_of(parameters_));
+  gpu_.model.set_weights(gpu_.parameters);
+  gpu_.generator->weights_changed();
+  expect_same(gpu_.generator->generate(all), expected);
+}
+
+}  // namespace
+}  // namespace fst

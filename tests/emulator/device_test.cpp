@@ -69,6 +69,37 @@ TEST(EmulatedDevice, RunsOutOfMemory) {
   kernels::release(device(), first);
 }
 
+TEST(EmulatedDevice, ReplaysWhatItRecordedOnWhatTheMemoryHoldsThen) {
+  const DeviceArray<float> from(8), to(std::vector<float>(8, 0.0f));
+  kernels::begin_recording(device());
+  kernels::copy_on_device(device(), to.data(), from.data(), 8 * sizeof(float));
+  const auto record = kernels::end_recording(device());
+  ASSERT_NE(record, nullptr);
+  EXPECT_EQ(to.host(), std::vector<float>(8, 0.0f));  // nothing has been done
+  for (const float value : {1.0f, 2.0f}) {
+    const std::vector<float> x(8, value);
+    kernels::copy_to_device(device(), from.data(), x.data(), 8 * sizeof(float));
+    const Calls before = calls();
+    kernels::queue_record(device(), *record);
+    EXPECT_EQ(calls().graphs - before.graphs, 1);
+    EXPECT_EQ(calls().copies - before.copies, 0);
+    EXPECT_EQ(to.host(), x);
+  }
+}
+
+TEST(EmulatedDevice, SpoilsARecordingThatWaitsOrChangesTheMemory) {
+  const DeviceArray<float> array(std::vector<float>(8, 1.0f));
+  const std::function<void()> spoils[] = {[] { kernels::wait(device()); },
+                                          [] { kernels::allocate(device(), 8); },
+                                          [&] { array.host(); }};
+  for (const auto& spoil : spoils) {
+    kernels::begin_recording(device());
+    EXPECT_NE(failure_of(spoil).find("cudaErrorStreamCaptureUnsupported"), std::string::npos);
+    EXPECT_EQ(kernels::end_recording(device()), nullptr);
+  }
+  EXPECT_EQ(array.host(), std::vector<float>(8, 1.0f));  // the stream works on
+}
+
 TEST(EmulatedDevice, RefusesLaunchesThatNoGpuCouldDo) {
   EXPECT_NE(failure_of([] {
               kernels::test::sum_rows(device(), nullptr, nullptr, 0, 4);

@@ -1,5 +1,6 @@
 #include <cstddef>
 
+#include "kernels/bf16.h"
 #include "kernels/cpu/elementwise_isa.h"
 
 namespace fst::kernels {
@@ -25,13 +26,6 @@ float widen_f16(std::uint16_t half) {
   std::uint32_t bits = magnitude >= 0x7c00u ? special : moved;
   bits = magnitude < 0x0400u ? subnormal : bits;
   return float_of(bits | sign);
-}
-
-std::uint16_t narrow_bf16(float x) {
-  const std::uint32_t bits = bits_of(x);
-  const std::uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  const std::uint32_t quiet_nan = (bits >> 16) | 0x40u;
-  return static_cast<std::uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? quiet_nan : rounded);
 }
 
 std::uint16_t narrow_f16(float x) {
@@ -91,9 +85,7 @@ void ElementwiseRow<isa>::widen(float* y, const void* x, Storage storage, std::i
   }
   const auto* half = static_cast<const std::uint16_t*>(x);
   if (storage == Storage::bf16) {
-    for (std::int64_t i = 0; i < count; ++i) {
-      y[i] = float_of(static_cast<std::uint32_t>(half[i]) << 16);
-    }
+    for (std::int64_t i = 0; i < count; ++i) y[i] = widened(Bf16{half[i]});
   } else {
     for (std::int64_t i = 0; i < count; ++i) y[i] = widen_f16(half[i]);
   }
@@ -107,7 +99,7 @@ void ElementwiseRow<isa>::narrow(void* y, Storage storage, const float* x, std::
   }
   auto* half = static_cast<std::uint16_t*>(y);
   if (storage == Storage::bf16) {
-    for (std::int64_t i = 0; i < count; ++i) half[i] = narrow_bf16(x[i]);
+    for (std::int64_t i = 0; i < count; ++i) half[i] = narrowed(x[i]).bits;
   } else {
     for (std::int64_t i = 0; i < count; ++i) half[i] = narrow_f16(x[i]);
   }

@@ -1,12 +1,11 @@
 #include "kernels/matmul.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <memory>
 #include <numeric>
 
 #include "kernels/cpu/elementwise_isa.h"
 #include "kernels/cpu/matmul_isa.h"
+#include "kernels/cpu/scratch.h"
 #include "kernels/thread_pool.h"
 
 namespace fst::kernels {
@@ -15,25 +14,6 @@ namespace {
 
 std::int64_t panels_of(std::int64_t n) {
   return (n + panel_columns - 1) / panel_columns;
-}
-
-/// Working memory of this thread. Grows to what a call needs (at most some 10 MB) and stays, so
-/// that a call in a hot loop does not allocate; its contents never outlive a call.
-float* scratch(std::int64_t floats) {
-  struct Free {
-    void operator()(float* p) const { std::free(p); }
-  };
-  thread_local std::unique_ptr<float, Free> memory;
-  thread_local std::int64_t size = 0;
-  if (floats > size) {
-    constexpr std::int64_t step = 1 << 14;
-    size = (floats + step - 1) / step * step;
-    memory.reset();
-    memory.reset(static_cast<float*>(
-        std::aligned_alloc(64, static_cast<std::size_t>(size) * sizeof(float))));
-    if (!memory) std::abort();  // kernels have no exceptions; the machine is out of memory
-  }
-  return memory.get();
 }
 
 /// Fewest multiply-adds that are worth another thread: some ten microseconds of one core.

@@ -9,7 +9,7 @@
 /// and `cpu/NAME.cpp` calls `for_isa(cpu, [&]<Isa isa>() { Name<isa>::forward(...); })`.
 namespace fst::kernels {
 
-/// Calls `f.operator()<isa>()` for the instruction set of `cpu`.
+/// Calls `f.operator()<isa>()` for the instruction set of `cpu`, with avx512 for amx.
 template <class F>
 decltype(auto) for_isa(const Cpu& cpu, F&& f) {
   switch (cpu.isa) {
@@ -18,6 +18,7 @@ decltype(auto) for_isa(const Cpu& cpu, F&& f) {
     case Isa::avx2:
       return f.template operator()<Isa::avx2>();
     case Isa::avx512:
+    case Isa::amx:
       return f.template operator()<Isa::avx512>();
     case Isa::scalar:
       break;

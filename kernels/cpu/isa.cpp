@@ -1,5 +1,6 @@
 #include <initializer_list>
 
+#include "kernels/cpu/amx.h"
 #include "kernels/exec.h"
 
 namespace fst::kernels {
@@ -17,6 +18,8 @@ bool supports(Isa isa) {
     case Isa::avx512:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    case Isa::amx:
+      return supports(Isa::avx512) && may_use_tiles();
   }
   return false;
 #else
@@ -25,7 +28,7 @@ bool supports(Isa isa) {
 }
 
 Isa best_isa() {
-  for (const Isa isa : {Isa::avx512, Isa::avx2, Isa::scalar_fma}) {
+  for (const Isa isa : {Isa::amx, Isa::avx512, Isa::avx2, Isa::scalar_fma}) {
     if (supports(isa)) return isa;
   }
   return Isa::scalar;
@@ -41,6 +44,8 @@ const char* name_of(Isa isa) {
       return "avx2";
     case Isa::avx512:
       return "avx512";
+    case Isa::amx:
+      return "amx";
   }
   return "unknown";
 }

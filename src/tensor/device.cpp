@@ -28,8 +28,10 @@ kernels::Isa chosen_isa() {
     isa = kernels::Isa::avx2;
   } else if (name == "avx512") {
     isa = kernels::Isa::avx512;
+  } else if (name == "amx") {
+    isa = kernels::Isa::amx;
   } else {
-    throw InputError("FST_ISA=" + name + ": expected scalar, avx2 or avx512");
+    throw InputError("FST_ISA=" + name + ": expected scalar, avx2, avx512 or amx");
   }
   if (!kernels::supports(isa)) throw InputError("FST_ISA=" + name + ": this CPU lacks it");
   return isa;

@@ -40,7 +40,7 @@ inline constexpr std::int64_t spin_turns = 200000;
 /// Every one of `threads` threads runs the chains; returns the floating-point operations that were,
 /// or 0 where the instruction set has no such measurement.
 inline double multiply_add(const kernels::Cpu& cpu, int threads) {
-  const double lanes = cpu.isa == kernels::Isa::avx512 ? 16 : cpu.isa == kernels::Isa::avx2 ? 8 : 0;
+  const double lanes = cpu.isa >= kernels::Isa::avx512 ? 16 : cpu.isa == kernels::Isa::avx2 ? 8 : 0;
   kernels::parallel_for(cpu, threads, 1, [=](std::int64_t, std::int64_t) {
 #if defined(__x86_64__)
     if (lanes == 16) spin_avx512(spin_turns);

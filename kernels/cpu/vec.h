@@ -8,6 +8,7 @@
 ///   Vec, IntVec, Mask                16 x float32, int32, bool
 ///   zero() set(s) set_int(i)         broadcast
 ///   load(p) store(p, v)              16 elements, any alignment
+///   load_int(p)                      64 bytes of memory of any type
 ///   load_first(p, n)                 the first n < 16 elements, zeros behind; touches no others
 ///   store_first(p, v, n)             the first n elements
 ///   + - * /  fma(a, b, c)            a b + c rounded once

@@ -39,6 +39,11 @@ FST_INLINE Mask first(std::int64_t n) {
 FST_INLINE Vec load(const float* p) {
   return each<Vec>([=](int i) { return p[i]; });
 }
+FST_INLINE IntVec load_int(const void* p) {
+  IntVec r;
+  std::memcpy(&r, p, sizeof r);
+  return r;
+}
 FST_INLINE Vec load_first(const float* p, std::int64_t n) {
   Vec r = zero();
   for (int i = 0; i < n && i < 16; ++i) r.v[i] = p[i];

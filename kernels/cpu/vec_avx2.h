@@ -35,6 +35,10 @@ FST_INLINE Mask first(std::int64_t n) {
 FST_INLINE Vec load(const float* p) {
   return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
 }
+FST_INLINE IntVec load_int(const void* p) {
+  const auto* words = static_cast<const __m256i*>(p);
+  return {_mm256_loadu_si256(words), _mm256_loadu_si256(words + 1)};
+}
 FST_INLINE Vec load_first(const float* p, std::int64_t n) {
   const Mask m = first(n);
   return {_mm256_maskload_ps(p, _mm256_castps_si256(m.lo)),

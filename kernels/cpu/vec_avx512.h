@@ -32,6 +32,9 @@ FST_INLINE IntVec set_int(std::int32_t s) {
 FST_INLINE Vec load(const float* p) {
   return {_mm512_loadu_ps(p)};
 }
+FST_INLINE IntVec load_int(const void* p) {
+  return {_mm512_loadu_si512(p)};
+}
 FST_INLINE Vec load_first(const float* p, std::int64_t n) {
   return {_mm512_maskz_loadu_ps(first(n).v, p)};
 }

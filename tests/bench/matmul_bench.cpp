@@ -1,6 +1,8 @@
 // Speed of the matrix products beside the limits of the machine, measured in the same run: the FMA
-// peak of one core and the read bandwidth. Best of several interleaved rounds.
-// Usage: matmul_bench [threads] [isa: scalar | avx2 | avx512] [rounds] [part of a name, e.g. "dW"]
+// peak of one core and the read bandwidth. Best of several interleaved rounds. Lines of bfloat16
+// products begin with "bf16" and stand behind the float32 ones of the same shape.
+// Usage: matmul_bench [threads] [isa: scalar | avx2 | avx512 | amx] [rounds] [part of a name, e.g.
+// "dW"]
 
 #include <algorithm>
 #include <cstdint>
@@ -14,6 +16,7 @@
 
 #include "bench/limits.h"
 #include "kernels/matmul.h"
+#include "kernels/matmul_bf16.h"
 #include "kernels/thread_pool.h"
 
 namespace {
@@ -77,6 +80,14 @@ struct Setup {
     memory.push_back(numbers(count));
     return memory.back().get();
   }
+  /// bfloat16 numbers: the upper halves of others.
+  Bf16* take_halves(std::int64_t count) {
+    float* memory_of_both = take((count + 1) / 2);
+    Floats from = numbers(count);
+    auto* x = reinterpret_cast<Bf16*>(memory_of_both);
+    for (std::int64_t i = 0; i < count; ++i) x[i] = narrowed(from.get()[i]);
+    return x;
+  }
   bool wants(const std::string& name) const { return name.find(only) != std::string::npos; }
 };
 
@@ -95,6 +106,46 @@ void add_forward(Setup& s, std::int64_t t, std::int64_t n, std::int64_t k, SumOr
                        linear_forward(cpu, y, n, x, k, packed, nullptr, t, n, k, order,
                                       Update::overwrite);
                      }});
+}
+
+void add_forward_bf16(Setup& s, std::int64_t t, std::int64_t n, std::int64_t k, SumOrder order) {
+  const std::string name =
+      label(order == SumOrder::chain ? "bf16 y  chain " : "bf16 y  leaves", t, n, k);
+  if (!s.wants(name)) return;
+  Bf16 *x = s.take_halves(t * k), *y = s.take_halves(t * n),
+       *packed = s.take_halves(packed_weight_size(n, k, order));
+  const Cpu cpu = s.cpu;
+  const double weights = static_cast<double>(n * k);
+  s.cases.push_back({name, 2 * static_cast<double>(t) * weights, 2 * weights, [=] {
+                       linear_forward(cpu, y, n, x, k, packed, nullptr, t, n, k, order,
+                                      Update::overwrite);
+                     }});
+}
+
+void add_backward_bf16(Setup& s, std::int64_t t, std::int64_t n, std::int64_t k, SumOrder order) {
+  const std::string dx_name =
+      label(order == SumOrder::chain ? "bf16 dX chain " : "bf16 dX leaves", t, n, k);
+  const std::string dw_name = label("bf16 dW       ", t, n, k);
+  if (!s.wants(dx_name) && !s.wants(dw_name)) return;
+  Bf16 *x = s.take_halves(t * k), *w = s.take_halves(n * k), *dy = s.take_halves(t * n),
+       *dx = s.take_halves(t * k);
+  float* dw = s.take(n * k);
+  const Cpu cpu = s.cpu;
+  const double weights = static_cast<double>(n * k);
+  const double flop = 2 * static_cast<double>(t) * weights;
+  if (s.wants(dx_name)) {
+    s.cases.push_back({dx_name, flop, 2 * weights, [=] {
+                         linear_backward_input(cpu, dx, k, dy, n, w, k, t, n, k, order,
+                                               Update::overwrite);
+                       }});
+  }
+  if (s.wants(dw_name)) {
+    s.cases.push_back({dw_name, flop, 4 * weights, [=] {
+                         const std::int32_t whole[] = {0, static_cast<std::int32_t>(t)};
+                         linear_backward_weight(cpu, dw, k, dy, n, x, k, whole, 1, n, k,
+                                                Chain::resume);
+                       }});
+  }
 }
 
 void add_backward(Setup& s, std::int64_t t, std::int64_t n, std::int64_t k, SumOrder order) {
@@ -138,13 +189,19 @@ void add_tiny_model(Setup& s) {
 void add_large(Setup& s) {
   for (const std::int64_t t : {1, 2, 4, 8, 16, 32, 64}) {
     add_forward(s, t, 32768, 1024, SumOrder::chain);
+    add_forward_bf16(s, t, 32768, 1024, SumOrder::chain);
     add_forward(s, t, 16384, 3072, SumOrder::leaves);
+    add_forward_bf16(s, t, 16384, 3072, SumOrder::leaves);
   }
   for (const std::int64_t t : {128, 512, 2048}) {
     add_forward(s, t, 3072, 1024, SumOrder::chain);
+    add_forward_bf16(s, t, 3072, 1024, SumOrder::chain);
     add_forward(s, t, 1024, 3072, SumOrder::leaves);
+    add_forward_bf16(s, t, 1024, 3072, SumOrder::leaves);
     add_backward(s, t, 3072, 1024, SumOrder::leaves);
+    add_backward_bf16(s, t, 3072, 1024, SumOrder::leaves);
     add_backward(s, t, 1024, 3072, SumOrder::chain);
+    add_backward_bf16(s, t, 1024, 3072, SumOrder::chain);
   }
 }
 
@@ -172,7 +229,12 @@ int main(int argc, char** argv) {
   ThreadPool pool(threads);
   Setup setup;
   setup.only = argc > 4 ? argv[4] : "";
-  setup.cpu = {isa == "avx2" ? Isa::avx2 : isa == "scalar" ? Isa::scalar_fma : best_isa(), &pool};
+  Isa chosen = best_isa();
+  for (const Isa one : {Isa::avx2, Isa::avx512, Isa::amx}) {
+    if (isa == name_of(one) && supports(one)) chosen = one;
+  }
+  if (isa == "scalar") chosen = Isa::scalar_fma;
+  setup.cpu = {chosen, &pool};
   const std::int64_t stream = std::int64_t{1} << 26;
   const float* memory = setup.take(stream);
   setup.cases.push_back(peak_case(setup.cpu, threads));
@@ -192,7 +254,7 @@ int main(int argc, char** argv) {
   const double bandwidth = setup.cases[1].bytes / setup.cases[1].best;
   std::printf("%s, %d threads\n", name_of(setup.cpu.isa), threads);
   for (const Case& c : setup.cases) {
-    std::printf("%-34s %9.1f us %8.1f GFLOP/s %5.1f%% of peak  %6.1f GB/s %5.1f%% of read\n",
+    std::printf("%-40s %9.1f us %8.1f GFLOP/s %5.1f%% of peak  %6.1f GB/s %5.1f%% of read\n",
                 c.name.c_str(), c.best * 1e6, c.flop / c.best * 1e-9,
                 peak > 0 ? 100 * c.flop / c.best / peak : 0.0, c.bytes / c.best * 1e-9,
                 100 * c.bytes / c.best / bandwidth);

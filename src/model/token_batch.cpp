@@ -4,7 +4,6 @@
 
 #include "fst/base/error.h"
 #include "fst/model/kv_cache.h"
-#include "fst/tensor/host_view.h"
 
 namespace fst {
 
@@ -34,38 +33,33 @@ Sizes sizes_of(std::span<const std::span<const TokenId>> sequences) {
 const TokenBatch& PackedSequences::pack(std::span<const std::span<const TokenId>> sequences) {
   const Sizes sizes = sizes_of(sequences);
   const auto count = static_cast<std::int64_t>(sequences.size());
-  tokens_.reserve(device_, DType::i32, {sizes.tokens});
-  positions_.reserve(device_, DType::i32, {sizes.tokens});
-  cu_seqlens_.reserve(device_, DType::i32, {count + 1});
-  context_.reserve(device_, DType::i32, {count});
-  block_table_.reserve(device_, DType::i32, {count, sizes.longest});
-  HostView<std::int32_t> tokens(tokens_.tensor(), Contents::undefined);
-  HostView<std::int32_t> positions(positions_.tensor(), Contents::undefined);
-  HostView<std::int32_t> table(block_table_.tensor(), Contents::undefined);
-  const std::vector<std::int32_t> no_context(sequences.size(), 0);
-  copy_in(context_.tensor(), std::span<const std::int32_t>(no_context));
-  std::fill_n(table.data(), table.size(), 0);
+  constexpr DType i32 = DType::i32;
+  const auto [tokens, positions, cu_seqlens, context, block_table] =
+      parcel_.shape<5>({{i32, {sizes.tokens}},
+                        {i32, {sizes.tokens}},
+                        {i32, {count + 1}},
+                        {i32, {count}},
+                        {i32, {count, sizes.longest}}});
+  auto* token = parcel_.host<TokenId>(tokens);
+  auto* position = parcel_.host<std::int32_t>(positions);
+  auto* table = parcel_.host<std::int32_t>(block_table);
+  std::fill_n(parcel_.host<std::int32_t>(context), count, 0);
+  std::fill_n(table, block_table.size(), 0);
   std::int32_t row = 0, block = 0;
   first_rows_.assign(1, 0);
   for (std::int64_t s = 0; s < count; ++s) {
     const auto& sequence = sequences[static_cast<std::size_t>(s)];
     const auto length = static_cast<std::int32_t>(sequence.size());
-    for (std::int32_t i = 0; i < length; ++i, ++row) {
-      tokens[row] = sequence[static_cast<std::size_t>(i)];
-      positions[row] = i;
-    }
+    token = std::copy(sequence.begin(), sequence.end(), token);
+    for (std::int32_t i = 0; i < length; ++i) *position++ = i;
+    row += length;
     for (std::int64_t b = 0; b < blocks_for(length); ++b) table[s * sizes.longest + b] = block++;
     first_rows_.push_back(row);
   }
-  tokens.store();
-  positions.store();
-  table.store();
-  copy_in(cu_seqlens_.tensor(), std::span<const std::int32_t>(first_rows_));
+  std::copy(first_rows_.begin(), first_rows_.end(), parcel_.host<std::int32_t>(cu_seqlens));
+  parcel_.send();
   blocks_ = sizes.blocks;
-  batch_ = {
-      tokens_.tensor(),
-      positions_.tensor(),
-      {cu_seqlens_.tensor(), context_.tensor(), block_table_.tensor(), sizes.single, sizes.longer}};
+  batch_ = {tokens, positions, {cu_seqlens, context, block_table, sizes.single, sizes.longer}};
   return batch_;
 }
 

@@ -6,6 +6,7 @@
 
 #include "fst/base/types.h"
 #include "fst/tensor/ops.h"
+#include "fst/tensor/parcel.h"
 
 namespace fst {
 
@@ -17,10 +18,10 @@ struct TokenBatch {
 };
 
 /// Whole sequences packed for scoring or training: context 0, and KV blocks given out in order from
-/// block 0. Owns the buffers, reuses them from call to call.
+/// block 0. Owns the memory, reuses it from call to call; to a GPU the arrays travel in one copy.
 class PackedSequences {
  public:
-  explicit PackedSequences(const Device& device) : device_(device) {}
+  explicit PackedSequences(const Device& device) : parcel_(device) {}
 
   /// Throws Error for an empty list or an empty sequence. The batch is valid until the next call.
   const TokenBatch& pack(std::span<const std::span<const TokenId>> sequences);
@@ -35,8 +36,7 @@ class PackedSequences {
   std::int64_t blocks() const { return blocks_; }
 
  private:
-  Device device_;
-  Buffer tokens_, positions_, cu_seqlens_, context_, block_table_;
+  Parcel parcel_;
   std::vector<std::int32_t> first_rows_;  // [sequences + 1], also on the device
   std::int64_t blocks_ = 0;
   TokenBatch batch_;

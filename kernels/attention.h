@@ -10,11 +10,10 @@
 /// arXiv:2205.14135.
 namespace fst::kernels {
 
-inline constexpr std::int64_t attention_block = 16;    // tokens of a cache block: one per lane
-inline constexpr std::int64_t attention_tile = 128;    // keys between two updates of the maximum
-inline constexpr std::int64_t attention_split = 1024;  // keys with one softmax state
-inline constexpr std::int64_t attention_cuda_head =
-    128;  // the largest that there are GPU kernels for
+inline constexpr std::int64_t attention_block = 16;       // tokens of a cache block: one per lane
+inline constexpr std::int64_t attention_tile = 128;       // keys between two updates of the maximum
+inline constexpr std::int64_t attention_split = 1024;     // keys with one softmax state
+inline constexpr std::int64_t attention_cuda_head = 128;  // the largest head of GPU kernels
 
 /// Where the rows and keys of a packed batch lie. Row r of sequence s (cu_seqlens[s] <= r <
 /// cu_seqlens[s + 1]) has position context[s] + r - cu_seqlens[s]. Key j of the sequence is token

@@ -55,11 +55,12 @@ class Fault(job.JobTest):
         self.expect_one_report(["exit", "kill"], lambda place: f"{place}, died")
 
     def test_a_rank_that_stalls_is_named_by_the_others(self):
-        self.expect_one_report(["sleep"], lambda place: f"late: {place} for ",
-                               [phase for phase in PHASES if phase != "close"])
+        # Beside it another may be late, whose disk is slow.
+        self.expect_one_report(["sleep"], lambda place: f"{place} for ",
+                               [phase for phase in PHASES if phase != "close"], says="late: ")
 
     def test_a_stopped_rank_is_told_from_a_busy_one(self):
-        self.expect_one_report(["stop"], lambda place: f"late: {place} for ", says="is stopped")
+        self.expect_one_report(["stop"], lambda place: f"{place} for ", says="is stopped")
 
     def test_an_error_of_all_ranks_is_said_once(self):
         process = self.start("full", {}, ranks=3, file_bytes=8 << 20)  # a checkpoint has 10 MB

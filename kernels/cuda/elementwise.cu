@@ -1,6 +1,7 @@
 #include <limits>
 
 #include "kernels/cuda/scatter.h"
+#include "kernels/cuda/storage.h"
 #include "kernels/cuda/tiles.h"
 #include "kernels/elementwise.h"
 
@@ -59,23 +60,7 @@ copy_elements(float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
       [&](std::int64_t r, std::int64_t c, float v) { y[r * ldy + c] = v; });
 }
 
-/// As in cpu/elementwise.isa.cpp, where the constants are explained; so are the two narrowings.
-DEVICE float widen_bf16(std::uint16_t half) {
-  return float_of(static_cast<std::uint32_t>(half) << 16);
-}
-
-DEVICE float widen_f16(std::uint16_t half) {
-  const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000u) << 16;
-  const std::uint32_t magnitude = half & 0x7fffu;
-  const std::uint32_t moved = (magnitude << 13) + (112u << 23);
-  const std::uint32_t special = moved + (112u << 23);
-  const std::uint32_t subnormal =
-      bits_of(float_of((magnitude << 13) + (113u << 23)) - float_of(113u << 23));
-  std::uint32_t bits = magnitude >= 0x7c00u ? special : moved;
-  bits = magnitude < 0x0400u ? subnormal : bits;
-  return float_of(bits | sign);
-}
-
+/// As in cpu/elementwise.isa.cpp, where the constants are explained; narrow_f16 too.
 DEVICE std::uint16_t narrow_bf16(float x) {
   const std::uint32_t bits = bits_of(x);
   const std::uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;

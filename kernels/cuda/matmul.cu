@@ -1,4 +1,5 @@
 #include "kernels/cuda/matmul_product.h"
+#include "kernels/cuda/storage.h"
 #include "kernels/matmul.h"
 
 namespace fst::kernels {
@@ -25,15 +26,11 @@ KERNEL(threads, 4) join_kernel(Product p, Partials partials) {
   finish(p, row, column, total);
 }
 
-/// Element i of the weight; widening is exact.
+/// Element i of the weight.
 DEVICE float widened(const void* weight, Storage storage, std::int64_t i) {
   if (storage == Storage::f32) return static_cast<const float*>(weight)[i];
-  const std::uint32_t word = static_cast<const std::uint16_t*>(weight)[i];
-  if (storage == Storage::bf16) return float_of(word << 16);
-  // f16: the exponent's bias moves from 15 to 127 by an exact product, infinity and NaN apart.
-  const std::uint32_t sign = (word & 0x8000u) << 16, rest = (word & 0x7fffu) << 13;
-  if (rest >= 0x0f800000u) return float_of(sign | rest | 0x7f800000u);
-  return float_of(sign | bits_of(float_of(rest) * 0x1p112f));
+  const std::uint16_t half = static_cast<const std::uint16_t*>(weight)[i];
+  return storage == Storage::bf16 ? widen_bf16(half) : widen_f16(half);
 }
 
 struct PackShared {

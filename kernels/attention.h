@@ -2,12 +2,17 @@
 
 #include <cstdint>
 
+#include "kernels/bf16.h"
 #include "kernels/exec.h"
 
 /// Causal attention of packed sequences over a paged cache of keys and values. One function serves
 /// training, chunked prefill and decode: the bits of a row depend on its query and on the keys
 /// 0 .. position alone. Source of the online softmax: arXiv:1805.02867; of the tiling:
 /// arXiv:2205.14135.
+///
+/// T is float or Bf16, of queries, keys, values, outputs and their gradients alike: what is read is
+/// widened exactly, all arithmetic is float32 in the order of the contract, and an output is
+/// rounded once, at its end.
 namespace fst::kernels {
 
 inline constexpr std::int64_t attention_block = 16;       // tokens of a cache block: one per lane
@@ -31,25 +36,28 @@ struct PagedBatch {
 };
 
 /// Rows of heads: head h of row r begins at data + r * stride + h * dim.
+template <class T>
 struct ConstRows {
-  const float* data = nullptr;
+  const T* data = nullptr;
   std::int64_t stride = 0;
 };
+template <class T>
 struct Rows {
-  float* data = nullptr;
+  T* data = nullptr;
   std::int64_t stride = 0;
 };
 
 /// What the backward pass writes and what it reads of the forward pass.
+template <class T>
 struct AttentionGradients {
-  Rows dq, dk, dv;             // [rows, heads], [rows, kv_heads] twice
-  ConstRows dout, out;         // [rows, heads]
+  Rows<T> dq, dk, dv;          // [rows, heads], [rows, kv_heads] twice
+  ConstRows<T> dout, out;      // [rows, heads]
   const float* lse = nullptr;  // [rows, heads]
 };
 
 /// Copies the batch's k and v rows (kv_heads each) into the cache.
-template <class Exec>
-void kv_write(const Exec&, float* cache, ConstRows k, ConstRows v, const PagedBatch& batch);
+template <class Exec, class T>
+void kv_write(const Exec&, T* cache, ConstRows<T> k, ConstRows<T> v, const PagedBatch& batch);
 
 /// out = softmax(scale q K^T) V per row and head; lse [rows, heads] = log sum_j e^(scale q k_j).
 ///
@@ -58,8 +66,8 @@ void kv_write(const Exec&, float* cache, ConstRows k, ConstRows v, const PagedBa
 /// lane i takes keys i, i+16, ...) and the output (one chain over keys) are rescaled by
 /// e^(m_old - m_new). A split of 1024 keys starts anew; split results are joined in ascending
 /// order. Keys beyond a row's position are not touched, whatever the blocks hold there.
-template <class Exec>
-void attention_forward(const Exec&, Rows out, float* lse, ConstRows q, const float* cache,
+template <class Exec, class T>
+void attention_forward(const Exec&, Rows<T> out, float* lse, ConstRows<T> q, const T* cache,
                        const PagedBatch& batch, float scale);
 
 /// With p_ij = e^(scale q_i k_j - lse_i), D_i = sum_h dout_i out_i (16 lanes), ds_ij = p_ij
@@ -68,8 +76,8 @@ void attention_forward(const Exec&, Rows out, float* lse, ConstRows q, const flo
 /// and dv_j are one chain over the query heads of the group and, within each, the rows from the
 /// beginning of the key's block, both ascending; masked pairs count as exact zeros. Needs context =
 /// 0 everywhere.
-template <class Exec>
-void attention_backward(const Exec&, const AttentionGradients& gradients, ConstRows q,
-                        const float* cache, const PagedBatch& batch, float scale);
+template <class Exec, class T>
+void attention_backward(const Exec&, const AttentionGradients<T>& gradients, ConstRows<T> q,
+                        const T* cache, const PagedBatch& batch, float scale);
 
 }  // namespace fst::kernels

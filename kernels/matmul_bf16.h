@@ -20,6 +20,12 @@
 /// arithmetic, with denormal numbers: joining leaves as in matmul.h (every leaf is cut in blocks
 /// from its own start), adding matrices, bias and old contents, and one rounding to bfloat16.
 ///
+/// On a GPU (Exec = Cuda) the order is that of its tensor cores: blocks of 16 inner indices, and
+/// the block's sum with c is one operation of mma.sync m16n8k16 (Hopper: arXiv:2511.10909;
+/// executable definition: tests/cuda/tensor_core.h). Leaves, joins, sequences and everything after
+/// a block are as here, so all promises hold there too; the bits are not the CPU's. The packed form
+/// there is the weight itself.
+///
 /// Outputs `Y` are float or Bf16. With r = sum (+ bias) in float32:
 ///
 ///             overwrite      add

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "kernels/bf16.h"
 #include "kernels/exec.h"
 
 namespace fst::kernels {
@@ -23,19 +24,21 @@ struct HeadRows {
   const float* weight = nullptr;  // [dim] of the norm; nullptr: none
 };
 
+/// T is float or Bf16: what is read is widened exactly, all arithmetic is float32 (n too), and what
+/// is written is rounded once.
+///
 /// n = x rstd weight per head as in rms_norm.h (n = x where weight is nullptr: rstd is not
 /// touched), then with n1, n2 the halves of the head: y1 = n1 cos - n2 sin, y2 = n2 cos + n1 sin.
 /// y, x [rows, heads * dim] with row strides; rstd [rows, heads]. y may be x.
-template <class Exec>
-void head_norm_rope_forward(const Exec&, float* y, std::int64_t y_stride, float* rstd,
-                            const float* x, std::int64_t x_stride, float eps,
-                            const HeadRows& shape);
+template <class Exec, class T>
+void head_norm_rope_forward(const Exec&, T* y, std::int64_t y_stride, float* rstd, const T* x,
+                            std::int64_t x_stride, float eps, const HeadRows& shape);
 
 /// dx is overwritten and may be dy; dweight [heads, dim]: one chain over rows ascending per head,
 /// continued (nullptr without norm).
-template <class Exec>
-void head_norm_rope_backward(const Exec&, float* dx, std::int64_t dx_stride, float* dweight,
-                             const float* dy, std::int64_t dy_stride, const float* x,
-                             std::int64_t x_stride, const float* rstd, const HeadRows& shape);
+template <class Exec, class T>
+void head_norm_rope_backward(const Exec&, T* dx, std::int64_t dx_stride, float* dweight,
+                             const T* dy, std::int64_t dy_stride, const T* x, std::int64_t x_stride,
+                             const float* rstd, const HeadRows& shape);
 
 }  // namespace fst::kernels

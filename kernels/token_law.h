@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "kernels/bf16.h"
 #include "kernels/exec.h"
 
 /// The law of a token: softmax over the first `vocab` of a row's logits at a temperature.
@@ -99,10 +100,10 @@ struct TokenTerms {
 ///   c = -g; c = fma(-dentropy, lp + entropy, c); c = fma(dkl, (lp - lq) - kl, c)
 ///   dlogits[v] = (p c + [v = target] g) beta     for v below vocab, else 0
 ///
-/// for the columns of this part. @param dlogits  [rows, columns], rows of `dlogits_stride`; may
-/// alias logits with the same stride
-template <class Exec>
-void token_backward(const Exec& exec, float* dlogits, const float* logits, const float* lse,
+/// for the columns of this part, rounded once to D, float or Bf16. @param dlogits  [rows, columns],
+/// rows of `dlogits_stride`; float ones may alias logits with the same stride
+template <class Exec, class D>
+void token_backward(const Exec& exec, D* dlogits, const float* logits, const float* lse,
                     const std::int32_t* targets, const TokenTerms& terms, std::int64_t rows,
                     std::int64_t dlogits_stride, std::int64_t stride, const LawPart& law);
 

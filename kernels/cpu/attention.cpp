@@ -66,7 +66,8 @@ void write_token(float* cache, std::int64_t block, std::int64_t slot, const floa
 }  // namespace
 
 template <>
-void kv_write(const Cpu& cpu, float* cache, ConstRows k, ConstRows v, const PagedBatch& batch) {
+void kv_write(const Cpu& cpu, float* cache, ConstRows<float> k, ConstRows<float> v,
+              const PagedBatch& batch) {
   const std::int64_t grain = std::max<std::int64_t>(1, batch.sequences / 16);
   parallel_for(cpu, batch.sequences, grain, [&](std::int64_t s, std::int64_t last) {
     for (; s < last; ++s) {
@@ -81,8 +82,8 @@ void kv_write(const Cpu& cpu, float* cache, ConstRows k, ConstRows v, const Page
 }
 
 template <>
-void attention_forward(const Cpu& cpu, Rows out, float* lse, ConstRows q, const float* cache,
-                       const PagedBatch& batch, float scale) {
+void attention_forward(const Cpu& cpu, Rows<float> out, float* lse, ConstRows<float> q,
+                       const float* cache, const PagedBatch& batch, float scale) {
   const std::int64_t group = batch.heads / batch.kv_heads;
   std::vector<ForwardUnit> units;
   for (std::int64_t s = 0; s < batch.sequences; ++s) {
@@ -103,8 +104,9 @@ void attention_forward(const Cpu& cpu, Rows out, float* lse, ConstRows q, const 
 }
 
 template <>
-void attention_backward(const Cpu& cpu, const AttentionGradients& gradients, ConstRows q,
-                        const float* cache, const PagedBatch& batch, float scale) {
+void attention_backward(const Cpu& cpu, const AttentionGradients<float>& gradients,
+                        ConstRows<float> q, const float* cache, const PagedBatch& batch,
+                        float scale) {
   for_isa(cpu, [&]<Isa isa>() {
     for_units(cpu, batch.sequences * batch.kv_heads, 5 * pair_work(batch),
               Attention<isa>::backward_scratch(batch.dim), [&](std::int64_t u, float* scratch) {

@@ -139,9 +139,9 @@ std::int64_t Attention<isa>::backward_scratch(std::int64_t dim) {
 }
 
 template <Isa isa>
-void Attention<isa>::backward(const AttentionGradients& gradients, ConstRows q, const float* cache,
-                              const PagedBatch& batch, float scale, std::int64_t sequence,
-                              std::int64_t kv_head, float* scratch) {
+void Attention<isa>::backward(const AttentionGradients<float>& gradients, ConstRows<float> q,
+                              const float* cache, const PagedBatch& batch, float scale,
+                              std::int64_t sequence, std::int64_t kv_head, float* scratch) {
   const auto& [dq, dk, dv, dout, out, lse] = gradients;
   const std::int64_t first = batch.cu_seqlens[sequence];
   const std::int64_t padded = pad(batch.dim), tile = attention_tile * padded;
@@ -196,8 +196,9 @@ void Attention<isa>::backward(const AttentionGradients& gradients, ConstRows q, 
 }
 
 template std::int64_t Attention<Isa::FST_ISA_NS>::backward_scratch(std::int64_t);
-template void Attention<Isa::FST_ISA_NS>::backward(const AttentionGradients&, ConstRows,
-                                                   const float*, const PagedBatch&, float,
-                                                   std::int64_t, std::int64_t, float*);
+template void Attention<Isa::FST_ISA_NS>::backward(const AttentionGradients<float>&,
+                                                   ConstRows<float>, const float*,
+                                                   const PagedBatch&, float, std::int64_t,
+                                                   std::int64_t, float*);
 
 }  // namespace fst::kernels

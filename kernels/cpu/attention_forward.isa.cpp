@@ -128,7 +128,7 @@ void tile_of_pairs(Work& w, std::int64_t i, std::int64_t tile_begin) {
   }
 }
 
-void finish(Work& w, std::int64_t i, Rows out, float* lse) {
+void finish(Work& w, std::int64_t i, Rows<float> out, float* lse) {
   const float* from = w.output + i * w.padded;
   float m = w.state[i].m, total = sum(lane::load(w.state[i].sum));
   if (w.visible(i) > attention_split) {
@@ -158,7 +158,7 @@ std::int64_t Attention<isa>::forward_scratch(std::int64_t dim) {
 }
 
 template <Isa isa>
-void Attention<isa>::forward(Rows out, float* lse, ConstRows q, const float* cache,
+void Attention<isa>::forward(Rows<float> out, float* lse, ConstRows<float> q, const float* cache,
                              const PagedBatch& batch, float scale, const ForwardUnit& unit,
                              float* scratch) {
   const std::int64_t padded = pad(batch.dim);
@@ -220,8 +220,8 @@ void Attention<isa>::forward(Rows out, float* lse, ConstRows q, const float* cac
 }
 
 template std::int64_t Attention<Isa::FST_ISA_NS>::forward_scratch(std::int64_t);
-template void Attention<Isa::FST_ISA_NS>::forward(Rows, float*, ConstRows, const float*,
-                                                  const PagedBatch&, float, const ForwardUnit&,
-                                                  float*);
+template void Attention<Isa::FST_ISA_NS>::forward(Rows<float>, float*, ConstRows<float>,
+                                                  const float*, const PagedBatch&, float,
+                                                  const ForwardUnit&, float*);
 
 }  // namespace fst::kernels

@@ -17,14 +17,14 @@ struct ForwardUnit {
 template <Isa isa>
 struct Attention {
   static std::int64_t forward_scratch(std::int64_t dim);  // floats, aligned to 64 bytes
-  static void forward(Rows out, float* lse, ConstRows q, const float* cache,
+  static void forward(Rows<float> out, float* lse, ConstRows<float> q, const float* cache,
                       const PagedBatch& batch, float scale, const ForwardUnit& unit,
                       float* scratch);
   static std::int64_t backward_scratch(std::int64_t dim);
   /// One sequence and KV head.
-  static void backward(const AttentionGradients& gradients, ConstRows q, const float* cache,
-                       const PagedBatch& batch, float scale, std::int64_t sequence,
-                       std::int64_t kv_head, float* scratch);
+  static void backward(const AttentionGradients<float>& gradients, ConstRows<float> q,
+                       const float* cache, const PagedBatch& batch, float scale,
+                       std::int64_t sequence, std::int64_t kv_head, float* scratch);
 };
 
 }  // namespace fst::kernels

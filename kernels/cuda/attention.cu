@@ -11,7 +11,8 @@ constexpr int threads = 128;
 
 /// Block (x, y): sequence x, and of the cache blocks that its rows touch and the KV heads, item y,
 /// y + gridDim.y, ... Sixteen tokens at a time, so that K is written in whole lines.
-KERNEL(threads, 8) write_kernel(float* cache, ConstRows k, ConstRows v, PagedBatch batch) {
+KERNEL(threads, 8)
+write_kernel(float* cache, ConstRows<float> k, ConstRows<float> v, PagedBatch batch) {
   const Sequence sequence = sequence_of(batch, blockIdx.x);
   if (sequence.rows == 0) return;
   const std::int64_t dim = batch.dim;
@@ -42,7 +43,8 @@ KERNEL(threads, 8) write_kernel(float* cache, ConstRows k, ConstRows v, PagedBat
 }  // namespace
 
 template <>
-void kv_write(const Cuda& cuda, float* cache, ConstRows k, ConstRows v, const PagedBatch& batch) {
+void kv_write(const Cuda& cuda, float* cache, ConstRows<float> k, ConstRows<float> v,
+              const PagedBatch& batch) {
   if (batch.sequences <= 0 || batch.max_blocks <= 0) return;
   launch(write_kernel, attention_grid(batch.sequences, batch.max_blocks * batch.kv_heads),
          dim3(threads), 0, cuda.stream, cache, k, v, batch);

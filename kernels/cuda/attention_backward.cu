@@ -15,8 +15,8 @@ constexpr int side = 64;
 constexpr int side_step = side + 4;
 
 struct Arguments {
-  AttentionGradients gradients;
-  ConstRows q;
+  AttentionGradients<float> gradients;
+  ConstRows<float> q;
   const float* cache;
   PagedBatch batch;
   float scale;
@@ -103,8 +103,8 @@ DEVICE void multiply_transposed(float4 (&sum)[4][n], const float* a, const float
 
 /// Rows [row, row + count) of a head; zeros behind.
 template <int D>
-DEVICE void load_rows(float (&to)[side][D + 4], ConstRows from, const Sequence& sequence, int dim,
-                      std::int64_t head, int row, int count) {
+DEVICE void load_rows(float (&to)[side][D + 4], ConstRows<float> from, const Sequence& sequence,
+                      int dim, std::int64_t head, int row, int count) {
 #pragma unroll 4
   for (int i = static_cast<int>(threadIdx.x); i < side * D / 4; i += threads) {
     const int r = i / (D / 4), h = i % (D / 4) * 4;
@@ -233,7 +233,7 @@ DEVICE void gradients_of_keys(Shared<D>& s, const Arguments& a, const Sequence& 
       sync_block();
     }
   }
-  const Rows to_k = a.gradients.dk, to_v = a.gradients.dv;
+  const Rows<float> to_k = a.gradients.dk, to_v = a.gradients.dv;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     if (key + place.first + i >= sequence.rows) continue;
@@ -275,7 +275,7 @@ DEVICE void gradients_of_rows(Shared<D>& s, const Arguments& a, const Sequence& 
     multiply<n, side_step, D + 4>(dq, &s.factors[place.row][0], natural + element, keys);
     sync_block();
   }
-  const Rows to = a.gradients.dq;
+  const Rows<float> to = a.gradients.dq;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     if (place.row + 4 * i >= count) continue;
@@ -315,7 +315,8 @@ rows_kernel(Arguments a) {
 }
 
 /// delta[row, head] = dout . out; a half-warp for each.
-KERNEL(threads, 4) delta_kernel(float* delta, ConstRows dout, ConstRows out, PagedBatch batch) {
+KERNEL(threads, 4)
+delta_kernel(float* delta, ConstRows<float> dout, ConstRows<float> out, PagedBatch batch) {
   const std::int64_t total = batch.cu_seqlens[batch.sequences] * batch.heads;
   const std::int64_t warps = static_cast<std::int64_t>(gridDim.x) * (threads / 32);
   const std::int64_t warp =
@@ -344,8 +345,9 @@ void run(const Cuda& cuda, const Arguments& a) {
 }  // namespace
 
 template <>
-void attention_backward(const Cuda& cuda, const AttentionGradients& gradients, ConstRows q,
-                        const float* cache, const PagedBatch& batch, float scale) {
+void attention_backward(const Cuda& cuda, const AttentionGradients<float>& gradients,
+                        ConstRows<float> q, const float* cache, const PagedBatch& batch,
+                        float scale) {
   check_head(batch);
   if (batch.sequences <= 0 || batch.max_blocks <= 0) return;
   // Every row is a key of its sequence, so this many at most.

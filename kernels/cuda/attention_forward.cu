@@ -315,8 +315,8 @@ void run(const Cuda& cuda, const Arguments& a) {
 }  // namespace gpu::forward
 
 template <>
-void attention_forward(const Cuda& cuda, Rows out, float* lse, ConstRows q, const float* cache,
-                       const PagedBatch& batch, float scale) {
+void attention_forward(const Cuda& cuda, Rows<float> out, float* lse, ConstRows<float> q,
+                       const float* cache, const PagedBatch& batch, float scale) {
   using namespace gpu::forward;
   gpu::check_head(batch);
   if (batch.sequences <= 0 || batch.max_blocks <= 0) return;

@@ -42,9 +42,9 @@ struct alignas(16) Shared {
 };
 
 struct Arguments {
-  Rows out;
+  Rows<float> out;
   float* lse;
-  ConstRows q;
+  ConstRows<float> q;
   const float* cache;
   PagedBatch batch;
   float scale;

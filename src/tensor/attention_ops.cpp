@@ -75,10 +75,10 @@ kernels::PagedBatch paged_batch(const char* what, const Tensor& cache, const Att
   return paged;
 }
 
-kernels::ConstRows rows_of(const Tensor& x) {
+kernels::ConstRows<float> rows_of(const Tensor& x) {
   return {x.data<float>(), x.row_stride()};
 }
-kernels::Rows rows_of(Tensor& x) {
+kernels::Rows<float> rows_of(Tensor& x) {
   return {x.data<float>(), x.row_stride()};
 }
 
@@ -131,8 +131,8 @@ void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv, const Tensor& dout, 
                   std::to_string(paged.context[s]) + " keys before its first row, expected none");
     }
   }
-  const kernels::AttentionGradients gradients{rows_of(dq),   rows_of(dk),  rows_of(dv),
-                                              rows_of(dout), rows_of(out), lse.data<float>()};
+  const kernels::AttentionGradients<float> gradients{
+      rows_of(dq), rows_of(dk), rows_of(dv), rows_of(dout), rows_of(out), lse.data<float>()};
   q.device().run([&](const auto& exec) {
     return kernels::attention_backward(exec, gradients, rows_of(q), cache.data<float>(), paged,
                                        scale);

@@ -146,9 +146,9 @@ TEST_F(Determinism, OfAttention) {
     kv_write(cuda, cache.data(), {k.data(), kv_stride}, {v.data(), kv_stride}, batch);
     attention_forward(cuda, {out.data(), stride}, lse.data(), {q.data(), stride}, cache.data(),
                       batch, 0.25f);
-    const AttentionGradients gradients{{dq.data(), stride},    {dk.data(), kv_stride},
-                                       {dv.data(), kv_stride}, {dout.data(), stride},
-                                       {out.data(), stride},   lse.data()};
+    const AttentionGradients<float> gradients{{dq.data(), stride},    {dk.data(), kv_stride},
+                                              {dv.data(), kv_stride}, {dout.data(), stride},
+                                              {out.data(), stride},   lse.data()};
     attention_backward(cuda, gradients, {q.data(), stride}, cache.data(), batch, 0.25f);
   });
 }

@@ -153,8 +153,8 @@ void time_attention(Bench& bench, const Model& m, const char* phase, const Lengt
              dv = bench.noise(kv);
   for (int64_t i = 0; i < bench.copies(); ++i) forward(i);
   bench.time([&](int64_t i) {
-    const AttentionGradients g{{dq(i), stride},   {dk(i), kv_stride}, {dv(i), kv_stride},
-                               {dout(i), stride}, {out(i), stride},   lse(i)};
+    const AttentionGradients<float> g{{dq(i), stride},   {dk(i), kv_stride}, {dv(i), kv_stride},
+                                      {dout(i), stride}, {out(i), stride},   lse(i)};
     attention_backward(bench.cuda(), g, {q(i), stride}, keys(i), batch, scale);
   });
 }

@@ -63,8 +63,9 @@ Gradients backward(const Cpu& cpu, Problem& p) {
   g.dk.assign(p.k.size(), garbage);
   g.dv.assign(p.v.size(), garbage);
   const std::int64_t wide = p.batch.width(), narrow = p.batch.kv_width();
-  const AttentionGradients gradients{into(g.dq, wide),   into(g.dk, narrow), into(g.dv, narrow),
-                                     from(p.dout, wide), from(r.out, wide),  r.lse.data()};
+  const AttentionGradients<float> gradients{into(g.dq, wide),   into(g.dk, narrow),
+                                            into(g.dv, narrow), from(p.dout, wide),
+                                            from(r.out, wide),  r.lse.data()};
   attention_backward(cpu, gradients, from(p.q, wide), p.batch.cache.data(), p.batch.paged(),
                      p.batch.scale());
   return g;

@@ -75,10 +75,10 @@ struct Result {
   std::vector<float> out, lse;
 };
 
-inline kernels::ConstRows from(const std::vector<float>& x, std::int64_t stride) {
+inline kernels::ConstRows<float> from(const std::vector<float>& x, std::int64_t stride) {
   return {x.data(), stride};
 }
-inline kernels::Rows into(std::vector<float>& x, std::int64_t stride) {
+inline kernels::Rows<float> into(std::vector<float>& x, std::int64_t stride) {
   return {x.data(), stride};
 }
 

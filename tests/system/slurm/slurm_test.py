@@ -17,8 +17,8 @@ from lab import Lab  # noqa: E402
 
 LIMIT = "limit" in sys.argv[1:]
 PATIENCE = 300 if LIMIT else 120  # s
-# Long enough to be met alive by the signal.
-KEYS = {**job.SMALL, "run.steps": 150 if LIMIT else 12, "eval.every": 0}
+# Long enough to be met alive by the signal, which SLURM sends half a minute after the start.
+KEYS = {**job.SMALL, "run.steps": 500 if LIMIT else 12, "eval.every": 0}
 
 
 def words(keys):
@@ -59,7 +59,9 @@ class Slurm(job.JobTest):
         end = time.monotonic() + PATIENCE
         while not condition():
             states = self.lab.states(number)
-            if time.monotonic() > end or states & {"FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"}:
+            failed = states & {"FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"}
+            ended = states == {"COMPLETED"} and not condition()
+            if time.monotonic() > end or failed or ended:
                 self.fail(f"no {what}; job {number} is {states}:\n{self.logs()[-3000:]}\n"
                           f"{self.lab.jobs(number)}\n{self.lab.logs()}")
             time.sleep(0.1)
@@ -76,8 +78,10 @@ class Slurm(job.JobTest):
                     continue
                 if task["JobState"] == "PENDING":
                     hastened.add(restart)
+                    # The time limit is lifted: SLURM's signal may come a minute early, and a limit of
+                    # a minute may then leave no time for a step.
                     self.lab.call("scontrol", "update", f"JobId={task['JobId']}",
-                                  "StartTime=now+2")
+                                  "StartTime=now+2", "TimeLimit=10")
             return self.lab.states(number) == {"COMPLETED"}
         self.wait_for(number, completed, "end")
 

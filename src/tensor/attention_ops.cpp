@@ -75,11 +75,13 @@ kernels::PagedBatch paged_batch(const char* what, const Tensor& cache, const Att
   return paged;
 }
 
-kernels::ConstRows<float> rows_of(const Tensor& x) {
-  return {x.data<float>(), x.row_stride()};
+template <class T>
+kernels::ConstRows<T> rows_of(const Tensor& x) {
+  return {x.data<T>(), x.row_stride()};
 }
-kernels::Rows<float> rows_of(Tensor& x) {
-  return {x.data<float>(), x.row_stride()};
+template <class T>
+kernels::Rows<T> rows_of(Tensor& x) {
+  return {x.data<T>(), x.row_stride()};
 }
 
 }  // namespace
@@ -96,8 +98,9 @@ void kv_write(Tensor& cache, const Tensor& k, const Tensor& v, const AttentionBa
   expect_matrix("kv_write: v", v, k.dim(0), k.dim(1));
   const auto paged = paged_batch("kv_write", cache, batch, k.dim(0), k.dim(1));
   if (paged.heads != paged.kv_heads) wrong_shape("kv_write: k", "the cache's KV heads", k);
-  cache.device().run([&](const auto& exec) {
-    return kernels::kv_write(exec, cache.data<float>(), rows_of(k), rows_of(v), paged);
+  run_typed("kv_write: cache", cache, [&](const auto& exec, auto type) {
+    using T = decltype(type);
+    return kernels::kv_write(exec, cache.data<T>(), rows_of<T>(k), rows_of<T>(v), paged);
   });
 }
 
@@ -107,9 +110,10 @@ void attention_forward(Tensor& out, Tensor& lse, const Tensor& q, const Tensor& 
   expect_matrix("attention_forward: out", out, q.dim(0), q.dim(1));
   const auto paged = paged_batch("attention_forward", cache, batch, q.dim(0), q.dim(1));
   expect_elements("attention_forward: lse", lse, q.dim(0) * paged.heads);
-  q.device().run([&](const auto& exec) {
-    return kernels::attention_forward(exec, rows_of(out), lse.data<float>(), rows_of(q),
-                                      cache.data<float>(), paged, scale);
+  run_typed("attention_forward: q", q, [&](const auto& exec, auto type) {
+    using T = decltype(type);
+    return kernels::attention_forward(exec, rows_of<T>(out), lse.data<float>(), rows_of<T>(q),
+                                      cache.data<T>(), paged, scale);
   });
 }
 
@@ -131,10 +135,12 @@ void attention_backward(Tensor& dq, Tensor& dk, Tensor& dv, const Tensor& dout, 
                   std::to_string(paged.context[s]) + " keys before its first row, expected none");
     }
   }
-  const kernels::AttentionGradients<float> gradients{
-      rows_of(dq), rows_of(dk), rows_of(dv), rows_of(dout), rows_of(out), lse.data<float>()};
-  q.device().run([&](const auto& exec) {
-    return kernels::attention_backward(exec, gradients, rows_of(q), cache.data<float>(), paged,
+  run_typed("attention_backward: q", q, [&](const auto& exec, auto type) {
+    using T = decltype(type);
+    const kernels::AttentionGradients<T> gradients{rows_of<T>(dq),  rows_of<T>(dk),
+                                                   rows_of<T>(dv),  rows_of<T>(dout),
+                                                   rows_of<T>(out), lse.data<float>()};
+    return kernels::attention_backward(exec, gradients, rows_of<T>(q), cache.data<T>(), paged,
                                        scale);
   });
 }

@@ -5,6 +5,7 @@
 
 #include "fst/tensor/tensor.h"
 
+#include "kernels/bf16.h"
 #include "kernels/elementwise.h"
 
 /// Shape checks of tensor/ops. `what` names the operation and the argument, for example
@@ -68,6 +69,15 @@ inline kernels::Storage storage_of(const char* what, const Tensor& x) {
     default:
       wrong_shape(what, "f32, bf16 or f16", x);
   }
+}
+
+/// Calls f(execution tag, T{}) on the device of x with T the type of its elements, float or Bf16.
+template <class F>
+void run_typed(const char* what, const Tensor& x, F&& f) {
+  const auto with = [&](auto type) { x.device().run([&](const auto& exec) { f(exec, type); }); };
+  if (x.dtype() == DType::f32) return with(float{});
+  if (x.dtype() == DType::bf16) return with(kernels::Bf16{});
+  wrong_shape(what, "f32 or bf16", x);
 }
 
 }  // namespace fst::ops

@@ -1,4 +1,5 @@
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "fst/base/error.h"
@@ -32,9 +33,14 @@ void expect_same_shape(const char* what, const Tensor& x, const Tensor& other) {
 void add(Tensor& y, const Tensor& x) {
   expect_same_shape("add: x", x, y);
   const Matrix to = matrix_of("add: y", y), from = matrix_of("add: x", x);
-  y.device().run([&](const auto& exec) {
-    return kernels::add(exec, y.data<float>(), to.stride, x.data<float>(), from.stride, to.rows,
-                        to.columns);
+  run_typed("add: y", y, [&](const auto& exec, auto type) {
+    using Y = decltype(type);
+    const auto with = [&](const auto* data) {
+      kernels::add(exec, y.data<Y>(), to.stride, data, from.stride, to.rows, to.columns);
+    };
+    if (x.dtype() == DType::f32) return with(x.data<float>());
+    if constexpr (!std::is_same_v<Y, float>) return with(x.data<Y>());
+    wrong_shape("add: x", "f32", x);
   });
 }
 
@@ -59,8 +65,9 @@ void join(Tensor& y, std::span<const Tensor> parts, std::span<const std::int32_t
 
 void fill(Tensor& y, float value) {
   const Matrix to = matrix_of("fill: y", y);
-  y.device().run([&](const auto& exec) {
-    return kernels::fill(exec, y.data<float>(), to.stride, value, to.rows, to.columns);
+  run_typed("fill: y", y, [&](const auto& exec, auto type) {
+    using T = decltype(type);
+    return kernels::fill(exec, y.data<T>(), to.stride, value, to.rows, to.columns);
   });
 }
 
@@ -69,7 +76,12 @@ void convert(Tensor& y, const Tensor& x) {
   expect_contiguous("convert: x", x);
   expect_contiguous("convert: y", y);
   const kernels::Storage from = storage_of("convert: x", x), to = storage_of("convert: y", y);
-  if (to == kernels::Storage::f32) {
+  if (x.dtype() == y.dtype()) {
+    run_typed("convert: y", y, [&](const auto& exec, auto type) {
+      using T = decltype(type);
+      kernels::copy_rows(exec, y.data<T>(), y.size(), x.data<T>(), x.size(), 1, y.size());
+    });
+  } else if (to == kernels::Storage::f32) {
     y.device().run([&](const auto& exec) {
       return kernels::widen(exec, y.data<float>(), x.raw(), from, y.size());
     });
@@ -85,9 +97,10 @@ void convert(Tensor& y, const Tensor& x) {
 void copy_rows(Tensor& y, const Tensor& x) {
   expect_matrix("copy_rows: y", y);
   expect_matrix("copy_rows: x", x, y.dim(0), y.dim(1));
-  y.device().run([&](const auto& exec) {
-    return kernels::copy_rows(exec, y.data<float>(), y.row_stride(), x.data<float>(),
-                              x.row_stride(), y.dim(0), y.dim(1));
+  run_typed("copy_rows: y", y, [&](const auto& exec, auto type) {
+    using T = decltype(type);
+    return kernels::copy_rows(exec, y.data<T>(), y.row_stride(), x.data<T>(), x.row_stride(),
+                              y.dim(0), y.dim(1));
   });
 }
 
@@ -96,9 +109,10 @@ void gather_rows(Tensor& y, const Tensor& x, const Tensor& index) {
   expect_matrix("gather_rows: y", y);
   expect_matrix("gather_rows: y", y, y.dim(0), x.dim(1));
   expect_indices("gather_rows: index", index, y.dim(0), x.dim(0));
-  y.device().run([&](const auto& exec) {
-    return kernels::gather_rows(exec, y.data<float>(), y.row_stride(), x.data<float>(),
-                                x.row_stride(), index.data<std::int32_t>(), y.dim(0), y.dim(1));
+  run_typed("gather_rows: y", y, [&](const auto& exec, auto type) {
+    using T = decltype(type);
+    return kernels::gather_rows(exec, y.data<T>(), y.row_stride(), x.data<T>(), x.row_stride(),
+                                index.data<std::int32_t>(), y.dim(0), y.dim(1));
   });
 }
 
@@ -107,8 +121,9 @@ void scatter_add_rows(Tensor& dx, const Tensor& dy, const Tensor& index) {
   expect_matrix("scatter_add_rows: dy", dy);
   expect_matrix("scatter_add_rows: dy", dy, dy.dim(0), dx.dim(1));
   expect_indices("scatter_add_rows: index", index, dy.dim(0), dx.dim(0));
-  dx.device().run([&](const auto& exec) {
-    return kernels::scatter_add_rows(exec, dx.data<float>(), dx.row_stride(), dy.data<float>(),
+  run_typed("scatter_add_rows: dx", dx, [&](const auto& exec, auto type) {
+    using T = decltype(type);
+    return kernels::scatter_add_rows(exec, dx.data<T>(), dx.row_stride(), dy.data<T>(),
                                      dy.row_stride(), index.data<std::int32_t>(), dy.dim(0),
                                      dy.dim(1));
   });

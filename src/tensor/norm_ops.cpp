@@ -17,9 +17,10 @@ void embedding_part_forward(Tensor& y, const Tensor& tokens, const Tensor& table
   expect_matrix("embedding_forward: y", y, rows, dim);
   expect_contiguous("embedding_forward: y", y);
   expect_elements("embedding_forward: tokens", tokens, rows);
-  y.device().run([&](const auto& exec) {
-    return kernels::embedding_forward(exec, y.data<float>(), tokens.data<std::int32_t>(),
-                                      table.data<float>(), rows, dim, {first, table.dim(0)});
+  run_typed("embedding_forward: y", y, [&](const auto& exec, auto type) {
+    using T = decltype(type);
+    return kernels::embedding_forward(exec, y.data<T>(), tokens.data<std::int32_t>(),
+                                      table.data<T>(), rows, dim, {first, table.dim(0)});
   });
 }
 
@@ -37,8 +38,9 @@ void embedding_part_backward(Tensor& dtable, const Tensor& dy, const Tensor& tok
   expect_matrix("embedding_backward: dy", dy, rows, dim);
   expect_contiguous("embedding_backward: dy", dy);
   expect_elements("embedding_backward: tokens", tokens, rows);
-  dtable.device().run([&](const auto& exec) {
-    return kernels::embedding_backward(exec, dtable.data<float>(), dy.data<float>(),
+  run_typed("embedding_backward: dy", dy, [&](const auto& exec, auto type) {
+    using T = decltype(type);
+    return kernels::embedding_backward(exec, dtable.data<float>(), dy.data<T>(),
                                        tokens.data<std::int32_t>(), rows, dim,
                                        {first, dtable.dim(0)});
   });
@@ -59,8 +61,9 @@ void rms_norm_forward(Tensor& y, Tensor& rstd, const Tensor& x, const Tensor& we
   expect_elements("rms_norm_forward: rstd", rstd, rows);
   expect_elements("rms_norm_forward: weight", weight, dim);
   if (x.empty()) return;
-  y.device().run([&](const auto& exec) {
-    return kernels::rms_norm_forward(exec, y.data<float>(), rstd.data<float>(), x.data<float>(),
+  run_typed("rms_norm_forward: y", y, [&](const auto& exec, auto type) {
+    using T = decltype(type);
+    return kernels::rms_norm_forward(exec, y.data<T>(), rstd.data<float>(), x.data<T>(),
                                      weight.data<float>(), rows, dim, eps);
   });
 }
@@ -78,10 +81,11 @@ void rms_norm_backward(Tensor& dx, Tensor& dweight, const Tensor& dy, const Tens
   expect_elements("rms_norm_backward: weight", weight, dim);
   expect_elements("rms_norm_backward: dweight", dweight, dim);
   if (x.empty()) return;
-  dx.device().run([&](const auto& exec) {
-    return kernels::rms_norm_backward(exec, dx.data<float>(), dweight.data<float>(),
-                                      dy.data<float>(), x.data<float>(), rstd.data<float>(),
-                                      weight.data<float>(), rows, dim, write == Write::add);
+  run_typed("rms_norm_backward: dx", dx, [&](const auto& exec, auto type) {
+    using T = decltype(type);
+    return kernels::rms_norm_backward(exec, dx.data<T>(), dweight.data<float>(), dy.data<T>(),
+                                      x.data<T>(), rstd.data<float>(), weight.data<float>(), rows,
+                                      dim, write == Write::add);
   });
 }
 
@@ -138,10 +142,11 @@ void head_norm_rope_forward(Tensor& y, Tensor& rstd, const Tensor& x, const Tens
     expect_elements("head_norm_rope_forward: rstd", rstd, shape.rows * shape.heads);
   }
   if (x.empty()) return;
-  y.device().run([&](const auto& exec) {
-    return kernels::head_norm_rope_forward(exec, y.data<float>(), y.row_stride(),
+  run_typed("head_norm_rope_forward: y", y, [&](const auto& exec, auto type) {
+    using T = decltype(type);
+    return kernels::head_norm_rope_forward(exec, y.data<T>(), y.row_stride(),
                                            weight == nullptr ? nullptr : rstd.data<float>(),
-                                           x.data<float>(), x.row_stride(), eps, shape);
+                                           x.data<T>(), x.row_stride(), eps, shape);
   });
 }
 
@@ -160,11 +165,12 @@ void head_norm_rope_backward(Tensor& dx, Tensor* dweight, const Tensor& dy, cons
     expect_elements("head_norm_rope_backward: rstd", rstd, shape.rows * shape.heads);
   }
   if (x.empty()) return;
-  dx.device().run([&](const auto& exec) {
+  run_typed("head_norm_rope_backward: dx", dx, [&](const auto& exec, auto type) {
+    using T = decltype(type);
     return kernels::head_norm_rope_backward(
-        exec, dx.data<float>(), dx.row_stride(),
-        weight == nullptr ? nullptr : dweight->data<float>(), dy.data<float>(), dy.row_stride(),
-        x.data<float>(), x.row_stride(), weight == nullptr ? nullptr : rstd.data<float>(), shape);
+        exec, dx.data<T>(), dx.row_stride(), weight == nullptr ? nullptr : dweight->data<float>(),
+        dy.data<T>(), dy.row_stride(), x.data<T>(), x.row_stride(),
+        weight == nullptr ? nullptr : rstd.data<float>(), shape);
   });
 }
 
@@ -174,9 +180,9 @@ void swiglu_forward(Tensor& h, const Tensor& gate_up) {
   expect_matrix("swiglu_forward: gate_up", gate_up, h.dim(0), 2 * h.dim(1));
   expect_contiguous("swiglu_forward: gate_up", gate_up);
   if (h.empty()) return;
-  h.device().run([&](const auto& exec) {
-    return kernels::swiglu_forward(exec, h.data<float>(), gate_up.data<float>(), h.dim(0),
-                                   h.dim(1));
+  run_typed("swiglu_forward: h", h, [&](const auto& exec, auto type) {
+    using T = decltype(type);
+    return kernels::swiglu_forward(exec, h.data<T>(), gate_up.data<T>(), h.dim(0), h.dim(1));
   });
 }
 
@@ -188,9 +194,10 @@ void swiglu_backward(Tensor& dgate_up, const Tensor& dh, const Tensor& gate_up) 
   expect_matrix("swiglu_backward: dgate_up", dgate_up, dh.dim(0), 2 * dh.dim(1));
   expect_contiguous("swiglu_backward: dgate_up", dgate_up);
   if (dh.empty()) return;
-  dgate_up.device().run([&](const auto& exec) {
-    return kernels::swiglu_backward(exec, dgate_up.data<float>(), dh.data<float>(),
-                                    gate_up.data<float>(), dh.dim(0), dh.dim(1));
+  run_typed("swiglu_backward: dh", dgate_up, [&](const auto& exec, auto type) {
+    using T = decltype(type);
+    return kernels::swiglu_backward(exec, dgate_up.data<T>(), dh.data<T>(), gate_up.data<T>(),
+                                    dh.dim(0), dh.dim(1));
   });
 }
 

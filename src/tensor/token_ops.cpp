@@ -209,10 +209,11 @@ void token_backward(Tensor& dlogits, const Tensor& logits, const Tensor& lse, co
   terms.reference_logits = data_of(gradient.reference_logits);
   terms.reference_lse = data_of(gradient.reference_lse);
   terms.reference_stride = gradient.reference_logits.row_stride();
-  logits.device().run([&](const auto& exec) {
-    return kernels::token_backward(exec, dlogits.data<float>(), logits.data<float>(),
-                                   lse.data<float>(), targets.data<std::int32_t>(), terms, rows,
-                                   dlogits.row_stride(), logits.row_stride(), mine);
+  run_typed("token_backward: dlogits", dlogits, [&](const auto& exec, auto type) {
+    using D = decltype(type);
+    kernels::token_backward(exec, dlogits.data<D>(), logits.data<float>(), lse.data<float>(),
+                            targets.data<std::int32_t>(), terms, rows, dlogits.row_stride(),
+                            logits.row_stride(), mine);
   });
 }
 

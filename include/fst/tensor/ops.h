@@ -12,11 +12,13 @@
 /// size, N query heads, K KV heads, H head size, F MLP size, V vocabulary; in products, y[T, N] and
 /// an inner length K.
 ///
-/// Arithmetic is float32; weights may be stored as f32, bf16 or f16 and are widened exactly when
-/// they are packed. Every result is a function of the row (forward), of the sequence (attention
-/// backward) or of the order of rows (weight gradients) alone: no bit depends on the batch, on the
-/// number of threads or on the instruction set. Reduction orders: the contract at the top of
-/// kernels/README.md.
+/// Rows of activations and their gradients are all f32 or all bf16, cache and weights with them;
+/// arithmetic is float32, and what is stored is rounded once. Other numbers (rstd, lse, logits,
+/// weight gradients, weights of norms, biases) are f32. For f32 weights may be stored as f32, bf16
+/// or f16: they are widened exactly when they are packed. Every result is a function of the row
+/// (forward), of the sequence (attention backward) or of the order of rows (weight gradients)
+/// alone: no bit depends on the batch, on the number of threads or on the instruction set.
+/// Reduction orders: the contract at the top of kernels/README.md.
 namespace fst::ops {
 
 // Matrix products (kernels/matmul.h)
@@ -35,16 +37,22 @@ enum class Write { overwrite, add };
 /// Where the chain of a weight gradient starts: at +0, the old contents unread, or at these.
 enum class Chain : std::uint8_t { begin, resume };
 
-/// Elements of the packed form of a [N, K] weight; its layout is private to the matmul kernels.
-std::int64_t packed_size(std::int64_t n, std::int64_t k);
-/// Packs `weight` [N, K] (f32, bf16 or f16) for linear_forward. `packed` f32 [packed_size(N, K)].
-void pack_weight(Tensor& packed, const Tensor& weight);
-/// y[t, n] = sum_k x[t, k] weight[n, k] (+ bias[n], added last). y [T, N], x [T, K], both f32 and
-/// possibly strided; `packed` from pack_weight of a [N, K] weight; bias [N] or nullptr.
+/// Elements of the packed form of a [N, K] weight for arithmetic in `dtype`, f32 or bf16, and sums
+/// of this kind; its layout is private to the matmul kernels.
+std::int64_t packed_size(DType dtype, std::int64_t n, std::int64_t k, Sum sum);
+/// Whether linear_forward takes a packed weight there, or the weight itself.
+bool packs(const Device& device, DType dtype);
+/// Packs `weight` [N, K] for linear_forward with the same `sum`. `packed` f32 or bf16,
+/// [packed_size(dtype, N, K, sum)]; weight f32, bf16 or f16 for the former, bf16 for the latter.
+void pack_weight(Tensor& packed, const Tensor& weight, Sum sum);
+/// y[t, n] = sum_k x[t, k] weight[n, k] (+ bias[n], added last). y [T, N], x [T, K], possibly
+/// strided, both f32, or x bf16 and y either; `packed` from pack_weight of a [N, K] weight, or the
+/// weight (packs()); bias [N] or nullptr.
 void linear_forward(Tensor& y, const Tensor& x, const Tensor& packed, const Tensor* bias, Sum sum,
                     Write write);
-/// dx[t, k] = sum_n dy[t, n] weight[n, k]; dx [T, K], dy [T, N] (may be strided), weight f32 [N, K]
-/// in natural layout. With Sum::leaves the leaves divide N.
+/// dx[t, k] = sum_n dy[t, n] weight[n, k]; dx [T, K], dy [T, N] (may be strided), weight [N, K] in
+/// natural layout; all f32, or dy and weight bf16 and dx either. With Sum::leaves the leaves divide
+/// N.
 void linear_backward_input(Tensor& dx, const Tensor& dy, const Tensor& weight, Sum sum,
                            Write write);
 /// dx of several matrices with the same input, one after the other in the rows of `weight` and the
@@ -54,7 +62,14 @@ void linear_backward_inputs(Tensor& dx, const Tensor& dy, const Tensor& weight,
                             std::span<const std::int64_t> sizes, Sum sum);
 /// dweight[n, k] begins or continues its FMA chain over t = 0 .. T-1: dweight = fma(dy[t, n],
 /// x[t, k], dweight). dweight f32 [N, K], dy [T, N], x [T, K] (both may be strided).
-void linear_backward_weight(Tensor& dweight, const Tensor& dy, const Tensor& x, Chain chain);
+/// In bf16 the chain is one of blocks of rows, and every sequence begins a block: sequence s has
+/// the rows first_rows[s] <= t < first_rows[s + 1] (host memory; none: all rows are one sequence).
+/// A sequence may be continued in another call after a multiple of rows_of_block() of its rows.
+void linear_backward_weight(Tensor& dweight, const Tensor& dy, const Tensor& x, Chain chain,
+                            std::span<const std::int32_t> first_rows = {});
+constexpr std::int64_t rows_of_block(DType dtype) {
+  return dtype == DType::bf16 ? 32 : 1;
+}
 /// dbias[n] += dy[t, n], t ascending. dbias [N].
 void bias_backward(Tensor& dbias, const Tensor& dy);
 
@@ -102,7 +117,7 @@ void swiglu_forward(Tensor& h, const Tensor& gate_up);
 /// dgate_up [T, 2F] from dh [T, F]; recomputes silu. dgate_up may alias gate_up.
 void swiglu_backward(Tensor& dgate_up, const Tensor& dh, const Tensor& gate_up);
 
-/// y = y + x, elementwise, same shape.
+/// y = y + x, elementwise, same shape; x of y's type or f32.
 void add(Tensor& y, const Tensor& x);
 /// y = the sum of `parts` in the order of a tree, in one pass; all contiguous, of one size, y may
 /// be one of them. joins[p]: how many finished pairs are joined once part p is there (see join in
@@ -112,7 +127,7 @@ void join(Tensor& y, std::span<const Tensor> parts, std::span<const std::int32_t
 // Attention over paged keys and values (kernels/attention.h)
 
 /// Tokens in one KV block (a page). Block b of a layer holds, per KV head, K transposed [H, 16] and
-/// V [16, H]: a cache layer is f32 [blocks, K, 2, 16 * H].
+/// V [16, H]: a cache layer is [blocks, K, 2, 16 * H].
 inline constexpr std::int64_t kv_block_tokens = 16;
 /// Throws InputError, naming the `model`, where this device has no attention for heads of this
 /// size.
@@ -130,7 +145,8 @@ struct AttentionBatch {
 };
 
 /// Writes k and v [T, K * H] (may be strided) of the batch's rows into their places in `cache`
-/// [blocks, K, 2, 16 * H]. New blocks must have been zeroed or fully written before they are read.
+/// [blocks, K, 2, 16 * H], of k's and v's type. New blocks must have been zeroed or fully written
+/// before they are read.
 void kv_write(Tensor& cache, const Tensor& k, const Tensor& v, const AttentionBatch& batch);
 /// out [T, N * H], lse [T, N] (log-sum-exp of the scaled scores). KV tiles of 128 keys at absolute
 /// positions, fresh softmax state every 1024 keys, merged ascending; scores are one chain over H,
@@ -243,11 +259,11 @@ void sum_of_squares(kernels::ExactSum& sum, const Tensor& x);
 
 // Movement
 
-/// y = x, same shape, between dtypes of which one is f32: widening is exact, narrowing rounds to
-/// nearest even.
+/// y = x, same shape, of one dtype, or between two of which one is f32: widening is exact,
+/// narrowing rounds to nearest even.
 void convert(Tensor& y, const Tensor& x);
 void fill(Tensor& y, float value);
-/// y = x for matrices f32 of one shape whose rows may be strided (blocks of columns).
+/// y = x for matrices of one shape whose rows may be strided (blocks of columns).
 void copy_rows(Tensor& y, const Tensor& x);
 /// y[i] = x[index[i]] (rows); y [n, D], x [T, D], index i32 [n].
 void gather_rows(Tensor& y, const Tensor& x, const Tensor& index);

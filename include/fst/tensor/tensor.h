@@ -10,18 +10,24 @@
 #include "fst/base/error.h"
 #include "fst/tensor/device.h"
 
+#include "kernels/bf16.h"
+
 namespace fst {
 
 enum class DType : std::uint8_t { f32, bf16, f16, f64, i32, i64, u8 };
 std::int64_t size_of(DType dtype);
 const char* name_of(DType dtype);
 
-/// The C++ type that holds a DType; bf16 and f16 are storage only (std::uint16_t bits).
+/// The C++ type that holds a DType. f16 has none: weights are only read in it.
 template <class T>
 constexpr DType dtype_of();
 template <>
 constexpr DType dtype_of<float>() {
   return DType::f32;
+}
+template <>
+constexpr DType dtype_of<kernels::Bf16>() {
+  return DType::bf16;
 }
 template <>
 constexpr DType dtype_of<double>() {

@@ -11,7 +11,7 @@ struct GradientPass::MicroBatch {
   std::int64_t first = 0, count = 0;      // sequences
   std::vector<std::int32_t> rows;         // hidden row of each entry
   std::vector<TokenId> targets;           // token of each entry
-  std::vector<std::int64_t> entry_begin;  // [count + 1] first entry of each sequence
+  std::vector<std::int32_t> entry_begin;  // [count + 1] first entry of each sequence
   Tensor hidden;
   HeadReference reference;
   std::vector<float> base_logprob;  // per entry, with BaseUse::logprob
@@ -21,10 +21,12 @@ GradientPass::GradientPass(Qwen3& policy, Qwen3* base)
     : policy_(&policy),
       base_(base),
       packed_(policy.device()),
-      cache_(policy.local_config(), policy.device(), 1),
+      cache_(policy.local_config(), policy.device(), 1, policy.dtype()),
       head_(policy.device()),
       base_head_(policy.device()) {
-  if (base_ != nullptr) base_cache_.emplace_back(base_->local_config(), base_->device(), 1);
+  if (base_ != nullptr) {
+    base_cache_.emplace_back(base_->local_config(), base_->device(), 1, base_->dtype());
+  }
 }
 
 GradientPass::MicroBatch GradientPass::forward(std::span<const LossSequence> sequences,
@@ -40,13 +42,13 @@ GradientPass::MicroBatch GradientPass::forward(std::span<const LossSequence> seq
   const TokenBatch& packed = packed_.pack(tokens);
   for (std::int64_t s = 0; s < batch.count; ++s) {
     const auto& sequence = mine[static_cast<std::size_t>(s)];
-    batch.entry_begin.push_back(static_cast<std::int64_t>(batch.rows.size()));
+    batch.entry_begin.push_back(static_cast<std::int32_t>(batch.rows.size()));
     for (const std::int32_t target : sequence.targets) {
       batch.rows.push_back(static_cast<std::int32_t>(packed_.first_row(s)) + target - 1);
       batch.targets.push_back(sequence.tokens[static_cast<std::size_t>(target)]);
     }
   }
-  batch.entry_begin.push_back(static_cast<std::int64_t>(batch.rows.size()));
+  batch.entry_begin.push_back(static_cast<std::int32_t>(batch.rows.size()));
 
   if (options.base != BaseUse::none) {
     if (base_ == nullptr) throw Error("gradient pass: a base model is needed and there is none");
@@ -98,9 +100,10 @@ void GradientPass::accumulate(Gradients& gradients, std::span<const LossSequence
   for (std::int64_t first = 0; first < static_cast<std::int64_t>(sequences.size());
        first += options.micro_batch) {
     const MicroBatch batch = forward(sequences, first, options, true);
-    dhidden_.reserve(policy_->device(), DType::f32, {batch.hidden.dim(0), batch.hidden.dim(1)});
+    dhidden_.reserve(policy_->device(), policy_->dtype(),
+                     {batch.hidden.dim(0), batch.hidden.dim(1)});
     head_.backward(dhidden_.tensor(), gradients, *policy_, batch.hidden,
-                   {batch.rows, batch.targets}, head, batch.reference,
+                   {batch.rows, batch.targets, batch.entry_begin}, head, batch.reference,
                    [&](const HeadChunk& chunk) { visit_entries(batch, chunk, loss); });
     policy_->backward(packed_.batch(), cache_, saved_, dhidden_.tensor(), gradients);
   }

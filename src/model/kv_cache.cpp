@@ -10,8 +10,8 @@ std::int64_t elements_per_layer_block(const Qwen3Config& config) {
 
 }  // namespace
 
-KvCache::KvCache(const Qwen3Config& config, const Device& device, std::int64_t blocks)
-    : config_(config), device_(device) {
+KvCache::KvCache(const Qwen3Config& config, const Device& device, std::int64_t blocks, DType dtype)
+    : config_(config), device_(device), dtype_(dtype) {
   layers_.resize(static_cast<std::size_t>(config.num_hidden_layers));
   reserve(blocks);
 }
@@ -21,7 +21,7 @@ void KvCache::reserve(std::int64_t blocks) {
   for (Buffer& layer : layers_) {
     layer = Buffer();  // frees before it allocates
     layer =
-        Buffer(device_, DType::f32,
+        Buffer(device_, dtype_,
                {blocks, config_.num_key_value_heads, 2, ops::kv_block_tokens * config_.head_dim});
   }
   blocks_ = blocks;
@@ -42,8 +42,8 @@ void KvCache::zero_block(std::int64_t block) {
   }
 }
 
-std::int64_t KvCache::bytes_per_block(const Qwen3Config& config) {
-  return config.num_hidden_layers * elements_per_layer_block(config) * size_of(DType::f32);
+std::int64_t KvCache::bytes_per_block(const Qwen3Config& config, DType dtype) {
+  return config.num_hidden_layers * elements_per_layer_block(config) * size_of(dtype);
 }
 
 }  // namespace fst

@@ -123,6 +123,11 @@ std::uint64_t hash_block(const ParameterSpec& spec, const float* values) {
   return total;
 }
 
+Tensor view_of(const ParameterSpec& spec, const Tensor& flat) {
+  const Tensor range = flat.rows(spec.offset, spec.offset + spec.size());
+  return spec.rank == 1 ? range : range.view({spec.rows, spec.cols});
+}
+
 std::string shape_text(std::span<const std::int64_t> shape) {
   std::string text = "[";
   for (std::size_t i = 0; i < shape.size(); ++i) {
@@ -161,32 +166,34 @@ Parameters::Parameters(const Qwen3Config& config, const Device& device, const Sh
 }
 
 Tensor Parameters::at(const std::string& name) const {
-  const auto found = index_.find(name);
-  if (found == index_.end()) throw Error("there is no parameter " + name);
-  return at(specs_[found->second]);
+  return at(name, flat());
 }
 
 Tensor Parameters::at(const ParameterSpec& spec) const {
-  const Tensor range = flat_.tensor().rows(spec.offset, spec.offset + spec.size());
-  return spec.rank == 1 ? range : range.view({spec.rows, spec.cols});
+  return view_of(spec, flat());
 }
 
-LayerTensors Parameters::layer(std::int64_t index) const {
+Tensor Parameters::at(const std::string& name, const Tensor& flat) const {
+  const auto found = index_.find(name);
+  if (found == index_.end()) throw Error("there is no parameter " + name);
+  return view_of(specs_[found->second], flat);
+}
+
+LayerTensors Parameters::layer(std::int64_t index, const Tensor& flat) const {
   const std::string prefix = layer_prefix(index);
   const std::string attention = prefix + "self_attn.";
   // q, k, v lie next to each other, as do gate and up: parameter_specs().
   const auto fused = [&](const std::string& first, std::int64_t rows) {
     const std::int64_t begin = specs_[index_.at(first)].offset;
-    return flat_.tensor()
-        .rows(begin, begin + rows * config_.hidden_size)
-        .view({rows, config_.hidden_size});
+    return flat.rows(begin, begin + rows * config_.hidden_size).view({rows, config_.hidden_size});
   };
+  const auto at = [&](const std::string& name) { return this->at(name, flat); };
   LayerTensors layer;
   layer.input_norm = at(prefix + "input_layernorm.weight");
   layer.qkv = fused(attention + "q_proj.weight", local_.qkv_size());
   if (config_.qkv_bias()) {
     const std::int64_t begin = specs_[index_.at(attention + "q_proj.bias")].offset;
-    layer.qkv_bias = flat_.tensor().rows(begin, begin + local_.qkv_size());
+    layer.qkv_bias = flat.rows(begin, begin + local_.qkv_size());
   }
   if (config_.qk_norm()) {
     layer.q_norm = at(attention + "q_norm.weight");
@@ -199,8 +206,8 @@ LayerTensors Parameters::layer(std::int64_t index) const {
   return layer;
 }
 
-Tensor Parameters::head() const {
-  return config_.tie_word_embeddings ? embedding() : at("lm_head.weight");
+Tensor Parameters::head(const Tensor& flat) const {
+  return at(config_.tie_word_embeddings ? "model.embed_tokens.weight" : "lm_head.weight", flat);
 }
 
 std::uint64_t Parameters::identity_share() const {

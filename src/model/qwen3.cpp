@@ -20,11 +20,6 @@ const Tensor* or_null(const Tensor& tensor) {
   return tensor.empty() ? nullptr : &tensor;
 }
 
-void pack(Buffer& packed, const Device& device, const Tensor& weight) {
-  packed.reserve(device, f32, {ops::packed_size(weight.dim(0), weight.dim(1))});
-  ops::pack_weight(packed.tensor(), weight);
-}
-
 /// Copies small tensors one after another into one buffer.
 class VectorCopies {
  public:
@@ -71,9 +66,9 @@ Qwen3::Qwen3(const Qwen3Config& config, const Device& device, const Qwen3Options
       shard_(shard_of(options.unit)),
       vocab_(vocab_range(config, shard_)),
       leaves_(ops::leaves_of_rank(shard_.degree)) {
-  if (options.dtype != f32) {
+  if (options.dtype != f32 && options.dtype != DType::bf16) {
     throw InputError(std::string("arithmetic in ") + name_of(options.dtype) +
-                     " is not supported; expected f32");
+                     " is not supported; expected f32 or bf16");
   }
   ops::expect_head_size(device, "the model", config.head_dim);
   if (options.max_positions < 1) throw Error("a model needs max_positions of at least 1");
@@ -84,48 +79,71 @@ Qwen3::Qwen3(const Qwen3Config& config, const Device& device, const Qwen3Options
   ops::rope_table(cosine_.tensor(), sine_.tensor(), config.rope_theta);
 }
 
+void Qwen3::set_weight(Weight& weight, const Tensor& natural, Sum sum) {
+  if (!ops::packs(device_, dtype())) {
+    weight.tensor = natural;
+    return;
+  }
+  weight.packed.reserve(device_, dtype(),
+                        {ops::packed_size(dtype(), natural.dim(0), natural.dim(1), sum)});
+  ops::pack_weight(weight.packed.tensor(), natural, sum);
+  weight.tensor = weight.packed.tensor();
+}
+
+void Qwen3::set_layer(Layer& layer, const LayerTensors& natural) {
+  set_weight(layer.qkv, natural.qkv, Sum::chain);
+  set_weight(layer.o, natural.o, leaves_);
+  set_weight(layer.gate_up, natural.gate_up, Sum::chain);
+  set_weight(layer.down, natural.down, leaves_);
+  if (options_.use == Use::training) layer.natural = natural;
+}
+
 void Qwen3::set_weights(const Parameters& parameters) {
   if (parameters.config() != config_ || parameters.shard() != shard_) {
     throw Error("set_weights: parameters of another model or shard");
   }
   const bool training = options_.use == Use::training;
+  if (dtype() != f32) {
+    rounded_.reserve(device_, dtype(), {parameters.size()});
+    ops::convert(rounded_.tensor(), parameters.flat());
+  }
+  const Tensor& flat = dtype() == f32 ? parameters.flat() : rounded_.tensor();
   vectors_.reserve(device_, f32, {elements_of_vectors(parameters)});
   VectorCopies copies(vectors_);
   for (std::int64_t l = 0; l < config_.num_hidden_layers; ++l) {
     Layer& layer = layers_[static_cast<std::size_t>(l)];
-    const LayerTensors natural = parameters.layer(l);
+    const LayerTensors natural = parameters.layer(l, flat);
     layer.vectors.input_norm = copies.copy(natural.input_norm);
     layer.vectors.qkv_bias = copies.copy(natural.qkv_bias);
     layer.vectors.q_norm = copies.copy(natural.q_norm);
     layer.vectors.k_norm = copies.copy(natural.k_norm);
     layer.vectors.post_norm = copies.copy(natural.post_norm);
-    pack(layer.qkv, device_, natural.qkv);
-    pack(layer.o, device_, natural.o);
-    pack(layer.gate_up, device_, natural.gate_up);
-    pack(layer.down, device_, natural.down);
-    if (training) layer.natural = natural;
+    set_layer(layer, natural);
   }
-  final_norm_ = copies.copy(parameters.final_norm());
-  pack(head_, device_, parameters.head());
-  embedding_ = parameters.embedding();
+  final_norm_ = copies.copy(parameters.at("model.norm.weight", flat));
+  set_weight(head_, parameters.head(flat), Sum::chain);
+  embedding_ = parameters.at("model.embed_tokens.weight", flat);
   if (training) {
-    natural_head_ = parameters.head();
-  } else {
-    embedding_copy_.reserve(device_, f32, {vocab_.size(), config_.hidden_size});
+    natural_head_ = parameters.head(flat);
+  } else if (ops::packs(device_, dtype())) {
+    embedding_copy_.reserve(device_, dtype(), {vocab_.size(), config_.hidden_size});
     ops::convert(embedding_copy_.tensor(), embedding_);
     embedding_ = embedding_copy_.tensor();
+    rounded_ = Buffer();
   }
   weights_set_ = true;
 }
 
 std::int64_t Qwen3::weight_bytes() const {
-  std::int64_t elements = vectors_.tensor().size() + embedding_copy_.tensor().size() +
-                          head_.tensor().size() + cosine_.tensor().size() + sine_.tensor().size();
+  std::int64_t elements =
+      embedding_copy_.tensor().size() + rounded_.tensor().size() + head_.packed.tensor().size();
   for (const Layer& layer : layers_) {
-    elements += layer.qkv.tensor().size() + layer.o.tensor().size() +
-                layer.gate_up.tensor().size() + layer.down.tensor().size();
+    for (const Weight* weight : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down}) {
+      elements += weight->packed.tensor().size();
+    }
   }
-  return elements * size_of(f32);
+  const std::int64_t tables = cosine_.tensor().size() + sine_.tensor().size();
+  return elements * size_of(dtype()) + (vectors_.tensor().size() + tables) * size_of(f32);
 }
 
 void Qwen3::check_ready(const TokenBatch& batch, const KvCache& cache) const {
@@ -137,12 +155,12 @@ void Qwen3::check_ready(const TokenBatch& batch, const KvCache& cache) const {
 
 void Qwen3::reserve_forward(std::int64_t tokens, bool saving) {
   Scratch& s = scratch_;
-  if (!saving) reserve_layer(s.layer, local_, device_, tokens);
-  s.residual.reserve(device_, f32, {tokens, config_.hidden_size});
-  s.normed.reserve(device_, f32, {tokens, config_.hidden_size});
-  s.k.reserve(device_, f32, {tokens, local_.kv_size()});
-  s.mlp.reserve(device_, f32, {tokens, local_.intermediate_size});
-  s.hidden.reserve(device_, f32, {tokens, config_.hidden_size});
+  if (!saving) reserve_layer(s.layer, local_, device_, tokens, dtype());
+  s.residual.reserve(device_, dtype(), {tokens, config_.hidden_size});
+  s.normed.reserve(device_, dtype(), {tokens, config_.hidden_size});
+  s.k.reserve(device_, dtype(), {tokens, local_.kv_size()});
+  s.mlp.reserve(device_, dtype(), {tokens, local_.intermediate_size});
+  s.hidden.reserve(device_, dtype(), {tokens, config_.hidden_size});
   s.last_rstd.reserve(device_, f32, {tokens});
   if (unit_ != nullptr) s.partial.reserve(device_, f32, {tokens, config_.hidden_size});
 }
@@ -151,7 +169,10 @@ void Qwen3::reserve_forward(std::int64_t tokens, bool saving) {
 void Qwen3::embed(Tensor& out, const Tensor& tokens) {
   if (unit_ == nullptr) return ops::embedding_forward(out, tokens, embedding_);
   ops::embedding_part_forward(out, tokens, embedding_, vocab_.begin);
-  unit_->sum(out, "embedding");
+  Tensor& partial = scratch_.partial.tensor();
+  ops::convert(partial, out);
+  unit_->sum(partial, "embedding");
+  ops::convert(out, partial);
 }
 
 /// residual += x weight^T for a weight whose inner dimension the ranks share.
@@ -174,7 +195,7 @@ void Qwen3::attention_block(const Layer& layer, const TokenBatch& batch, Tensor&
   const std::int64_t q = local_.q_size(), kv = local_.kv_size();
   ops::rms_norm_forward(s.normed.tensor(), kept.input_rstd.tensor(), s.residual.tensor(),
                         w.input_norm, config_.rms_norm_eps);
-  ops::linear_forward(kept.qkv.tensor(), s.normed.tensor(), layer.qkv.tensor(), or_null(w.qkv_bias),
+  ops::linear_forward(kept.qkv.tensor(), s.normed.tensor(), layer.qkv.tensor, or_null(w.qkv_bias),
                       Sum::chain, Write::overwrite);
   const Tensor& qkv = kept.qkv.tensor();
   ops::head_norm_rope_forward(kept.q.tensor(), kept.q_rstd.tensor(), qkv.columns(0, q),
@@ -186,7 +207,7 @@ void Qwen3::attention_block(const Layer& layer, const TokenBatch& batch, Tensor&
   ops::kv_write(cache, s.k.tensor(), qkv.columns(q + kv, q + 2 * kv), batch.attention);
   ops::attention_forward(kept.attention.tensor(), kept.lse.tensor(), kept.q.tensor(), cache,
                          batch.attention, scale_);
-  add_row_parallel(kept.attention.tensor(), layer.o.tensor(), "attention output");
+  add_row_parallel(kept.attention.tensor(), layer.o.tensor, "attention output");
 }
 
 /// residual += down(swiglu(gate_up(norm(residual)))).
@@ -194,10 +215,10 @@ void Qwen3::mlp_block(const Layer& layer, LayerActivations& kept) {
   Scratch& s = scratch_;
   ops::rms_norm_forward(s.normed.tensor(), kept.middle_rstd.tensor(), s.residual.tensor(),
                         layer.vectors.post_norm, config_.rms_norm_eps);
-  ops::linear_forward(kept.gate_up.tensor(), s.normed.tensor(), layer.gate_up.tensor(), nullptr,
+  ops::linear_forward(kept.gate_up.tensor(), s.normed.tensor(), layer.gate_up.tensor, nullptr,
                       Sum::chain, Write::overwrite);
   ops::swiglu_forward(s.mlp.tensor(), kept.gate_up.tensor());
-  add_row_parallel(s.mlp.tensor(), layer.down.tensor(), "MLP output");
+  add_row_parallel(s.mlp.tensor(), layer.down.tensor, "MLP output");
 }
 
 const Tensor& Qwen3::forward(const TokenBatch& batch, KvCache& cache, Activations* saved) {
@@ -207,7 +228,7 @@ const Tensor& Qwen3::forward(const TokenBatch& batch, KvCache& cache, Activation
   }
   const std::int64_t tokens = batch.tokens.dim(0);
   reserve_forward(tokens, saved != nullptr);
-  if (saved != nullptr) saved->reserve(local_, device_, tokens);
+  if (saved != nullptr) saved->reserve(local_, device_, tokens, dtype());
   Tensor& residual = scratch_.residual.tensor();
   embed(residual, batch.tokens);
   for (std::int64_t l = 0; l < config_.num_hidden_layers; ++l) {
@@ -227,7 +248,7 @@ const Tensor& Qwen3::forward(const TokenBatch& batch, KvCache& cache, Activation
 
 void Qwen3::local_logits(Tensor& out, const Tensor& hidden) const {
   if (!weights_set_) throw Error("logits: set_weights comes first");
-  ops::linear_forward(out, hidden, head_.tensor(), nullptr, Sum::chain, Write::overwrite);
+  ops::linear_forward(out, hidden, head_.tensor, nullptr, Sum::chain, Write::overwrite);
 }
 
 void Qwen3::logits(Tensor& out, const Tensor& hidden) {

@@ -39,32 +39,33 @@ void expect_no_context(const TokenBatch& batch) {
 
 void Qwen3::reserve_backward(std::int64_t tokens) {
   Scratch& s = scratch_;
-  s.dresidual.reserve(device_, f32, {tokens, config_.hidden_size});
-  s.normed.reserve(device_, f32, {tokens, config_.hidden_size});
-  s.dqkv.reserve(device_, f32, {tokens, local_.qkv_size()});
-  s.dq.reserve(device_, f32, {tokens, local_.q_size()});
-  s.dk.reserve(device_, f32, {tokens, local_.kv_size()});
-  s.dattention.reserve(device_, f32, {tokens, local_.q_size()});
-  s.dgate_up.reserve(device_, f32, {tokens, 2 * local_.intermediate_size});
-  s.mlp.reserve(device_, f32, {tokens, local_.intermediate_size});
-  s.dmlp.reserve(device_, f32, {tokens, local_.intermediate_size});
+  s.dresidual.reserve(device_, dtype(), {tokens, config_.hidden_size});
+  s.normed.reserve(device_, dtype(), {tokens, config_.hidden_size});
+  s.dqkv.reserve(device_, dtype(), {tokens, local_.qkv_size()});
+  s.dq.reserve(device_, dtype(), {tokens, local_.q_size()});
+  s.dk.reserve(device_, dtype(), {tokens, local_.kv_size()});
+  s.dattention.reserve(device_, dtype(), {tokens, local_.q_size()});
+  s.dgate_up.reserve(device_, dtype(), {tokens, 2 * local_.intermediate_size});
+  s.mlp.reserve(device_, dtype(), {tokens, local_.intermediate_size});
+  s.dmlp.reserve(device_, dtype(), {tokens, local_.intermediate_size});
   s.rstd.reserve(device_, f32, {tokens});
 }
 
 /// dx [T, D] of several matrices that share their input: eight leaves over each matrix's own output
-/// columns, the matrices' results added in order. `sizes`: rows of each matrix in `weight`, columns
-/// in `dy`. Several ranks have some leaves of every matrix: these are joined over the ranks first,
-/// in one go for all matrices. Valid until the next call.
+/// columns, the matrices' results added in order, then rounded to the model's dtype. `sizes`: rows
+/// of each matrix in `weight`, columns in `dy`. Several ranks have some leaves of every matrix:
+/// these are joined over the ranks first, in one go for all matrices. Valid until the next call.
 Tensor Qwen3::fused_backward_input(const Tensor& dy, const Tensor& weight,
                                    std::span<const std::int64_t> sizes, const char* what) {
   const std::int64_t tokens = dy.dim(0);
   const auto matrices = static_cast<std::int64_t>(sizes.size());
-  Buffer& parts = scratch_.dnormed;
+  Buffer& dnormed = scratch_.dnormed;
+  dnormed.reserve(device_, dtype(), {tokens, config_.hidden_size});
   if (unit_ == nullptr) {
-    parts.reserve(device_, f32, {tokens, config_.hidden_size});
-    ops::linear_backward_inputs(parts.tensor(), dy, weight, sizes, leaves_);
-    return parts.tensor();
+    ops::linear_backward_inputs(dnormed.tensor(), dy, weight, sizes, leaves_);
+    return dnormed.tensor();
   }
+  Buffer& parts = scratch_.whole;
   parts.reserve(device_, f32, {matrices * tokens, config_.hidden_size});
   const auto part = [&](std::int64_t i) {
     return parts.tensor().rows(i * tokens, (i + 1) * tokens);
@@ -80,21 +81,25 @@ Tensor Qwen3::fused_backward_input(const Tensor& dy, const Tensor& weight,
   Tensor sum = part(0);
   unit_->sum(parts.tensor(), what);
   for (std::int64_t i = 1; i < matrices; ++i) ops::add(sum, part(i));
-  return sum;
+  ops::convert(dnormed.tensor(), sum);
+  return dnormed.tensor();
 }
 
-void Qwen3::mlp_block_backward(const Layer& layer, const LayerActivations& kept,
-                               LayerTensors& gradient, ops::Chain chain) {
+void Qwen3::mlp_block_backward(const Layer& layer, const TokenBatch& batch,
+                               const LayerActivations& kept, LayerTensors& gradient,
+                               ops::Chain chain) {
   Scratch& s = scratch_;
   const std::int64_t size = local_.intermediate_size;
   ops::swiglu_forward(s.mlp.tensor(), kept.gate_up.tensor());
-  ops::linear_backward_weight(gradient.down, s.dresidual.tensor(), s.mlp.tensor(), chain);
+  ops::linear_backward_weight(gradient.down, s.dresidual.tensor(), s.mlp.tensor(), chain,
+                              batch.first_rows);
   ops::linear_backward_input(s.dmlp.tensor(), s.dresidual.tensor(), layer.natural.down, Sum::chain,
                              Write::overwrite);
   ops::swiglu_backward(s.dgate_up.tensor(), s.dmlp.tensor(), kept.gate_up.tensor());
   ops::rms_norm_forward(s.normed.tensor(), s.rstd.tensor(), kept.middle.tensor(),
                         layer.vectors.post_norm, config_.rms_norm_eps);
-  ops::linear_backward_weight(gradient.gate_up, s.dgate_up.tensor(), s.normed.tensor(), chain);
+  ops::linear_backward_weight(gradient.gate_up, s.dgate_up.tensor(), s.normed.tensor(), chain,
+                              batch.first_rows);
   const Tensor dnormed = fused_backward_input(s.dgate_up.tensor(), layer.natural.gate_up,
                                               std::array{size, size}, "MLP gradient");
   ops::rms_norm_backward(s.dresidual.tensor(), gradient.post_norm, dnormed, kept.middle.tensor(),
@@ -107,7 +112,8 @@ void Qwen3::attention_block_backward(const Layer& layer, const TokenBatch& batch
   Scratch& s = scratch_;
   const LayerTensors& w = layer.vectors;
   const std::int64_t q = local_.q_size(), kv = local_.kv_size();
-  ops::linear_backward_weight(gradient.o, s.dresidual.tensor(), kept.attention.tensor(), chain);
+  ops::linear_backward_weight(gradient.o, s.dresidual.tensor(), kept.attention.tensor(), chain,
+                              batch.first_rows);
   ops::linear_backward_input(s.dattention.tensor(), s.dresidual.tensor(), layer.natural.o,
                              Sum::chain, Write::overwrite);
   Tensor dv = s.dqkv.tensor().columns(q + kv, q + 2 * kv);
@@ -125,7 +131,8 @@ void Qwen3::attention_block_backward(const Layer& layer, const TokenBatch& batch
   if (config_.qkv_bias()) ops::bias_backward(gradient.qkv_bias, s.dqkv.tensor());
   ops::rms_norm_forward(s.normed.tensor(), s.rstd.tensor(), kept.input.tensor(), w.input_norm,
                         config_.rms_norm_eps);
-  ops::linear_backward_weight(gradient.qkv, s.dqkv.tensor(), s.normed.tensor(), chain);
+  ops::linear_backward_weight(gradient.qkv, s.dqkv.tensor(), s.normed.tensor(), chain,
+                              batch.first_rows);
   const Tensor dnormed = fused_backward_input(s.dqkv.tensor(), layer.natural.qkv,
                                               std::array{q, kv, kv}, "attention gradient");
   ops::rms_norm_backward(s.dresidual.tensor(), gradient.input_norm, dnormed, kept.input.tensor(),
@@ -151,7 +158,7 @@ void Qwen3::backward(const TokenBatch& batch, const KvCache& cache, const Activa
     const auto i = static_cast<std::size_t>(l);
     ops::Chain chain{};
     LayerTensors gradient = gradients.layer(l, chain);
-    mlp_block_backward(layers_[i], saved.layers[i], gradient, chain);
+    mlp_block_backward(layers_[i], batch, saved.layers[i], gradient, chain);
     attention_block_backward(layers_[i], batch, cache.layer(l), saved.layers[i], gradient, chain);
   }
   Tensor dembedding = gradients.embedding();
@@ -159,13 +166,20 @@ void Qwen3::backward(const TokenBatch& batch, const KvCache& cache, const Activa
 }
 
 void Qwen3::logits_backward(Tensor& dhidden, Gradients& gradients, const Tensor& dlogits,
-                            const Tensor& hidden) const {
+                            const Tensor& hidden, std::span<const std::int32_t> first_rows) {
   if (options_.use != Use::training) throw Error("backward: the model was made for inference");
-  ops::linear_backward_input(dhidden, dlogits, natural_head_, leaves_, Write::overwrite);
-  if (unit_ != nullptr) unit_->sum(dhidden, "gradient of the head");
+  if (unit_ == nullptr) {
+    ops::linear_backward_input(dhidden, dlogits, natural_head_, leaves_, Write::overwrite);
+  } else {
+    Buffer& whole = scratch_.whole;
+    whole.reserve(device_, f32, {dhidden.dim(0), dhidden.dim(1)});
+    ops::linear_backward_input(whole.tensor(), dlogits, natural_head_, leaves_, Write::overwrite);
+    unit_->sum(whole.tensor(), "gradient of the head");
+    ops::convert(dhidden, whole.tensor());
+  }
   ops::Chain chain{};
   Tensor dhead = gradients.head(chain);
-  ops::linear_backward_weight(dhead, dlogits, hidden, chain);
+  ops::linear_backward_weight(dhead, dlogits, hidden, chain, first_rows);
 }
 
 }  // namespace fst

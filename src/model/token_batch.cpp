@@ -59,7 +59,10 @@ const TokenBatch& PackedSequences::pack(std::span<const std::span<const TokenId>
   std::copy(first_rows_.begin(), first_rows_.end(), parcel_.host<std::int32_t>(cu_seqlens));
   parcel_.send();
   blocks_ = sizes.blocks;
-  batch_ = {tokens, positions, {cu_seqlens, context, block_table, sizes.single, sizes.longer}};
+  batch_ = {tokens,
+            positions,
+            {cu_seqlens, context, block_table, sizes.single, sizes.longer},
+            first_rows_};
   return batch_;
 }
 

@@ -72,7 +72,7 @@ void TokenHead::prepare(Pass& pass, const HeadRows& rows) {
 void TokenHead::forward_chunk(Pass& pass, std::int64_t begin, std::int64_t end) {
   const std::int64_t n = end - begin;
   const Tensor rows = rows_.tensor().rows(begin, end);
-  hidden_.reserve(device_, f32, {n, pass.model.config().hidden_size});
+  hidden_.reserve(device_, pass.model.dtype(), {n, pass.model.config().hidden_size});
   logits_.reserve(device_, f32, {n, pass.model.vocab().size()});
   lse_.reserve(device_, f32, {n, 2});
   logprob_.reserve(device_, f32, {n});
@@ -89,7 +89,7 @@ void TokenHead::forward_chunk(Pass& pass, std::int64_t begin, std::int64_t end) 
   }
   if (!pass.kl()) return;
   const Qwen3& reference = *pass.reference.model;
-  reference_hidden_.reserve(device_, f32, {n, reference.config().hidden_size});
+  reference_hidden_.reserve(device_, reference.dtype(), {n, reference.config().hidden_size});
   reference_logits_.reserve(device_, f32, {n, reference.vocab().size()});
   reference_lse_.reserve(device_, f32, {n, 2});
   kl_.reserve(device_, f32, {n});
@@ -147,21 +147,51 @@ ops::TokenGradient TokenHead::upstream(const Pass& pass, std::int64_t begin, std
   return gradient;
 }
 
-const HeadScores& TokenHead::backward(Tensor& dhidden, Gradients& gradients, const Qwen3& model,
+/// Where a chunk of backward ends, and in first_rows_ which of its rows are sequences: as many rows
+/// as asked for, but a sequence is cut only where a block of its weight gradient's sum ends.
+std::int64_t TokenHead::chunk_end(const Pass& pass, const HeadRows& rows, std::int64_t begin) {
+  const std::int64_t block = ops::rows_of_block(pass.model.dtype());
+  const auto first_of = [&](std::size_t s) -> std::int64_t {
+    return s < rows.first.size() ? rows.first[s] : s == 0 ? 0 : pass.entries;
+  };
+  std::size_t sequence = 0;
+  while (first_of(sequence + 1) <= begin) ++sequence;
+  first_rows_.assign(1, 0);
+  for (std::int64_t at = begin; at < pass.entries;) {
+    const std::int64_t last = first_of(++sequence), room = begin + pass.chunk - at;
+    if (last - at > room) {
+      std::int64_t taken = room / block * block;
+      if (taken == 0 && at == begin) taken = std::min(block, last - at);
+      at += taken;
+      if (taken > 0) first_rows_.push_back(static_cast<std::int32_t>(at - begin));
+      break;
+    }
+    at = last;
+    first_rows_.push_back(static_cast<std::int32_t>(at - begin));
+  }
+  return begin + first_rows_.back();
+}
+
+const HeadScores& TokenHead::backward(Tensor& dhidden, Gradients& gradients, Qwen3& model,
                                       const Tensor& hidden, const HeadRows& rows,
                                       const HeadOptions& options, const HeadReference& reference,
                                       const HeadLoss& loss) {
   Pass pass{model, hidden, options, reference, options.law};
   prepare(pass, rows);
   ops::fill(dhidden, 0.0f);
-  for (std::int64_t begin = 0; begin < pass.entries; begin += pass.chunk) {
-    const std::int64_t end = std::min(begin + pass.chunk, pass.entries);
+  for (std::int64_t begin = 0, end = 0; begin < pass.entries; begin = end) {
+    end = chunk_end(pass, rows, begin);
     forward_chunk(pass, begin, end);
     const ops::TokenGradient gradient = upstream(pass, begin, end, loss);
-    pass.vocab_law.backward(logits_.tensor(), logits_.tensor(), lse_.tensor(),
+    Tensor dlogits = logits_.tensor();  // in place where the types allow it
+    if (model.dtype() != f32) {
+      dlogits_.reserve(device_, model.dtype(), {end - begin, model.vocab().size()});
+      dlogits = dlogits_.tensor();
+    }
+    pass.vocab_law.backward(dlogits, logits_.tensor(), lse_.tensor(),
                             targets_.tensor().rows(begin, end), gradient, pass.law);
-    dhidden_.reserve(device_, f32, {end - begin, model.config().hidden_size});
-    model.logits_backward(dhidden_.tensor(), gradients, logits_.tensor(), hidden_.tensor());
+    dhidden_.reserve(device_, model.dtype(), {end - begin, model.config().hidden_size});
+    model.logits_backward(dhidden_.tensor(), gradients, dlogits, hidden_.tensor(), first_rows_);
     ops::scatter_add_rows(dhidden, dhidden_.tensor(), rows_.tensor().rows(begin, end));
   }
   return scores_;

@@ -33,13 +33,13 @@ std::int64_t positions_of(const GenerateRequest& request) {
 Generator::Generator(Qwen3& model, const GeneratorOptions& options)
     : model_(&model),
       options_(options),
-      cache_(model.local_config(), model.device(), 0),
+      cache_(model.local_config(), model.device(), 0, model.dtype()),
       scheduler_({options.max_batch, options.prefill_chunk, options.share_prefixes}),
       stops_(static_cast<std::size_t>(model.config().vocab_size)),
       inputs_(model.device()),
       outputs_(model.device()),
       recordings_(model.device()) {
-  const std::int64_t block_bytes = KvCache::bytes_per_block(model.local_config());
+  const std::int64_t block_bytes = KvCache::bytes_per_block(model.local_config(), model.dtype());
   max_blocks_ = options.kv_blocks > 0 ? options.kv_blocks : options.kv_bytes / block_bytes;
   if (max_blocks_ < 1) {
     throw InputError("generator: no room for keys and values: " + std::to_string(options.kv_bytes) +
@@ -193,7 +193,7 @@ void Generator::make_batch(const std::vector<Scheduler::Work>& work) {
                         {i32, {draws}},
                         {i32, {draws}},
                         {DType::i64, {draws}}});
-  batch_ = {tokens, positions, {cu_seqlens, context, block_table, single, longer}};
+  batch_ = {tokens, positions, {cu_seqlens, context, block_table, single, longer}, {}};
   draw_rows_ = draw_rows;
   places_ = places;
   keys_ = keys;
@@ -285,7 +285,7 @@ void Generator::compute() {
 void Generator::draw(const Tensor& hidden, std::int64_t begin, std::int64_t end,
                      const ops::SamplingLaw& law) {
   const Device& device = model_->device();
-  hidden_rows_.reserve(device, f32, {end - begin, hidden.dim(1)});
+  hidden_rows_.reserve(device, hidden.dtype(), {end - begin, hidden.dim(1)});
   logits_.reserve(device, f32, {end - begin, model_->config().vocab_size});
   ops::gather_rows(hidden_rows_.tensor(), hidden, draw_rows_.rows(begin, end));
   model_->logits(logits_.tensor(), hidden_rows_.tensor());

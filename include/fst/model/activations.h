@@ -8,8 +8,8 @@
 
 namespace fst {
 
-/// What backward needs of one layer, f32; T rows. Outputs of norms and of the MLP's activation are
-/// computed again: row-local, cheap, and the same bits.
+/// What backward needs of one layer; T rows, of the model's dtype, but rstd and lse f32. Outputs of
+/// norms and of the MLP's activation are computed again: row-local, cheap, and the same bits.
 struct LayerActivations {
   Buffer input, input_rstd;    // [T, D], [T]: residual stream before the layer
   Buffer qkv;                  // [T, (N + 2K) H]: before norm and rotary embedding
@@ -24,10 +24,10 @@ struct LayerActivations {
 /// (never shrinks) to the largest batch.
 class Activations {
  public:
-  void reserve(const Qwen3Config& config, const Device& device, std::int64_t tokens);
+  void reserve(const Qwen3Config& config, const Device& device, std::int64_t tokens, DType dtype);
 
   std::int64_t tokens() const { return last.tensor().dim(0); }
-  static std::int64_t bytes_per_token(const Qwen3Config& config);
+  static std::int64_t bytes_per_token(const Qwen3Config& config, DType dtype);
 
   std::vector<LayerActivations> layers;
   Buffer last, last_rstd;  // [T, D], [T]: residual stream before the final norm
@@ -35,6 +35,6 @@ class Activations {
 
 /// The buffers of a layer that forward writes whether they are kept or not.
 void reserve_layer(LayerActivations& layer, const Qwen3Config& config, const Device& device,
-                   std::int64_t tokens);
+                   std::int64_t tokens, DType dtype);
 
 }  // namespace fst

@@ -8,12 +8,13 @@
 
 namespace fst {
 
-/// Storage of keys and values: per layer f32 [blocks, K, 2, 16 * H] (tensor/ops.h). Which sequence
-/// uses which block is the caller's business. All blocks start zeroed. `config` has this rank's
-/// heads (Qwen3::local_config()).
+/// Storage of keys and values: per layer [blocks, K, 2, 16 * H] of `dtype` (tensor/ops.h). Which
+/// sequence uses which block is the caller's business. All blocks start zeroed. `config` has this
+/// rank's heads (Qwen3::local_config()).
 class KvCache {
  public:
-  KvCache(const Qwen3Config& config, const Device& device, std::int64_t blocks);
+  KvCache(const Qwen3Config& config, const Device& device, std::int64_t blocks,
+          DType dtype = DType::f32);
 
   std::int64_t blocks() const { return blocks_; }
   std::int64_t layers() const { return static_cast<std::int64_t>(layers_.size()); }
@@ -29,13 +30,14 @@ class KvCache {
   /// Grows (never shrinks) to `blocks`; contents become zero if it had to grow.
   void reserve(std::int64_t blocks);
 
-  std::int64_t bytes() const { return blocks_ * bytes_per_block(config_); }
+  std::int64_t bytes() const { return blocks_ * bytes_per_block(config_, dtype_); }
   /// Over all layers.
-  static std::int64_t bytes_per_block(const Qwen3Config& config);
+  static std::int64_t bytes_per_block(const Qwen3Config& config, DType dtype);
 
  private:
   Qwen3Config config_;
   Device device_;
+  DType dtype_;
   std::int64_t blocks_ = 0;
   std::vector<Buffer> layers_;
 };

@@ -66,11 +66,15 @@ class Parameters {
   /// View of one parameter: [cols] or [rows, cols]. Throws Error for an unknown name.
   Tensor at(const std::string& name) const;
   Tensor at(const ParameterSpec& spec) const;
-  LayerTensors layer(std::int64_t index) const;
+  LayerTensors layer(std::int64_t index) const { return layer(index, flat()); }
   Tensor embedding() const { return at("model.embed_tokens.weight"); }  // [V, D]
   Tensor final_norm() const { return at("model.norm.weight"); }         // [D]
   /// [V, D]: the embedding where the two are tied.
-  Tensor head() const;
+  Tensor head() const { return head(flat()); }
+  /// The same views of another vector [n] in this order, of any dtype.
+  Tensor at(const std::string& name, const Tensor& flat) const;
+  LayerTensors layer(std::int64_t index, const Tensor& flat) const;
+  Tensor head(const Tensor& flat) const;
 
   /// A hash of names, shapes and bits of all parameters of the whole model: equal models have equal
   /// identities on every machine, whatever file they came from and however many ranks share them.

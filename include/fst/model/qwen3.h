@@ -21,7 +21,8 @@ struct Qwen3Options {
   Use use = Use::inference;
   /// Length of the rotary table: every position must be below it.
   std::int64_t max_positions = 0;
-  /// Type of weights and activations in arithmetic; only f32 so far, others throw InputError.
+  /// How weights and activations are stored, f32 or bf16; sums are float32 (tensor/ops.h). In bf16
+  /// the model's weights are the parameters, rounded to nearest even.
   DType dtype = DType::f32;
   /// The ranks that share the model, each with its shard; nullptr or one rank: the whole model, and
   /// nothing is communicated. Must outlive the model.
@@ -45,9 +46,9 @@ class Qwen3 {
   /// `config`: the whole model's. Throws InputError if the unit's degree does not divide it.
   Qwen3(const Qwen3Config& config, const Device& device, const Qwen3Options& options);
 
-  /// Packs the weights. For inference they are copied and `parameters` may go; for training they
-  /// are also read in place by forward and backward: `parameters` must outlive the model, and after
-  /// any change to them set_weights comes before the next call.
+  /// Rounds (bf16) and packs the weights. For inference they are copied and `parameters` may go;
+  /// for training in f32 they are also read in place by forward and backward: `parameters` must
+  /// outlive the model, and after any change to them set_weights comes before the next call.
   void set_weights(const Parameters& parameters);
 
   /// Hidden states after the final norm, [T, D], valid until the next forward. Appends the batch's
@@ -64,10 +65,11 @@ class Qwen3 {
   /// d(result of forward). `batch`, `cache` and `saved` as forward left them.
   void backward(const TokenBatch& batch, const KvCache& cache, const Activations& saved,
                 const Tensor& dhidden, Gradients& gradients);
-  /// The head's part: dhidden [R, D] (overwritten) and, with `gradients`, the head's weight
-  /// gradient, continued over the rows in order. dlogits [R, vocab().size()], hidden [R, D].
+  /// The head's part: dhidden [R, D] (overwritten) and the head's weight gradient, continued over
+  /// the rows in order. dlogits [R, vocab().size()], hidden [R, D], all of dtype(). `first_rows`:
+  /// where sequences begin among the rows (linear_backward_weight() in tensor/ops.h).
   void logits_backward(Tensor& dhidden, Gradients& gradients, const Tensor& dlogits,
-                       const Tensor& hidden) const;
+                       const Tensor& hidden, std::span<const std::int32_t> first_rows = {});
 
   /// The whole model's.
   const Qwen3Config& config() const { return config_; }
@@ -79,21 +81,28 @@ class Qwen3 {
   /// nullptr unless the model is shared by several ranks.
   const TensorParallel* unit() const { return unit_; }
   const Device& device() const { return device_; }
+  DType dtype() const { return options_.dtype; }
   std::int64_t max_positions() const { return options_.max_positions; }
   /// Weights held by this object; scratch and the Parameters it reads in place come on top.
   std::int64_t weight_bytes() const;
 
  private:
+  /// A matrix as linear_forward takes it: packed, or as it is (ops::packs()).
+  struct Weight {
+    Buffer packed;
+    Tensor tensor;
+  };
   struct Layer {
-    LayerTensors vectors;          // norms and biases, copied
-    LayerTensors natural;          // training: views of the Parameters
-    Buffer qkv, o, gate_up, down;  // packed
+    LayerTensors vectors;  // norms and biases, copied
+    LayerTensors natural;  // training: views of the Parameters or of rounded_
+    Weight qkv, o, gate_up, down;
   };
   struct Scratch {
     LayerActivations layer;  // what nobody saves
     Buffer residual, normed, k, mlp, hidden, last_rstd;
     Buffer dresidual, dnormed, dqkv, dq, dk, dattention, dgate_up, dmlp, rstd;
-    Buffer partial;                      // [T, D]: this rank's part of a row-parallel product
+    Buffer partial;                      // f32 [T, D]: this rank's part of a row-parallel product
+    Buffer whole;                        // f32 sums of several ranks, before they are rounded
     Buffer local_logits, joined_logits;  // [R, V / ranks]; those of all ranks one after the other
   };
 
@@ -103,6 +112,8 @@ class Qwen3 {
   void attention_block(const Layer& layer, const TokenBatch& batch, Tensor& cache,
                        LayerActivations& kept);
   void mlp_block(const Layer& layer, LayerActivations& kept);
+  void set_layer(Layer& layer, const LayerTensors& natural);
+  void set_weight(Weight& weight, const Tensor& natural, ops::Sum sum);
   void embed(Tensor& out, const Tensor& tokens);
   void add_row_parallel(const Tensor& x, const Tensor& weight, const char* what);
   Tensor fused_backward_input(const Tensor& dy, const Tensor& weight,
@@ -110,8 +121,8 @@ class Qwen3 {
   void attention_block_backward(const Layer& layer, const TokenBatch& batch, const Tensor& cache,
                                 const LayerActivations& kept, LayerTensors& gradient,
                                 ops::Chain chain);
-  void mlp_block_backward(const Layer& layer, const LayerActivations& kept, LayerTensors& gradient,
-                          ops::Chain chain);
+  void mlp_block_backward(const Layer& layer, const TokenBatch& batch, const LayerActivations& kept,
+                          LayerTensors& gradient, ops::Chain chain);
 
   Qwen3Config config_, local_;
   Device device_;
@@ -123,12 +134,13 @@ class Qwen3 {
   float scale_ = 1.0f;
   bool weights_set_ = false;
   std::vector<Layer> layers_;
-  Buffer vectors_;         // copies of all norms and biases
+  Buffer vectors_;         // f32 copies of all norms and biases
+  Buffer rounded_;         // bf16: the Parameters' flat vector; kept where it is read in place
   Buffer embedding_copy_;  // inference only
   Tensor embedding_;       // [V, D], this rank's rows
   Tensor natural_head_;    // the same, training only
   Tensor final_norm_;
-  Buffer head_;           // packed
+  Weight head_;
   Buffer cosine_, sine_;  // [max_positions, H / 2]
   Scratch scratch_;
 };

@@ -15,6 +15,8 @@ struct TokenBatch {
   Tensor tokens;     // i32 [T]
   Tensor positions;  // i32 [T]
   ops::AttentionBatch attention;
+  // Host memory, [S + 1]: where the sequences begin; backward needs it.
+  std::span<const std::int32_t> first_rows;
 };
 
 /// Whole sequences packed for scoring or training: context 0, and KV blocks given out in order from

@@ -15,6 +15,9 @@ namespace fst {
 struct HeadRows {
   std::span<const std::int32_t> rows;
   std::span<const TokenId> targets;
+  // Which entries belong together: sequence s has those from first[s] up to first[s + 1]. Empty:
+  // all are one sequence. Only backward reads it.
+  std::span<const std::int32_t> first = {};
 };
 
 /// A second model for KL(policy || reference), full vocabulary: its hidden states for the same
@@ -28,7 +31,8 @@ struct HeadOptions {
   /// law.vocab 0 means all rows of the head.
   ops::TokenLaw law;
   /// Rows whose logits exist at the same time: chunk_rows * V / ranks floats, twice with a
-  /// reference. Changes no bit of any result.
+  /// reference. Backward may take up to ops::rows_of_block() - 1 rows fewer, or, of less than a
+  /// block, more, so as to cut sequences between blocks. Changes no bit of any result.
   std::int64_t chunk_rows = 128;
   bool entropy = false;
 };
@@ -63,7 +67,7 @@ class TokenHead {
   /// As score(); then `loss` is called for each chunk, in order, and its dL/dlogprob, dL/dentropy
   /// and dL/dkl go through the head. dhidden [T, D] is overwritten, with zero in rows that are not
   /// listed; the head's weight gradient continues its chain over the entries in order.
-  const HeadScores& backward(Tensor& dhidden, Gradients& gradients, const Qwen3& model,
+  const HeadScores& backward(Tensor& dhidden, Gradients& gradients, Qwen3& model,
                              const Tensor& hidden, const HeadRows& rows, const HeadOptions& options,
                              const HeadReference& reference, const HeadLoss& loss);
 
@@ -73,12 +77,14 @@ class TokenHead {
   struct Pass;
   void forward_chunk(Pass& pass, std::int64_t begin, std::int64_t end);
   void prepare(Pass& pass, const HeadRows& rows);
+  std::int64_t chunk_end(const Pass& pass, const HeadRows& rows, std::int64_t begin);
   ops::TokenGradient upstream(const Pass& pass, std::int64_t begin, std::int64_t end,
                               const HeadLoss& loss);
 
   Device device_;
   HeadScores scores_;
-  Buffer rows_, targets_, hidden_, dhidden_, logits_, lse_;
+  std::vector<std::int32_t> first_rows_;  // of the sequences in a chunk
+  Buffer rows_, targets_, hidden_, dhidden_, logits_, dlogits_, lse_;
   Buffer reference_hidden_, reference_logits_, reference_lse_;
   Buffer logprob_, entropy_, kl_, dlogprob_, dentropy_, dkl_;
 };

@@ -129,20 +129,20 @@ const std::string& Arguments::choice(const std::string& name,
 
 void add_engine_options(Usage& usage) {
   usage.options.add_options()("device", po::value<std::string>()->default_value("auto"),
-                              "auto, cpu or cuda")(
-      "dtype", po::value<std::string>()->default_value("f32"), "arithmetic: f32 or bf16")(
+                              "auto, cpu or cuda")("dtype",
+                                                   po::value<std::string>()->default_value("f32"),
+                                                   "weights and activations: f32 or bf16")(
       "tp", po::value<std::int64_t>()->default_value(1), "ranks that share one copy of the model")(
       "threads", po::value<std::int64_t>()->default_value(1), "threads per rank; changes no bit");
 }
 
 Device engine_device(const World& world, const Arguments& arguments) {
   const std::string device = arguments.choice("device", {"auto", "cpu", "cuda"});
-  if (arguments.choice("dtype", {"f32", "bf16"}) != "f32") {
-    throw InputError(
-        "--dtype: bf16 arithmetic is not part of this build: use f32 (models stored in bf16 are "
-        "read)");
-  }
   return open_engine(world, device, arguments.integer("threads", 1, 1024));
+}
+
+DType engine_dtype(const Arguments& arguments) {
+  return arithmetic_of(arguments.choice("dtype", {"f32", "bf16"}));
 }
 
 }  // namespace fst

@@ -1,5 +1,6 @@
 #include "fst/run/engine.h"
 
+#include "fst/base/error.h"
 #include "fst/base/log.h"
 
 namespace fst {
@@ -14,6 +15,12 @@ Device open_engine(const World& world, const std::string& name, std::int64_t thr
               ": they take turns, and each needs its own memory");
   }
   return device;
+}
+
+DType arithmetic_of(const std::string& name) {
+  if (name == "f32") return DType::f32;
+  if (name == "bf16") return DType::bf16;
+  throw Error("there is no arithmetic in " + name);
 }
 
 }  // namespace fst

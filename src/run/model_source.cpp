@@ -122,7 +122,8 @@ FrozenModel& FrozenModels::at(const Communicator& role, const std::string& path,
       std::min(max_positions_, frozen.source.config.max_position_embeddings);
   frozen.model = std::make_unique<Qwen3>(
       frozen.source.config, device_,
-      Qwen3Options{.use = Use::inference, .max_positions = positions, .unit = unit});
+      Qwen3Options{
+          .use = Use::inference, .max_positions = positions, .dtype = dtype_, .unit = unit});
   frozen.model->set_weights(parameters);
   return frozen;
 }

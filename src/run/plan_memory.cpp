@@ -6,6 +6,7 @@
 #include "fst/learn/reshard.h"
 #include "fst/model/activations.h"
 #include "fst/model/kv_cache.h"
+#include "fst/run/engine.h"
 #include "fst/run/losses.h"
 #include "fst/run/plan.h"
 #include "fst/run/schedule.h"
@@ -17,26 +18,38 @@ namespace {
 
 constexpr std::int64_t f32_bytes = 4;
 
+bool is_row_parallel(const std::string& name) {
+  return name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
+}
+
 /// The sizes of the shards of one degree, which are all alike.
 struct ShardSizes {
-  ShardSizes(const Qwen3Config& config, int degree)
-      : local(local_config(config, {0, degree})),
+  ShardSizes(const Qwen3Config& config, int degree, const RunConfig& run)
+      : dtype(arithmetic_of(run.engine.dtype)),
+        local(local_config(config, {0, degree})),
         specs(parameter_specs(config, {0, degree})),
         vocab(vocab_range(config, {0, degree}).size()),
         parameters(parameter_count(config, {0, degree})) {}
 
-  /// Weights as the matrix products read them, and with `embedding` the copy that inference keeps.
-  std::int64_t packed_bytes(bool embedding) const {
-    std::int64_t elements = ops::packed_size(vocab, local.hidden_size);
-    if (embedding) elements += vocab * local.hidden_size;
+  /// Weights as the matrix products read them; for inference the embedding, which it copies, and
+  /// for training the rounded weights in their natural order.
+  std::int64_t packed_bytes(Use use) const {
+    std::int64_t elements = ops::packed_size(dtype, vocab, local.hidden_size, ops::Sum::chain);
+    if (use == Use::inference) elements += vocab * local.hidden_size;
+    if (use == Use::training && dtype != DType::f32) elements += parameters;
     for (const ParameterSpec& spec : specs) {
-      const bool layer = spec.rank == 2 && spec.name.find(".layers.") != std::string::npos;
-      if (layer) elements += ops::packed_size(spec.rows, spec.cols);
+      if (spec.rank != 2 || spec.name.find(".layers.") == std::string::npos) continue;
+      elements +=
+          ops::packed_size(dtype, spec.rows, spec.cols,
+                           is_row_parallel(spec.name)
+                               ? ops::leaves_of_rank(static_cast<int>(spec.global_cols / spec.cols))
+                               : ops::Sum::chain);
     }
-    return elements * f32_bytes;
+    return elements * size_of(dtype);
   }
   std::int64_t weight_bytes() const { return parameters * f32_bytes; }
 
+  DType dtype;
   Qwen3Config local;
   std::vector<ParameterSpec> specs;
   std::int64_t vocab, parameters;
@@ -45,7 +58,7 @@ struct ShardSizes {
 void add_policy(std::vector<MemoryPart>& parts, const ShardSizes& sizes, Use use,
                 const std::string& whose) {
   parts.push_back({whose + "weights", sizes.weight_bytes()});
-  parts.push_back({whose + "packed weights", sizes.packed_bytes(use == Use::inference)});
+  parts.push_back({whose + "packed weights", sizes.packed_bytes(use)});
 }
 
 /// A rank's leaves of the gradient, and what it gets of the other replicas' to join.
@@ -69,11 +82,13 @@ void add_learner(std::vector<MemoryPart>& parts, const RunConfig& config, const 
   const Qwen3Config& local = sizes.local;
   add_gradients(parts, config, sizes, replicas);
   parts.push_back({"moments", 2 * sizes.parameters * f32_bytes / replicas});
-  parts.push_back(
-      {"activations of a micro-batch", batch * length * Activations::bytes_per_token(local)});
+  parts.push_back({"activations of a micro-batch",
+                   batch * length * Activations::bytes_per_token(local, sizes.dtype)});
   parts.push_back({"keys and values of a micro-batch",
-                   batch * blocks_for(length) * KvCache::bytes_per_block(local)});
-  parts.push_back({"logits of a chunk", 2 * config.learner.head_chunk * sizes.vocab * f32_bytes});
+                   batch * blocks_for(length) * KvCache::bytes_per_block(local, sizes.dtype)});
+  const std::int64_t gradients_too = sizes.dtype == DType::f32 ? 0 : size_of(sizes.dtype);
+  parts.push_back({"logits of a chunk",
+                   config.learner.head_chunk * sizes.vocab * (2 * f32_bytes + gradients_too)});
 }
 
 /// Which roles a kind of rank has.
@@ -90,7 +105,7 @@ void add_frozen(std::vector<MemoryPart>& parts, const RunConfig& config, const P
     const std::pair key(model.path, degree);
     if (std::find(held.begin(), held.end(), key) != held.end()) return;
     held.push_back(key);
-    parts.push_back({what, ShardSizes(model.config, degree).packed_bytes(true)});
+    parts.push_back({what, ShardSizes(model.config, degree, config).packed_bytes(Use::inference)});
   };
   const bool learner_base = kl_in_loss(config) || config.kl.seed_prompt > 0.0;
   const bool rollout_base = config.eval.kl || config.kl.place == "reward";
@@ -108,14 +123,14 @@ std::vector<MemoryPart> parts_of(const RunConfig& config, const PlanModels& mode
   roles.reflection = roles.reflection && traits.evolves();
   const bool shared = roles.learner && roles.rollout && plan.learner.tp == plan.rollout.tp;
   std::vector<MemoryPart> parts;
-  if (roles.learner) add_policy(parts, {policy, plan.learner.tp}, Use::training, "");
+  if (roles.learner) add_policy(parts, {policy, plan.learner.tp, config}, Use::training, "");
   if (roles.rollout && !shared) {
-    add_policy(parts, {policy, plan.rollout.tp}, Use::inference,
+    add_policy(parts, {policy, plan.rollout.tp, config}, Use::inference,
                roles.learner ? "the sampler's " : "");
   }
   add_frozen(parts, config, models, roles);
   if (roles.learner) {
-    add_learner(parts, config, {policy, plan.learner.tp}, learners / plan.learner.tp,
+    add_learner(parts, config, {policy, plan.learner.tp, config}, learners / plan.learner.tp,
                 prompt_tokens);
   }
   const bool moves = traits.trains && (roles.learner || roles.rollout) && !shared;

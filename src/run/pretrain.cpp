@@ -122,9 +122,10 @@ struct Trainer {
       : world(world_),
         config(config_),
         parameters(parameters_),
-        model(
-            parameters_.config(), device,
-            {.use = Use::training, .max_positions = parameters_.config().max_position_embeddings}),
+        model(parameters_.config(), device,
+              {.use = Use::training,
+               .max_positions = parameters_.config().max_position_embeddings,
+               .dtype = arithmetic_of(config.engine.dtype)}),
         tree(parameters_.config(), device, world_.learner(), config_.learner.gradient_leaves),
         optimizer(
             parameters_, tree.shard(), LearnerGrid(world_.learner()),

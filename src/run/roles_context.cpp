@@ -16,7 +16,7 @@ RunContext::RunContext(World& world_, const RunConfig& config_)
       vocab(law_vocabulary(policy_source, tokenizer)),
       max_positions(policy_source.config.max_position_embeddings),
       thinking(thinking_of(config_.chat.thinking)),
-      frozen(device, max_positions),
+      frozen(device, max_positions, arithmetic_of(config_.engine.dtype)),
       units_{Unit(world.unit(Role::rollout)), Unit(world.unit(Role::reflection)),
              Unit(world.unit(Role::learner))} {
   if (policy_source.config.eos_token_ids.empty()) {
@@ -74,9 +74,12 @@ std::unique_ptr<PolicyWeights> Policy::load(RunContext& context, Role role, Use 
   PolicyWeights weights{source.load(context.world.role(role), context.device, shard_of(unit)),
                         nullptr};
   start_identity_ = weights.parameters.identity(unit);
-  weights.model = std::make_unique<Qwen3>(
-      source.config, context.device,
-      Qwen3Options{.use = use, .max_positions = context.max_positions, .unit = unit});
+  weights.model =
+      std::make_unique<Qwen3>(source.config, context.device,
+                              Qwen3Options{.use = use,
+                                           .max_positions = context.max_positions,
+                                           .dtype = arithmetic_of(context.config.engine.dtype),
+                                           .unit = unit});
   auto held = std::make_unique<PolicyWeights>(std::move(weights));
   held->model->set_weights(held->parameters);  // training reads them in place
   return held;

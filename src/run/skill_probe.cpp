@@ -38,7 +38,7 @@ SkillScores SkillProber::score(Qwen3& model) const {
     std::vector<std::span<const TokenId>> sequences;
     for (const auto& one : cases) sequences.emplace_back(one.tokens);
     const TokenBatch& batch = packed.pack(sequences);
-    KvCache cache(model.local_config(), device, packed.blocks());
+    KvCache cache(model.local_config(), device, packed.blocks(), model.dtype());
     const Tensor& hidden = model.forward(batch, cache);
     const std::int64_t rows = hidden.dim(0);
     Buffer logits(device, DType::f32, {rows, model.config().vocab_size});

@@ -37,11 +37,6 @@ void validate_roles(const RunConfig& c, std::vector<std::string>& mistakes) {
         "rollout.max_lag: 1 trains on rollouts of older weights, and train.loss = reinforce has no "
         "ratio to correct for it: use cispo, grpo, dapo or dr_grpo, or 0");
   }
-  if (c.engine.dtype != "f32") {
-    mistakes.push_back(
-        "engine.dtype: bf16 arithmetic is not part of this build: use f32 (models stored in bf16 "
-        "are read)");
-  }
 }
 
 void validate_training(const RunConfig& c, std::vector<std::string>& mistakes) {

@@ -134,7 +134,7 @@ std::vector<Numbered> generate_own(const World& world, Qwen3& model,
     }
   }
   if (requests.empty()) return results;
-  const std::int64_t block_bytes = KvCache::bytes_per_block(model.local_config());
+  const std::int64_t block_bytes = KvCache::bytes_per_block(model.local_config(), model.dtype());
   GeneratorOptions generator;
   generator.kv_bytes =
       std::max(std::min(blocks * block_bytes, most_kv_bytes), longest_blocks * block_bytes);
@@ -198,6 +198,7 @@ int generate_verb(World& world, const Words& words) {
   const std::string in = arguments->required("prompts"), target = arguments->required("out");
   const ModelSource source = ModelSource::open(world.all(), arguments->required("model"));
   const Device device = engine_device(world, *arguments);
+  const DType dtype = engine_dtype(*arguments);
   const Tokenizer tokenizer = source.tokenizer();
   const GenerateOptions options = generate_options(*arguments, law_vocabulary(source, tokenizer));
   split_into_units(world, *arguments, source);
@@ -210,7 +211,7 @@ int generate_verb(World& world, const Words& words) {
 
   const Unit unit(world.unit(Role::rollout));
   Qwen3 model(source.config, device,
-              {.use = Use::inference, .max_positions = longest, .unit = &unit});
+              {.use = Use::inference, .max_positions = longest, .dtype = dtype, .unit = &unit});
   model.set_weights(source.load(world.all(), device, shard_of(&unit)));
   std::vector<Numbered> own = generate_own(world, model, prompts, options);
   if (unit.rank() > 0) own.clear();  // the first rank speaks for the unit

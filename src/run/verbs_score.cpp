@@ -75,7 +75,7 @@ class Scorer {
         model_(&model),
         cases_(&cases),
         packed_(model.device()),
-        cache_(model.local_config(), model.device(), 1),
+        cache_(model.local_config(), model.device(), 1, model.dtype()),
         head_(model.device()) {
     options_.law = law;
   }
@@ -272,6 +272,7 @@ int score_verb(World& world, const Words& words) {
   const std::string in = arguments->required("tokens"), target = arguments->required("out");
   const ModelSource source = ModelSource::open(world.all(), arguments->required("model"));
   const Device device = engine_device(world, *arguments);
+  const DType dtype = engine_dtype(*arguments);
   const bool with_logits = arguments->flag("logits");
   ops::TokenLaw law;
   law.temperature = static_cast<float>(arguments->real("temperature", 1e-3, 1e3));
@@ -285,7 +286,7 @@ int score_verb(World& world, const Words& words) {
 
   const Unit unit(world.unit(Role::rollout));
   Qwen3 model(source.config, device,
-              {.use = Use::inference, .max_positions = longest, .unit = &unit});
+              {.use = Use::inference, .max_positions = longest, .dtype = dtype, .unit = &unit});
   model.set_weights(source.load(world.all(), device, shard_of(&unit)));
   std::optional<ScoreFile> file;
   if (world.all().rank() == 0) {

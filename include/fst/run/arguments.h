@@ -49,7 +49,8 @@ class Arguments {
 
 /// Adds --device, --dtype, --tp and --threads.
 void add_engine_options(Usage& usage);
-/// The device they ask for. Throws InputError for what is not here: a GPU, bf16.
+/// The device they ask for. Throws InputError where there is none.
 Device engine_device(const World& world, const Arguments& arguments);
+DType engine_dtype(const Arguments& arguments);
 
 }  // namespace fst

@@ -5,6 +5,7 @@
 
 #include "fst/comm/world.h"
 #include "fst/tensor/device.h"
+#include "fst/tensor/tensor.h"
 
 namespace fst {
 
@@ -12,5 +13,8 @@ namespace fst {
 /// has more ranks than GPUs they share them; rank 0 says so of its own. Throws InputError where
 /// there is no such device. Not collective.
 Device open_engine(const World& world, const std::string& name, std::int64_t threads);
+
+/// What a deck or an option means by a dtype, f32 or bf16.
+DType arithmetic_of(const std::string& name);
 
 }  // namespace fst

@@ -66,8 +66,8 @@ struct FrozenModel {
 /// The frozen models of this rank, each loaded once for each degree however many roles use it.
 class FrozenModels {
  public:
-  FrozenModels(const Device& device, std::int64_t max_positions)
-      : device_(device), max_positions_(max_positions) {}
+  FrozenModels(const Device& device, std::int64_t max_positions, DType dtype)
+      : device_(device), max_positions_(max_positions), dtype_(dtype) {}
   /// `unit` shares the model (nullptr: this rank holds it whole) and must outlive this object.
   /// Roles with one degree have the same units. Collective over `role`, the ranks of all units.
   FrozenModel& at(const Communicator& role, const std::string& path, const TensorParallel* unit);
@@ -77,6 +77,7 @@ class FrozenModels {
  private:
   Device device_;
   std::int64_t max_positions_;
+  DType dtype_;
   std::map<std::pair<std::string, int>, FrozenModel> models_;  // by path and degree
 };
 

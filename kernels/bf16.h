@@ -25,4 +25,17 @@ inline __attribute__((always_inline)) Bf16 narrowed(float x) {
   return {static_cast<std::uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? quiet_nan : rounded)};
 }
 
+/// For code over either type: a float is already itself.
+inline __attribute__((always_inline)) float widened(float x) {
+  return x;
+}
+template <class T>
+inline __attribute__((always_inline)) T narrowed_to(float x) {
+  if constexpr (sizeof(T) == sizeof(Bf16)) {
+    return narrowed(x);
+  } else {
+    return x;
+  }
+}
+
 }  // namespace fst::kernels

@@ -7,6 +7,8 @@
 /// `cpu/NAME.isa.cpp` defines the members with the lanes of FST_ISA_NS and ends in
 ///   template struct Name<Isa::FST_ISA_NS>;
 /// and `cpu/NAME.cpp` calls `for_isa(cpu, [&]<Isa isa>() { Name<isa>::forward(...); })`.
+/// Where rows hold float or Bf16 it is `Name<isa, T>`, and `cpu/NAME.cpp` defines the template of
+/// `NAME.h` and instantiates it for Cpu and both types.
 namespace fst::kernels {
 
 /// Calls `f.operator()<isa>()` for the instruction set of `cpu`, with avx512 for amx.

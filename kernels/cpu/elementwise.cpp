@@ -44,9 +44,9 @@ std::int64_t bytes_of(Storage storage) {
 
 }  // namespace
 
-template <>
-void add(const Cpu& cpu, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
-         std::int64_t rows, std::int64_t columns) {
+template <class Exec, class Y, class X>
+void add(const Exec& cpu, Y* y, std::int64_t ldy, const X* x, std::int64_t ldx, std::int64_t rows,
+         std::int64_t columns) {
   for_isa(cpu, [&]<Isa isa>() {
     for_parts(cpu, rows, columns, [&](std::int64_t r, std::int64_t begin, std::int64_t end) {
       ElementwiseRow<isa>::add(y + r * ldy + begin, x + r * ldx + begin, end - begin);
@@ -54,8 +54,8 @@ void add(const Cpu& cpu, float* y, std::int64_t ldy, const float* x, std::int64_
   });
 }
 
-template <>
-void fill(const Cpu& cpu, float* y, std::int64_t ldy, float value, std::int64_t rows,
+template <class Exec, class T>
+void fill(const Exec& cpu, T* y, std::int64_t ldy, float value, std::int64_t rows,
           std::int64_t columns) {
   for_isa(cpu, [&]<Isa isa>() {
     for_parts(cpu, rows, columns, [&](std::int64_t r, std::int64_t begin, std::int64_t end) {
@@ -94,28 +94,25 @@ void narrow(const Cpu& cpu, void* y, Storage storage, const float* x, std::int64
   });
 }
 
-template <>
-void copy_rows(const Cpu& cpu, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
+template <class Exec, class T>
+void copy_rows(const Exec& cpu, T* y, std::int64_t ldy, const T* x, std::int64_t ldx,
                std::int64_t rows, std::int64_t columns) {
   for_rows(cpu, rows, columns, [&](std::int64_t r) {
-    std::memcpy(y + r * ldy, x + r * ldx, static_cast<std::size_t>(columns) * sizeof(float));
+    std::memcpy(y + r * ldy, x + r * ldx, static_cast<std::size_t>(columns) * sizeof(T));
   });
 }
 
-template <>
-void gather_rows(const Cpu& cpu, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
+template <class Exec, class T>
+void gather_rows(const Exec& cpu, T* y, std::int64_t ldy, const T* x, std::int64_t ldx,
                  const std::int32_t* index, std::int64_t count, std::int64_t columns) {
-  for_isa(cpu, [&]<Isa isa>() {
-    for_rows(cpu, count, columns, [&](std::int64_t r) {
-      ElementwiseRow<isa>::widen(y + r * ldy, x + index[r] * ldx, Storage::f32, columns);
-    });
+  for_rows(cpu, count, columns, [&](std::int64_t r) {
+    std::memcpy(y + r * ldy, x + index[r] * ldx, static_cast<std::size_t>(columns) * sizeof(T));
   });
 }
 
-template <>
-void scatter_add_rows(const Cpu& cpu, float* dx, std::int64_t lddx, const float* dy,
-                      std::int64_t lddy, const std::int32_t* index, std::int64_t count,
-                      std::int64_t columns) {
+template <class Exec, class T>
+void scatter_add_rows(const Exec& cpu, T* dx, std::int64_t lddx, const T* dy, std::int64_t lddy,
+                      const std::int32_t* index, std::int64_t count, std::int64_t columns) {
   // Threads take columns, not rows: equal indices must add in order.
   for_isa(cpu, [&]<Isa isa>() {
     parallel_for(cpu, columns, grain_rows(count), [&](std::int64_t begin, std::int64_t end) {
@@ -125,5 +122,22 @@ void scatter_add_rows(const Cpu& cpu, float* dx, std::int64_t lddx, const float*
     });
   });
 }
+
+using Size = std::int64_t;
+template void add(const Cpu&, float*, Size, const float*, Size, Size, Size);
+template void add(const Cpu&, Bf16*, Size, const Bf16*, Size, Size, Size);
+template void add(const Cpu&, Bf16*, Size, const float*, Size, Size, Size);
+template void fill(const Cpu&, float*, Size, float, Size, Size);
+template void fill(const Cpu&, Bf16*, Size, float, Size, Size);
+template void copy_rows(const Cpu&, float*, Size, const float*, Size, Size, Size);
+template void copy_rows(const Cpu&, Bf16*, Size, const Bf16*, Size, Size, Size);
+template void gather_rows(const Cpu&, float*, Size, const float*, Size, const std::int32_t*, Size,
+                          Size);
+template void gather_rows(const Cpu&, Bf16*, Size, const Bf16*, Size, const std::int32_t*, Size,
+                          Size);
+template void scatter_add_rows(const Cpu&, float*, Size, const float*, Size, const std::int32_t*,
+                               Size, Size);
+template void scatter_add_rows(const Cpu&, Bf16*, Size, const Bf16*, Size, const std::int32_t*,
+                               Size, Size);
 
 }  // namespace fst::kernels

@@ -1,11 +1,22 @@
 #include <cstddef>
 
-#include "kernels/bf16.h"
 #include "kernels/cpu/elementwise_isa.h"
+#include "kernels/cpu/vec.h"
 
 namespace fst::kernels {
 
+namespace lane = FST_ISA_NS;
+using lane::lanes;
+
 namespace {
+
+/// y[i] = x[i] between float and Bf16.
+template <class Y, class X>
+void convert(Y* y, const X* x, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; i += lanes) {
+    lane::store_upto(y + i, lane::load_upto(x + i, count - i), count - i);
+  }
+}
 
 float float_of(std::uint32_t bits) {
   return __builtin_bit_cast(float, bits);
@@ -45,8 +56,12 @@ std::uint16_t narrow_f16(float x) {
 }  // namespace
 
 template <Isa isa>
-void ElementwiseRow<isa>::add(float* y, const float* x, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i) y[i] = y[i] + x[i];
+template <class Y, class X>
+void ElementwiseRow<isa>::add(Y* y, const X* x, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; i += lanes) {
+    const std::int64_t n = count - i;
+    lane::store_upto(y + i, lane::load_upto(y + i, n) + lane::load_upto(x + i, n), n);
+  }
 }
 
 template <Isa isa>
@@ -73,8 +88,10 @@ void ElementwiseRow<isa>::join(float* y, const float* const* parts, const std::i
 }
 
 template <Isa isa>
-void ElementwiseRow<isa>::fill(float* y, float value, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i) y[i] = value;
+template <class T>
+void ElementwiseRow<isa>::fill(T* y, float value, std::int64_t count) {
+  const lane::Vec all = lane::set(value);
+  for (std::int64_t i = 0; i < count; i += lanes) lane::store_upto(y + i, all, count - i);
 }
 
 template <Isa isa>
@@ -83,12 +100,12 @@ void ElementwiseRow<isa>::widen(float* y, const void* x, Storage storage, std::i
     __builtin_memcpy(y, x, static_cast<std::size_t>(count) * sizeof(float));
     return;
   }
-  const auto* half = static_cast<const std::uint16_t*>(x);
   if (storage == Storage::bf16) {
-    for (std::int64_t i = 0; i < count; ++i) y[i] = widened(Bf16{half[i]});
-  } else {
-    for (std::int64_t i = 0; i < count; ++i) y[i] = widen_f16(half[i]);
+    convert(y, static_cast<const Bf16*>(x), count);
+    return;
   }
+  const auto* half = static_cast<const std::uint16_t*>(x);
+  for (std::int64_t i = 0; i < count; ++i) y[i] = widen_f16(half[i]);
 }
 
 template <Isa isa>
@@ -97,14 +114,19 @@ void ElementwiseRow<isa>::narrow(void* y, Storage storage, const float* x, std::
     __builtin_memcpy(y, x, static_cast<std::size_t>(count) * sizeof(float));
     return;
   }
-  auto* half = static_cast<std::uint16_t*>(y);
   if (storage == Storage::bf16) {
-    for (std::int64_t i = 0; i < count; ++i) half[i] = narrowed(x[i]).bits;
-  } else {
-    for (std::int64_t i = 0; i < count; ++i) half[i] = narrow_f16(x[i]);
+    convert(static_cast<Bf16*>(y), x, count);
+    return;
   }
+  auto* half = static_cast<std::uint16_t*>(y);
+  for (std::int64_t i = 0; i < count; ++i) half[i] = narrow_f16(x[i]);
 }
 
 template struct ElementwiseRow<Isa::FST_ISA_NS>;
+template void ElementwiseRow<Isa::FST_ISA_NS>::add(float*, const float*, std::int64_t);
+template void ElementwiseRow<Isa::FST_ISA_NS>::add(Bf16*, const Bf16*, std::int64_t);
+template void ElementwiseRow<Isa::FST_ISA_NS>::add(Bf16*, const float*, std::int64_t);
+template void ElementwiseRow<Isa::FST_ISA_NS>::fill(float*, float, std::int64_t);
+template void ElementwiseRow<Isa::FST_ISA_NS>::fill(Bf16*, float, std::int64_t);
 
 }  // namespace fst::kernels

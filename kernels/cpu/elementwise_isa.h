@@ -10,11 +10,14 @@ namespace fst::kernels {
 /// One row of each elementwise kernel, per instruction set.
 template <Isa isa>
 struct ElementwiseRow {
-  static void add(float* y, const float* x, std::int64_t count);
+  /// Y and X: float or Bf16.
+  template <class Y, class X>
+  static void add(Y* y, const X* x, std::int64_t count);
   /// kernels::join for elements [begin, end).
   static void join(float* y, const float* const* parts, const std::int32_t* joins,
                    std::int64_t count, std::int64_t begin, std::int64_t end);
-  static void fill(float* y, float value, std::int64_t count);
+  template <class T>
+  static void fill(T* y, float value, std::int64_t count);
   static void widen(float* y, const void* x, Storage storage, std::int64_t count);
   static void narrow(void* y, Storage storage, const float* x, std::int64_t count);
 };

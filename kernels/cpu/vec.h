@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "kernels/bf16.h"
+
 /// Sixteen lanes of float32 for the files compiled once per instruction set (`*.isa.cpp`). Every
 /// operation is one IEEE operation per lane, so all implementations give the same bits:
 ///
@@ -11,6 +13,9 @@
 ///   load_int(p)                      64 bytes of memory of any type
 ///   load_first(p, n)                 the first n < 16 elements, zeros behind; touches no others
 ///   store_first(p, v, n)             the first n elements
+///   load, load_first of Bf16         widened exactly
+///   store_upper(p, i)                the upper halves of 16 integers to 16 Bf16
+///   store_upper_first(p, i, n)       the first n of them
 ///   + - * /  fma(a, b, c)            a b + c rounded once
 ///   sqrt(v)  max(a, b)  min(a, b)    max: a > b ? a : b; min: a < b ? a : b, as the x86
 ///   instructions less(a, b)  equal(a, b)          ordered comparisons: false where a NaN is
@@ -24,7 +29,8 @@
 ///   transpose(v[16])                 lane j of v[i] and lane i of v[j] change places
 ///   sum(v)  maximum(v)               over the lanes: lane j with lane j+8, then +4, +2, +1
 ///
-/// and below, built from these: -v, abs(v), round(v), load_upto, store_upto, dot.
+/// and below, built from these: -v, abs(v), round(v), store and store_first of Bf16 (rounded once),
+/// load_upto, store_upto, dot.
 #define FST_INLINE inline __attribute__((always_inline))
 
 namespace fst::kernels::FST_ISA_NS {
@@ -54,11 +60,28 @@ FST_INLINE Vec round(Vec v) {
   return (v + magic) - magic;
 }
 
-/// The first min(n, 16) elements.
-FST_INLINE Vec load_upto(const float* p, std::int64_t n) {
+/// narrowed() of kernels/bf16.h, in the upper halves. (VCVTNEPS2BF16 flushes denormal numbers.)
+FST_INLINE IntVec rounded_upper(Vec v) {
+  const IntVec i = bits(v);
+  const IntVec odd = and_int(shift_right<16>(i), set_int(1));
+  const IntVec rounded = add_int(add_int(i, set_int(0x7fff)), odd);
+  const IntVec quiet_nan = or_int(i, set_int(0x400000));
+  return bits(select(equal(v, v), from_bits(rounded), from_bits(quiet_nan)));
+}
+FST_INLINE void store(Bf16* p, Vec v) {
+  store_upper(p, rounded_upper(v));
+}
+FST_INLINE void store_first(Bf16* p, Vec v, std::int64_t n) {
+  store_upper_first(p, rounded_upper(v), n);
+}
+
+/// The first min(n, 16) elements. From here on T, X and Y are float or Bf16.
+template <class T>
+FST_INLINE Vec load_upto(const T* p, std::int64_t n) {
   return n >= lanes ? load(p) : load_first(p, n);
 }
-FST_INLINE void store_upto(float* p, Vec v, std::int64_t n) {
+template <class T>
+FST_INLINE void store_upto(T* p, Vec v, std::int64_t n) {
   if (n >= lanes) {
     store(p, v);
   } else {
@@ -68,7 +91,8 @@ FST_INLINE void store_upto(float* p, Vec v, std::int64_t n) {
 
 /// Sum over elements 0 .. n-1 of x[i] y[i] in the contract's order: lane i takes i, i+16, ... with
 /// one fma each; the lanes are then halved by sum().
-FST_INLINE float dot(const float* x, const float* y, std::int64_t n) {
+template <class X, class Y>
+FST_INLINE float dot(const X* x, const Y* y, std::int64_t n) {
   Vec total = zero();
   std::int64_t i = 0;
   for (; i + lanes <= n; i += lanes) total = fma(load(x + i), load(y + i), total);

@@ -55,6 +55,22 @@ FST_INLINE void store(float* p, const Vec& a) {
 FST_INLINE void store_first(float* p, const Vec& a, std::int64_t n) {
   for (int i = 0; i < n && i < 16; ++i) p[i] = a.v[i];
 }
+FST_INLINE Vec load(const Bf16* p) {
+  return each<Vec>([=](int i) { return widened(p[i]); });
+}
+FST_INLINE Vec load_first(const Bf16* p, std::int64_t n) {
+  Vec r = zero();
+  for (int i = 0; i < n && i < 16; ++i) r.v[i] = widened(p[i]);
+  return r;
+}
+FST_INLINE void store_upper_first(Bf16* p, const IntVec& a, std::int64_t n) {
+  for (int i = 0; i < n && i < 16; ++i) {
+    p[i] = {static_cast<std::uint16_t>(static_cast<std::uint32_t>(a.v[i]) >> 16)};
+  }
+}
+FST_INLINE void store_upper(Bf16* p, const IntVec& a) {
+  store_upper_first(p, a, 16);
+}
 FST_INLINE float lane0(const Vec& a) {
   return a.v[0];
 }

@@ -53,6 +53,28 @@ FST_INLINE void store_first(float* p, Vec a, std::int64_t n) {
   _mm256_maskstore_ps(p, _mm256_castps_si256(m.lo), a.lo);
   _mm256_maskstore_ps(p + 8, _mm256_castps_si256(m.hi), a.hi);
 }
+FST_INLINE Vec load(const Bf16* p) {
+  const auto* words = reinterpret_cast<const __m128i*>(p);
+  const __m256i lo = _mm256_cvtepu16_epi32(_mm_loadu_si128(words));
+  const __m256i hi = _mm256_cvtepu16_epi32(_mm_loadu_si128(words + 1));
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(lo, 16)),
+          _mm256_castsi256_ps(_mm256_slli_epi32(hi, 16))};
+}
+FST_INLINE Vec load_first(const Bf16* p, std::int64_t n) {
+  Bf16 all[lanes] = {};  // there are no masks of 16 bits
+  for (std::int64_t i = 0; i < n && i < lanes; ++i) all[i] = p[i];
+  return load(all);
+}
+FST_INLINE void store_upper(Bf16* p, IntVec a) {
+  const __m256i lo = _mm256_srli_epi32(a.lo, 16), hi = _mm256_srli_epi32(a.hi, 16);
+  const __m256i packed = _mm256_packus_epi32(lo, hi);  // in quarters lo, hi, lo, hi
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(packed, 0xd8));
+}
+FST_INLINE void store_upper_first(Bf16* p, IntVec a, std::int64_t n) {
+  Bf16 all[lanes];
+  store_upper(all, a);
+  for (std::int64_t i = 0; i < n && i < lanes; ++i) p[i] = all[i];
+}
 FST_INLINE float lane0(Vec a) {
   return _mm256_cvtss_f32(a.lo);
 }

@@ -44,6 +44,24 @@ FST_INLINE void store(float* p, Vec a) {
 FST_INLINE void store_first(float* p, Vec a, std::int64_t n) {
   _mm512_mask_storeu_ps(p, first(n).v, a.v);
 }
+FST_INLINE Vec widened_lanes(__m256i halves) {
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16))};
+}
+FST_INLINE Vec load(const Bf16* p) {
+  return widened_lanes(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+FST_INLINE Vec load_first(const Bf16* p, std::int64_t n) {
+  return widened_lanes(_mm256_maskz_loadu_epi16(first(n).v, p));
+}
+FST_INLINE __m256i upper_halves(IntVec a) {
+  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(a.v, 16));
+}
+FST_INLINE void store_upper(Bf16* p, IntVec a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), upper_halves(a));
+}
+FST_INLINE void store_upper_first(Bf16* p, IntVec a, std::int64_t n) {
+  _mm256_mask_storeu_epi16(p, first(n).v, upper_halves(a));
+}
 FST_INLINE float lane0(Vec a) {
   return _mm512_cvtss_f32(a.v);
 }

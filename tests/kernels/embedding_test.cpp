@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "halves.h"
 #include "isa.h"
 #include "kernels/thread_pool.h"
 #include "noise.h"
@@ -70,6 +71,28 @@ TEST(Embedding, BackwardAddsInTheOrderOfTheRowsOnAnyNumberOfThreads) {
                        {0, vocab});
     EXPECT_EQ(differing(got, want), 0);
   }
+}
+
+TEST(Embedding, OfBfloat16CopiesRowsAndAddsGradientsInFloat32) {
+  const std::int64_t rows = 31, dim = 19, vocab = 6;
+  Noise noise(4);
+  const auto table = test::narrowed(noise.normals(vocab * dim));
+  const auto dy = test::narrowed(noise.normals(rows * dim));
+  const auto start = noise.normals(vocab * dim);
+  std::vector<std::int32_t> tokens;
+  for (std::int64_t t = 0; t < rows; ++t) {
+    tokens.push_back(static_cast<std::int32_t>(noise.below(vocab)));
+  }
+  const VocabRows part{2, 3};  // so that some rows become -0
+  const std::vector<float> wide = test::widened(table), wide_dy = test::widened(dy);
+  std::vector<float> want(wide_dy.size()), want_table = start, got_table = start;
+  std::vector<Bf16> got(want.size());
+  embedding_forward(Cpu{}, want.data(), tokens.data(), wide.data(), rows, dim, part);
+  embedding_forward(Cpu{}, got.data(), tokens.data(), table.data(), rows, dim, part);
+  EXPECT_EQ(differing(test::widened(got), want), 0);
+  embedding_backward(Cpu{}, want_table.data(), wide_dy.data(), tokens.data(), rows, dim, part);
+  embedding_backward(Cpu{}, got_table.data(), dy.data(), tokens.data(), rows, dim, part);
+  EXPECT_EQ(differing(got_table, want_table), 0);
 }
 
 }  // namespace

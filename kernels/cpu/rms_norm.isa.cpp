@@ -10,8 +10,8 @@ using lane::Vec;
 namespace {
 
 /// sum_i dy[i] weight[i] x[i], 16 lanes.
-FST_INLINE float weighted_dot(const float* dy, const float* weight, const float* x,
-                              std::int64_t dim) {
+template <class T>
+FST_INLINE float weighted_dot(const T* dy, const float* weight, const T* x, std::int64_t dim) {
   Vec total = lane::zero();
   for (std::int64_t i = 0; i < dim; i += lanes) {
     const std::int64_t n = dim - i;
@@ -23,8 +23,8 @@ FST_INLINE float weighted_dot(const float* dy, const float* weight, const float*
 }
 
 /// dweight[0 .. 16 strips) of all rows; the accumulators stay in registers.
-template <int strips>
-FST_INLINE void weight_columns(float* dweight, const float* dy, const float* x, const float* rstd,
+template <int strips, class T>
+FST_INLINE void weight_columns(float* dweight, const T* dy, const T* x, const float* rstd,
                                std::int64_t rows, std::int64_t dim, std::int64_t columns) {
   Vec total[strips];
   for (int s = 0; s < strips; ++s) {
@@ -45,12 +45,12 @@ FST_INLINE void weight_columns(float* dweight, const float* dy, const float* x, 
 
 }  // namespace
 
-template <Isa isa>
-void RmsNorm<isa>::forward(float* y, float* rstd, const float* x, const float* weight,
-                           std::int64_t rows, std::int64_t dim, float eps) {
+template <Isa isa, class T>
+void RmsNorm<isa, T>::forward(T* y, float* rstd, const T* x, const float* weight, std::int64_t rows,
+                              std::int64_t dim, float eps) {
   for (std::int64_t t = 0; t < rows; ++t) {
-    const float* const in = x + t * dim;
-    float* const out = y + t * dim;
+    const T* const in = x + t * dim;
+    T* const out = y + t * dim;
     const float mean = lane::dot(in, in, dim) / static_cast<float>(dim);
     const float r = 1.0f / __builtin_sqrtf(mean + eps);
     rstd[t] = r;
@@ -62,14 +62,14 @@ void RmsNorm<isa>::forward(float* y, float* rstd, const float* x, const float* w
   }
 }
 
-template <Isa isa>
-void RmsNorm<isa>::backward_input(float* dx, const float* dy, const float* x, const float* rstd,
-                                  const float* weight, std::int64_t rows, std::int64_t dim,
-                                  bool accumulate) {
+template <Isa isa, class T>
+void RmsNorm<isa, T>::backward_input(T* dx, const T* dy, const T* x, const float* rstd,
+                                     const float* weight, std::int64_t rows, std::int64_t dim,
+                                     bool accumulate) {
   for (std::int64_t t = 0; t < rows; ++t) {
-    const float* const in = x + t * dim;
-    const float* const upstream = dy + t * dim;
-    float* const out = dx + t * dim;
+    const T* const in = x + t * dim;
+    const T* const upstream = dy + t * dim;
+    T* const out = dx + t * dim;
     const float mean = weighted_dot(upstream, weight, in, dim) / static_cast<float>(dim);
     const Vec r = lane::set(rstd[t]);
     const Vec pull = lane::set(-(rstd[t] * rstd[t]) * mean);
@@ -83,10 +83,10 @@ void RmsNorm<isa>::backward_input(float* dx, const float* dy, const float* x, co
   }
 }
 
-template <Isa isa>
-void RmsNorm<isa>::backward_weight(float* dweight, const float* dy, const float* x,
-                                   const float* rstd, std::int64_t rows, std::int64_t dim,
-                                   std::int64_t begin, std::int64_t end) {
+template <Isa isa, class T>
+void RmsNorm<isa, T>::backward_weight(float* dweight, const T* dy, const T* x, const float* rstd,
+                                      std::int64_t rows, std::int64_t dim, std::int64_t begin,
+                                      std::int64_t end) {
   std::int64_t i = begin;
   for (; i + 4 * lanes <= end; i += 4 * lanes) {
     weight_columns<4>(dweight + i, dy + i, x + i, rstd, rows, dim, 4 * lanes);
@@ -97,6 +97,7 @@ void RmsNorm<isa>::backward_weight(float* dweight, const float* dy, const float*
   }
 }
 
-template struct RmsNorm<Isa::FST_ISA_NS>;
+template struct RmsNorm<Isa::FST_ISA_NS, float>;
+template struct RmsNorm<Isa::FST_ISA_NS, Bf16>;
 
 }  // namespace fst::kernels

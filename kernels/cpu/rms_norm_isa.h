@@ -2,19 +2,19 @@
 
 #include <cstdint>
 
+#include "kernels/bf16.h"
 #include "kernels/exec.h"
 
 namespace fst::kernels {
 
-template <Isa isa>
+template <Isa isa, class T>
 struct RmsNorm {
-  static void forward(float* y, float* rstd, const float* x, const float* weight, std::int64_t rows,
+  static void forward(T* y, float* rstd, const T* x, const float* weight, std::int64_t rows,
                       std::int64_t dim, float eps);
-  static void backward_input(float* dx, const float* dy, const float* x, const float* rstd,
-                             const float* weight, std::int64_t rows, std::int64_t dim,
-                             bool accumulate);
+  static void backward_input(T* dx, const T* dy, const T* x, const float* rstd, const float* weight,
+                             std::int64_t rows, std::int64_t dim, bool accumulate);
   /// Columns [begin, end) of dweight.
-  static void backward_weight(float* dweight, const float* dy, const float* x, const float* rstd,
+  static void backward_weight(float* dweight, const T* dy, const T* x, const float* rstd,
                               std::int64_t rows, std::int64_t dim, std::int64_t begin,
                               std::int64_t end);
 };

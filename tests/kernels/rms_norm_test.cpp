@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "halves.h"
 #include "isa.h"
 #include "kernels/thread_pool.h"
 #include "noise.h"
@@ -137,6 +138,43 @@ TEST(RmsNorm, WeightGradientIsOneChainHoweverTheRowsAreCut) {
     begin = end;
   }
   EXPECT_EQ(differing(dweight, whole.dweight), 0);
+}
+
+/// run() with rows of bfloat16, which hold the rounded values of `in`.
+Results run_halves(const Cpu& cpu, const Rows& in, bool accumulate = false) {
+  const std::vector<Bf16> x = test::narrowed(in.x), dy = test::narrowed(in.dy);
+  std::vector<Bf16> y(x.size()), dx(x.size(), narrowed(0.5f));
+  Results r;
+  r.rstd.resize(static_cast<std::size_t>(in.rows));
+  r.dweight.assign(in.weight.size(), 0.25f);
+  rms_norm_forward(cpu, y.data(), r.rstd.data(), x.data(), in.weight.data(), in.rows, in.dim, eps);
+  rms_norm_backward(cpu, dx.data(), r.dweight.data(), dy.data(), x.data(), r.rstd.data(),
+                    in.weight.data(), in.rows, in.dim, accumulate);
+  r.y = test::widened(y);
+  r.dx = test::widened(dx);
+  return r;
+}
+
+TEST(RmsNorm, OfBfloat16IsTheRoundedResultOfFloat32) {
+  ThreadPool pool(2);
+  for (const std::int64_t dim : {7, 131, 160}) {
+    Rows in(301, dim, 6);
+    const auto halves = in;
+    in.x = test::rounded(in.x);
+    in.dy = test::rounded(in.dy);
+    for (const bool accumulate : {false, true}) {
+      const Results want = run(best(), in, accumulate);
+      for (const Isa isa : isas()) {
+        for (ThreadPool* threads : {static_cast<ThreadPool*>(nullptr), &pool}) {
+          const Results got = run_halves(Cpu{isa, threads}, halves, accumulate);
+          EXPECT_EQ(differing(got.y, test::rounded(want.y)), 0) << name_of(isa);
+          EXPECT_EQ(differing(got.rstd, want.rstd), 0) << name_of(isa);
+          EXPECT_EQ(differing(got.dx, test::rounded(want.dx)), 0) << name_of(isa);
+          EXPECT_EQ(differing(got.dweight, want.dweight), 0) << name_of(isa);
+        }
+      }
+    }
+  }
 }
 
 }  // namespace

@@ -7,10 +7,10 @@ namespace lane = FST_ISA_NS;
 using lane::lanes;
 using lane::Vec;
 
-template <Isa isa>
-void Swiglu<isa>::forward(float* h, const float* gate_up, std::int64_t rows, std::int64_t dim) {
+template <Isa isa, class T>
+void Swiglu<isa, T>::forward(T* h, const T* gate_up, std::int64_t rows, std::int64_t dim) {
   for (std::int64_t t = 0; t < rows; ++t) {
-    const float* const gate = gate_up + t * 2 * dim;
+    const T* const gate = gate_up + t * 2 * dim;
     for (std::int64_t i = 0; i < dim; i += lanes) {
       const Vec g = lane::load_upto(gate + i, dim - i);
       const Vec u = lane::load_upto(gate + dim + i, dim - i);
@@ -19,12 +19,12 @@ void Swiglu<isa>::forward(float* h, const float* gate_up, std::int64_t rows, std
   }
 }
 
-template <Isa isa>
-void Swiglu<isa>::backward(float* dgate_up, const float* dh, const float* gate_up,
-                           std::int64_t rows, std::int64_t dim) {
+template <Isa isa, class T>
+void Swiglu<isa, T>::backward(T* dgate_up, const T* dh, const T* gate_up, std::int64_t rows,
+                              std::int64_t dim) {
   for (std::int64_t t = 0; t < rows; ++t) {
-    const float* const gate = gate_up + t * 2 * dim;
-    float* const dgate = dgate_up + t * 2 * dim;
+    const T* const gate = gate_up + t * 2 * dim;
+    T* const dgate = dgate_up + t * 2 * dim;
     for (std::int64_t i = 0; i < dim; i += lanes) {
       const Vec g = lane::load_upto(gate + i, dim - i);
       const Vec u = lane::load_upto(gate + dim + i, dim - i);
@@ -37,6 +37,7 @@ void Swiglu<isa>::backward(float* dgate_up, const float* dh, const float* gate_u
   }
 }
 
-template struct Swiglu<Isa::FST_ISA_NS>;
+template struct Swiglu<Isa::FST_ISA_NS, float>;
+template struct Swiglu<Isa::FST_ISA_NS, Bf16>;
 
 }  // namespace fst::kernels

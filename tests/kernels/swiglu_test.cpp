@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "halves.h"
 #include "isa.h"
 #include "kernels/thread_pool.h"
 #include "noise.h"
@@ -71,6 +72,27 @@ TEST(Swiglu, BitsAreTheSameOnAllInstructionSetsAndThreads) {
       const Results got = run(Cpu{isa, threads}, gate_up, dh, rows, dim);
       EXPECT_EQ(differing(got.h, first.h), 0) << name_of(isa);
       EXPECT_EQ(differing(got.dgate_up, first.dgate_up), 0) << name_of(isa);
+    }
+  }
+}
+
+TEST(Swiglu, OfBfloat16IsTheRoundedResultOfFloat32) {
+  ThreadPool pool(2);
+  const std::int64_t rows = 701, dim = 53;
+  Noise noise(3);
+  const auto gate_up = test::rounded(noise.normals(rows * 2 * dim, 4.0));
+  const auto dh = test::rounded(noise.normals(rows * dim));
+  const Results want = run(Cpu{best_isa(), nullptr}, gate_up, dh, rows, dim);
+  const auto half_gate_up = test::narrowed(gate_up), half_dh = test::narrowed(dh);
+  for (const Isa isa : isas()) {
+    for (ThreadPool* threads : {static_cast<ThreadPool*>(nullptr), &pool}) {
+      const Cpu cpu{isa, threads};
+      std::vector<Bf16> h(dh.size()), dgate_up = half_gate_up;
+      swiglu_forward(cpu, h.data(), half_gate_up.data(), rows, dim);
+      swiglu_backward(cpu, dgate_up.data(), half_dh.data(), dgate_up.data(), rows, dim);
+      EXPECT_EQ(differing(test::widened(h), test::rounded(want.h)), 0) << name_of(isa);
+      EXPECT_EQ(differing(test::widened(dgate_up), test::rounded(want.dgate_up)), 0)
+          << name_of(isa);
     }
   }
 }

@@ -13,10 +13,12 @@ namespace {
 struct Pair {
   Vec one, two;
 };
-FST_INLINE Pair load_pair(const float* head, std::int64_t i, std::int64_t half) {
+template <class T>
+FST_INLINE Pair load_pair(const T* head, std::int64_t i, std::int64_t half) {
   return {lane::load_upto(head + i, half - i), lane::load_upto(head + half + i, half - i)};
 }
-FST_INLINE void store_pair(float* head, Pair p, std::int64_t i, std::int64_t half) {
+template <class T>
+FST_INLINE void store_pair(T* head, Pair p, std::int64_t i, std::int64_t half) {
   lane::store_upto(head + i, p.one, half - i);
   lane::store_upto(head + half + i, p.two, half - i);
 }
@@ -32,8 +34,8 @@ FST_INLINE Pair rotate_back(Pair p, const float* cosine, const float* sine, std:
 }  // namespace
 
 template <Isa isa>
-void Rope<isa>::table(float* cosine, float* sine, double theta, std::int64_t begin,
-                      std::int64_t end, std::int64_t half) {
+void RopeTable<isa>::rows(float* cosine, float* sine, double theta, std::int64_t begin,
+                          std::int64_t end, std::int64_t half) {
   const double log2_base = lane::log2(static_cast<double>(static_cast<float>(theta)));
   for (std::int64_t i = 0; i < half; ++i) {
     const float exponent = static_cast<float>(2 * i) / static_cast<float>(2 * half);
@@ -48,17 +50,17 @@ void Rope<isa>::table(float* cosine, float* sine, double theta, std::int64_t beg
   }
 }
 
-template <Isa isa>
-void Rope<isa>::forward(float* y, std::int64_t y_stride, float* rstd, const float* x,
-                        std::int64_t x_stride, float eps, const HeadRows& shape, std::int64_t begin,
-                        std::int64_t end) {
+template <Isa isa, class T>
+void Rope<isa, T>::forward(T* y, std::int64_t y_stride, float* rstd, const T* x,
+                           std::int64_t x_stride, float eps, const HeadRows& shape,
+                           std::int64_t begin, std::int64_t end) {
   const std::int64_t half = shape.dim / 2;
   for (std::int64_t t = begin; t < end; ++t) {
     const float* const cosine = shape.cosine + shape.positions[t] * half;
     const float* const sine = shape.sine + shape.positions[t] * half;
     for (std::int64_t head = 0; head < shape.heads; ++head) {
-      const float* const in = x + t * x_stride + head * shape.dim;
-      float* const out = y + t * y_stride + head * shape.dim;
+      const T* const in = x + t * x_stride + head * shape.dim;
+      T* const out = y + t * y_stride + head * shape.dim;
       float r = 1.0f;
       if (shape.weight != nullptr) {
         const float mean = lane::dot(in, in, shape.dim) / static_cast<float>(shape.dim);
@@ -79,33 +81,34 @@ void Rope<isa>::forward(float* y, std::int64_t y_stride, float* rstd, const floa
   }
 }
 
-template <Isa isa>
-void Rope<isa>::backward_input(float* dx, std::int64_t dx_stride, const float* dy,
-                               std::int64_t dy_stride, const float* x, std::int64_t x_stride,
-                               const float* rstd, const HeadRows& shape, std::int64_t begin,
-                               std::int64_t end) {
+template <Isa isa, class T>
+void Rope<isa, T>::backward_input(T* dx, std::int64_t dx_stride, const T* dy,
+                                  std::int64_t dy_stride, const T* x, std::int64_t x_stride,
+                                  const float* rstd, const HeadRows& shape, std::int64_t begin,
+                                  std::int64_t end, float* slopes) {
   const std::int64_t half = shape.dim / 2;
   for (std::int64_t t = begin; t < end; ++t) {
     const float* const cosine = shape.cosine + shape.positions[t] * half;
     const float* const sine = shape.sine + shape.positions[t] * half;
     for (std::int64_t head = 0; head < shape.heads; ++head) {
-      const float* const upstream = dy + t * dy_stride + head * shape.dim;
-      const float* const in = x + t * x_stride + head * shape.dim;
-      float* const out = dx + t * dx_stride + head * shape.dim;
+      const T* const upstream = dy + t * dy_stride + head * shape.dim;
+      const T* const in = x + t * x_stride + head * shape.dim;
+      T* const out = dx + t * dx_stride + head * shape.dim;
       for (std::int64_t i = 0; i < half; i += lanes) {
-        Pair g = rotate_back(load_pair(upstream, i, half), cosine, sine, i, half);
-        if (shape.weight != nullptr) {
-          const Pair w = load_pair(shape.weight, i, half);
-          g = {g.one * w.one, g.two * w.two};
+        const Pair g = rotate_back(load_pair(upstream, i, half), cosine, sine, i, half);
+        if (shape.weight == nullptr) {
+          store_pair(out, g, i, half);
+          continue;
         }
-        store_pair(out, g, i, half);
+        const Pair w = load_pair(shape.weight, i, half);
+        store_pair(slopes, {g.one * w.one, g.two * w.two}, i, half);
       }
       if (shape.weight == nullptr) continue;
       const float r = rstd[t * shape.heads + head];
-      const float mean = lane::dot(out, in, shape.dim) / static_cast<float>(shape.dim);
+      const float mean = lane::dot(slopes, in, shape.dim) / static_cast<float>(shape.dim);
       const Vec pull = lane::set(-(r * r) * mean);
       for (std::int64_t i = 0; i < half; i += lanes) {
-        const Pair g = load_pair(out, i, half), v = load_pair(in, i, half);
+        const Pair g = load_pair(slopes, i, half), v = load_pair(in, i, half);
         store_pair(out,
                    {fma(v.one, pull, g.one) * lane::set(r), fma(v.two, pull, g.two) * lane::set(r)},
                    i, half);
@@ -114,10 +117,10 @@ void Rope<isa>::backward_input(float* dx, std::int64_t dx_stride, const float* d
   }
 }
 
-template <Isa isa>
-void Rope<isa>::backward_weight(float* dweight, const float* dy, std::int64_t dy_stride,
-                                const float* x, std::int64_t x_stride, const float* rstd,
-                                const HeadRows& shape, std::int64_t begin, std::int64_t end) {
+template <Isa isa, class T>
+void Rope<isa, T>::backward_weight(float* dweight, const T* dy, std::int64_t dy_stride, const T* x,
+                                   std::int64_t x_stride, const float* rstd, const HeadRows& shape,
+                                   std::int64_t begin, std::int64_t end) {
   const std::int64_t half = shape.dim / 2;
   for (std::int64_t head = begin; head < end; ++head) {
     for (std::int64_t i = 0; i < half; i += lanes) {
@@ -135,6 +138,8 @@ void Rope<isa>::backward_weight(float* dweight, const float* dy, std::int64_t dy
   }
 }
 
-template struct Rope<Isa::FST_ISA_NS>;
+template struct RopeTable<Isa::FST_ISA_NS>;
+template struct Rope<Isa::FST_ISA_NS, float>;
+template struct Rope<Isa::FST_ISA_NS, Bf16>;
 
 }  // namespace fst::kernels

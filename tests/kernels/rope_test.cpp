@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "halves.h"
 #include "isa.h"
 #include "kernels/thread_pool.h"
 #include "noise.h"
@@ -229,6 +230,62 @@ TEST(HeadNormRope, WorksInPlace) {
     EXPECT_EQ(differing(dx.data() + t * c.stride, apart.dx.data() + t * c.stride, n), 0);
   }
   EXPECT_EQ(differing(dweight, apart.dweight), 0);
+}
+
+/// run() with rows of bfloat16, which hold the rounded values of `c`; in place where asked.
+Results run_halves(const Cpu& cpu, const Case& c, bool norm, bool in_place) {
+  const std::vector<Bf16> x = test::narrowed(c.x), dy = test::narrowed(c.dy);
+  std::vector<Bf16> y(x.size(), narrowed(9.0f)), dx = y;
+  if (in_place) {
+    y = x;
+    dx = dy;
+  }
+  Results r;
+  r.rstd.assign(static_cast<std::size_t>(c.rows * c.heads), 9.0f);
+  r.dweight.assign(static_cast<std::size_t>(c.heads * c.dim), 0.5f);
+  head_norm_rope_forward(cpu, y.data(), c.stride, r.rstd.data(), in_place ? y.data() : x.data(),
+                         c.stride, eps, c.shape(norm));
+  head_norm_rope_backward(cpu, dx.data(), c.stride, norm ? r.dweight.data() : nullptr,
+                          in_place ? dx.data() : dy.data(), c.stride, x.data(), c.stride,
+                          r.rstd.data(), c.shape(norm));
+  r.y = test::widened(y);
+  r.dx = test::widened(dx);
+  return r;
+}
+
+TEST(HeadNormRope, OfBfloat16IsTheRoundedResultOfFloat32) {
+  ThreadPool pool(2);
+  for (const std::int64_t dim : {6, 24, 128}) {
+    Case c(301, 3, dim);
+    const Case halves = c;
+    c.x = test::rounded(c.x);
+    c.dy = test::rounded(c.dy);
+    for (const bool norm : {false, true}) {
+      const Results want = run(best(), c, norm);
+      for (const Isa isa : isas()) {
+        for (ThreadPool* threads : {static_cast<ThreadPool*>(nullptr), &pool}) {
+          const Results got = run_halves(Cpu{isa, threads}, halves, norm, false);
+          EXPECT_EQ(differing(got.y, test::rounded(want.y)), 0) << name_of(isa);
+          EXPECT_EQ(differing(got.rstd, want.rstd), 0) << name_of(isa);
+          EXPECT_EQ(differing(got.dx, test::rounded(want.dx)), 0) << name_of(isa);
+          EXPECT_EQ(differing(got.dweight, want.dweight), 0) << name_of(isa);
+        }
+      }
+    }
+  }
+}
+
+TEST(HeadNormRope, OfBfloat16WorksInPlace) {
+  const Case c(9, 2, 24);
+  const Results apart = run_halves(best(), c, true, false);
+  const Results in_place = run_halves(best(), c, true, true);
+  for (std::int64_t t = 0; t < c.rows; ++t) {
+    const auto n = static_cast<std::size_t>(c.heads * c.dim);
+    const std::int64_t at = t * c.stride;
+    EXPECT_EQ(differing(in_place.y.data() + at, apart.y.data() + at, n), 0);
+    EXPECT_EQ(differing(in_place.dx.data() + at, apart.dx.data() + at, n), 0);
+  }
+  EXPECT_EQ(differing(in_place.dweight, apart.dweight), 0);
 }
 
 }  // namespace

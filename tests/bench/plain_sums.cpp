@@ -66,11 +66,16 @@ double float_squares(const float* x, std::int64_t n) {
 
 }  // namespace
 
-std::int64_t packed_size(std::int64_t n, std::int64_t k) {
+// Float32 alone: that is what the cost of exactness is measured in.
+std::int64_t packed_size(DType, std::int64_t n, std::int64_t k, Sum) {
   return kernels::packed_weight_size(n, k);
 }
 
-void pack_weight(Tensor& packed, const Tensor& weight) {
+bool packs(const Device&, DType) {
+  return true;
+}
+
+void pack_weight(Tensor& packed, const Tensor& weight, Sum) {
   const auto storage =
       weight.dtype() == DType::f32 ? kernels::Storage::f32 : kernels::Storage::bf16;
   kernels::pack_weight(packed.device().exec(), packed.data<float>(), weight.raw(), storage,
@@ -103,7 +108,8 @@ void linear_backward_inputs(Tensor& dx, const Tensor& dy, const Tensor& weight,
                                  order_of(sum, false), kernels::Update::overwrite);
 }
 
-void linear_backward_weight(Tensor& dweight, const Tensor& dy, const Tensor& x, Chain chain) {
+void linear_backward_weight(Tensor& dweight, const Tensor& dy, const Tensor& x, Chain chain,
+                            std::span<const std::int32_t>) {
   kernels::linear_backward_weight(
       dweight.device().exec(), dweight.data<float>(), dweight.row_stride(), dy.data<float>(),
       dy.row_stride(), x.data<float>(), x.row_stride(), dy.dim(0), dweight.dim(0), dweight.dim(1),

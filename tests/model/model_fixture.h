@@ -24,13 +24,16 @@ inline Sequences random_sequences(const std::vector<std::int64_t>& lengths, std:
   return sequences;
 }
 
-/// All elements of a tensor whose rows may be strided, in order.
+/// All elements of a tensor, f32 or bf16, whose rows may be strided, in order.
 inline std::vector<float> values_of(const Tensor& tensor) {
   std::vector<float> values;
   const std::int64_t inner = tensor.dim(0) == 0 ? 0 : tensor.size() / tensor.dim(0);
   for (std::int64_t r = 0; r < tensor.dim(0); ++r) {
-    const float* row = tensor.data<float>() + r * tensor.row_stride();
-    values.insert(values.end(), row, row + inner);
+    for (std::int64_t i = r * tensor.row_stride(); i < r * tensor.row_stride() + inner; ++i) {
+      values.push_back(tensor.dtype() == DType::f32
+                           ? tensor.data<float>()[i]
+                           : kernels::widened(tensor.data<kernels::Bf16>()[i]));
+    }
   }
   return values;
 }
@@ -47,10 +50,12 @@ inline std::int64_t differing_bits(const std::vector<float>& a, const std::vecto
 /// A model with what it needs to run whole sequences.
 struct Runner {
   Runner(const Parameters& given, const Device& device, Use use = Use::training,
-         std::int64_t max_positions = 2048, const TensorParallel* unit = nullptr)
+         std::int64_t max_positions = 2048, const TensorParallel* unit = nullptr,
+         DType dtype = DType::f32)
       : parameters(given),
-        model(given.config(), device, {.use = use, .max_positions = max_positions, .unit = unit}),
-        cache(model.local_config(), device, 1),
+        model(given.config(), device,
+              {.use = use, .max_positions = max_positions, .dtype = dtype, .unit = unit}),
+        cache(model.local_config(), device, 1, dtype),
         packed(device),
         head(device) {
     model.set_weights(given);
@@ -76,20 +81,23 @@ struct Runner {
     std::vector<std::int32_t> rows;
     std::vector<TokenId> targets;
     std::vector<float> weights;
+    std::vector<std::int32_t> first_entries;
     for (std::size_t s = 0; s < sequences.size(); ++s) {
       const auto first = static_cast<std::int32_t>(packed.first_row(static_cast<std::int64_t>(s)));
+      first_entries.push_back(static_cast<std::int32_t>(rows.size()));
       for (std::size_t t = 0; t + 1 < sequences[s].size(); ++t) {
         rows.push_back(first + static_cast<std::int32_t>(t));
         targets.push_back(sequences[s][t + 1]);
         weights.push_back(0.1f * static_cast<float>(t + 1));
       }
     }
+    first_entries.push_back(static_cast<std::int32_t>(rows.size()));
     const HeadLoss weighted = [&](const HeadChunk& chunk) {
       std::copy_n(weights.begin() + chunk.begin, chunk.end - chunk.begin, chunk.dlogprob.begin());
     };
-    Buffer dhidden(model.device(), DType::f32, {hidden.dim(0), hidden.dim(1)});
-    head.backward(dhidden.tensor(), gradients, model, hidden, {rows, targets}, options, reference,
-                  loss ? loss : weighted);
+    Buffer dhidden(model.device(), model.dtype(), {hidden.dim(0), hidden.dim(1)});
+    head.backward(dhidden.tensor(), gradients, model, hidden, {rows, targets, first_entries},
+                  options, reference, loss ? loss : weighted);
     model.backward(packed.batch(), cache, saved, dhidden.tensor(), gradients);
   }
 
@@ -103,10 +111,11 @@ struct Runner {
 /// A sequence fed through a cache in pieces; blocks are given out in a scrambled order.
 class Pieces {
  public:
-  Pieces(const Parameters& parameters, std::int64_t length, const TensorParallel* unit = nullptr)
+  Pieces(const Parameters& parameters, std::int64_t length, const TensorParallel* unit = nullptr,
+         DType dtype = DType::f32)
       : device_(parameters.flat().device()),
-        model_(parameters.config(), device_, {.max_positions = 2048, .unit = unit}),
-        cache_(model_.local_config(), device_, 2 * blocks_for(length) + 1) {
+        model_(parameters.config(), device_, {.max_positions = 2048, .dtype = dtype, .unit = unit}),
+        cache_(model_.local_config(), device_, 2 * blocks_for(length) + 1, dtype) {
     model_.set_weights(parameters);
     for (std::int64_t b = 0; b < blocks_for(length); ++b) {
       table_.push_back(static_cast<std::int32_t>(2 * (blocks_for(length) - b)));
@@ -124,7 +133,8 @@ class Pieces {
     };
     const Tensor table(device_, DType::i32, table_.data(),
                        {1, static_cast<std::int64_t>(table_.size())});
-    const TokenBatch batch{view(piece), view(positions), {view(cu_seqlens), view(context), table}};
+    const TokenBatch batch{
+        view(piece), view(positions), {view(cu_seqlens), view(context), table}, {}};
     return values_of(model_.forward(batch, cache_));
   }
 

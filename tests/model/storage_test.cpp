@@ -65,18 +65,25 @@ TEST(KvCache, CopiesAndZeroesBlocksInEveryLayer) {
 
 TEST(Activations, TakeTheMemoryTheySay) {
   const Qwen3Config config = testing::tiny_config();
-  Activations saved;
-  saved.reserve(config, cpu, 7);
-  std::int64_t elements = saved.last.tensor().size() + saved.last_rstd.tensor().size();
-  for (const LayerActivations& layer : saved.layers) {
-    for (const Buffer* buffer :
-         {&layer.input, &layer.input_rstd, &layer.qkv, &layer.q_rstd, &layer.k_rstd, &layer.q,
-          &layer.attention, &layer.lse, &layer.middle, &layer.middle_rstd, &layer.gate_up}) {
-      elements += buffer->tensor().size();
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    Activations saved;
+    saved.reserve(config, cpu, 7, dtype);
+    std::int64_t bytes = 0;
+    const auto count = [&](const Buffer& buffer) {
+      bytes += buffer.tensor().size() * size_of(buffer.tensor().dtype());
+    };
+    count(saved.last);
+    count(saved.last_rstd);
+    for (const LayerActivations& layer : saved.layers) {
+      for (const Buffer* buffer :
+           {&layer.input, &layer.input_rstd, &layer.qkv, &layer.q_rstd, &layer.k_rstd, &layer.q,
+            &layer.attention, &layer.lse, &layer.middle, &layer.middle_rstd, &layer.gate_up}) {
+        count(*buffer);
+      }
     }
+    EXPECT_EQ(bytes, 7 * Activations::bytes_per_token(config, dtype)) << name_of(dtype);
+    EXPECT_EQ(saved.tokens(), 7);
   }
-  EXPECT_EQ(elements * 4, 7 * Activations::bytes_per_token(config));
-  EXPECT_EQ(saved.tokens(), 7);
 }
 
 }  // namespace

@@ -34,9 +34,9 @@ float at(const Tensor& x, std::int64_t row, std::int64_t column) {
 TEST_F(MatmulOps, LinearForwardMultipliesByTheTransposedWeightAndAddsTheBias) {
   const std::int64_t tokens = 5, n = 37, k = 9;
   const Buffer x = numbered({tokens, k}, 1), weight = numbered({n, k}, 2), bias = numbered({n}, 3);
-  Buffer packed(device_, DType::f32, {ops::packed_size(n, k)}), y = numbered({tokens, n}, 4);
+  Buffer packed(device_, DType::f32, {ops::packed_size(DType::f32, n, k, ops::Sum::leaves)}), y = numbered({tokens, n}, 4);
   const Buffer old = numbered({tokens, n}, 4);
-  ops::pack_weight(packed.tensor(), weight.tensor());
+  ops::pack_weight(packed.tensor(), weight.tensor(), ops::Sum::leaves);
   ops::linear_forward(y.tensor(), x.tensor(), packed.tensor(), &bias.tensor(), ops::Sum::leaves,
                       ops::Write::add);
   for (std::int64_t t = 0; t < tokens; ++t) {
@@ -81,7 +81,7 @@ TEST_F(MatmulOps, GradientsAreThoseOfTheProductForBlocksOfColumns) {
 }
 
 TEST_F(MatmulOps, ShapesThatDoNotFitAreNamedInTheError) {
-  Buffer y = numbered({4, 6}, 1), packed(device_, DType::f32, {ops::packed_size(6, 8)});
+  Buffer y = numbered({4, 6}, 1), packed(device_, DType::f32, {ops::packed_size(DType::f32, 6, 8, ops::Sum::chain)});
   const Buffer x = numbered({4, 9}, 2);
   try {
     ops::linear_forward(y.tensor(), x.tensor(), packed.tensor(), nullptr, ops::Sum::chain,
@@ -103,7 +103,7 @@ TEST_F(MatmulOps, ShapesThatDoNotFitAreNamedInTheError) {
 }
 
 TEST_F(MatmulOps, AProductOfNoRowsTouchesNothing) {
-  Buffer packed(device_, DType::f32, {ops::packed_size(6, 8)});
+  Buffer packed(device_, DType::f32, {ops::packed_size(DType::f32, 6, 8, ops::Sum::chain)});
   Buffer y = numbered({4, 6}, 1), dweight = numbered({6, 8}, 2);
   const Buffer x = numbered({4, 8}, 3), old = numbered({6, 8}, 2);
   Tensor none = y.tensor().rows(2, 2);

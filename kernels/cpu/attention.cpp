@@ -52,12 +52,13 @@ std::int64_t pair_work(const PagedBatch& batch) {
 }
 
 /// The keys and values of one row, all heads, to token `slot` of a block.
-void write_token(float* cache, std::int64_t block, std::int64_t slot, const float* k,
-                 const float* v, const PagedBatch& batch) {
+template <class T>
+void write_token(T* cache, std::int64_t block, std::int64_t slot, const T* k, const T* v,
+                 const PagedBatch& batch) {
   const std::int64_t dim = batch.dim, block_size = attention_block * dim;
   for (std::int64_t head = 0; head < batch.kv_heads; ++head, k += dim, v += dim) {
-    float* const keys = cache + (block * batch.kv_heads + head) * 2 * block_size;
-    float* const values = keys + block_size + slot * dim;
+    T* const keys = cache + (block * batch.kv_heads + head) * 2 * block_size;
+    T* const values = keys + block_size + slot * dim;
     for (std::int64_t h = 0; h < dim; ++h) keys[h * attention_block + slot] = k[h];
     for (std::int64_t h = 0; h < dim; ++h) values[h] = v[h];
   }
@@ -65,9 +66,8 @@ void write_token(float* cache, std::int64_t block, std::int64_t slot, const floa
 
 }  // namespace
 
-template <>
-void kv_write(const Cpu& cpu, float* cache, ConstRows<float> k, ConstRows<float> v,
-              const PagedBatch& batch) {
+template <class Exec, class T>
+void kv_write(const Exec& cpu, T* cache, ConstRows<T> k, ConstRows<T> v, const PagedBatch& batch) {
   const std::int64_t grain = std::max<std::int64_t>(1, batch.sequences / 16);
   parallel_for(cpu, batch.sequences, grain, [&](std::int64_t s, std::int64_t last) {
     for (; s < last; ++s) {
@@ -81,9 +81,9 @@ void kv_write(const Cpu& cpu, float* cache, ConstRows<float> k, ConstRows<float>
   });
 }
 
-template <>
-void attention_forward(const Cpu& cpu, Rows<float> out, float* lse, ConstRows<float> q,
-                       const float* cache, const PagedBatch& batch, float scale) {
+template <class Exec, class T>
+void attention_forward(const Exec& cpu, Rows<T> out, float* lse, ConstRows<T> q, const T* cache,
+                       const PagedBatch& batch, float scale) {
   const std::int64_t group = batch.heads / batch.kv_heads;
   std::vector<ForwardUnit> units;
   for (std::int64_t s = 0; s < batch.sequences; ++s) {
@@ -96,24 +96,39 @@ void attention_forward(const Cpu& cpu, Rows<float> out, float* lse, ConstRows<fl
   }
   for_isa(cpu, [&]<Isa isa>() {
     for_units(cpu, static_cast<std::int64_t>(units.size()), 2 * pair_work(batch),
-              Attention<isa>::forward_scratch(batch.dim), [&](std::int64_t u, float* scratch) {
-                Attention<isa>::forward(out, lse, q, cache, batch, scale,
-                                        units[static_cast<std::size_t>(u)], scratch);
+              AttentionForward<isa, T>::scratch(batch.dim), [&](std::int64_t u, float* scratch) {
+                AttentionForward<isa, T>::run(out, lse, q, cache, batch, scale,
+                                              units[static_cast<std::size_t>(u)], scratch);
               });
   });
 }
 
-template <>
-void attention_backward(const Cpu& cpu, const AttentionGradients<float>& gradients,
-                        ConstRows<float> q, const float* cache, const PagedBatch& batch,
-                        float scale) {
+template <class Exec, class T>
+void attention_backward(const Exec& cpu, const AttentionGradients<T>& gradients, ConstRows<T> q,
+                        const T* cache, const PagedBatch& batch, float scale) {
+  std::int64_t longest = 0;
+  for (std::int64_t s = 0; s < batch.sequences; ++s) {
+    longest = std::max<std::int64_t>(longest, batch.cu_seqlens[s + 1] - batch.cu_seqlens[s]);
+  }
   for_isa(cpu, [&]<Isa isa>() {
     for_units(cpu, batch.sequences * batch.kv_heads, 5 * pair_work(batch),
-              Attention<isa>::backward_scratch(batch.dim), [&](std::int64_t u, float* scratch) {
-                Attention<isa>::backward(gradients, q, cache, batch, scale, u / batch.kv_heads,
-                                         u % batch.kv_heads, scratch);
+              AttentionBackward<isa, T>::scratch(batch, longest),
+              [&](std::int64_t u, float* scratch) {
+                AttentionBackward<isa, T>::run(gradients, q, cache, batch, scale,
+                                               u / batch.kv_heads, u % batch.kv_heads, scratch);
               });
   });
 }
+
+template void kv_write(const Cpu&, float*, ConstRows<float>, ConstRows<float>, const PagedBatch&);
+template void kv_write(const Cpu&, Bf16*, ConstRows<Bf16>, ConstRows<Bf16>, const PagedBatch&);
+template void attention_forward(const Cpu&, Rows<float>, float*, ConstRows<float>, const float*,
+                                const PagedBatch&, float);
+template void attention_forward(const Cpu&, Rows<Bf16>, float*, ConstRows<Bf16>, const Bf16*,
+                                const PagedBatch&, float);
+template void attention_backward(const Cpu&, const AttentionGradients<float>&, ConstRows<float>,
+                                 const float*, const PagedBatch&, float);
+template void attention_backward(const Cpu&, const AttentionGradients<Bf16>&, ConstRows<Bf16>,
+                                 const Bf16*, const PagedBatch&, float);
 
 }  // namespace fst::kernels

@@ -20,7 +20,8 @@ struct Softmax {
   float sum[attention_block];  // by lane
 };
 
-/// Everything one unit needs, cut from its scratch memory.
+/// Everything one unit needs, cut from its scratch memory. Keys and values hold T.
+template <class T>
 struct Work {
   const ForwardUnit& unit;
   const PagedBatch& batch;
@@ -36,15 +37,16 @@ struct Work {
   Softmax* state;            // [pairs]
   float* joined_m;           // [pairs]
   float* joined_sum;         // [pairs]
-  const float* keys[tile_blocks] = {};
-  const float* values[tile_blocks] = {};
+  const T* keys[tile_blocks] = {};
+  const T* values[tile_blocks] = {};
 
   /// Keys that pair i of the unit sees.
   std::int64_t visible(std::int64_t i) const { return batch.context[unit.sequence] + row[i] + 1; }
 };
 
 /// Joins the split's result to those before it: both are rescaled to the greater maximum.
-void join_split(Work& w, std::int64_t i) {
+template <class T>
+void join_split(Work<T>& w, std::int64_t i) {
   const float m = w.joined_m[i] > w.state[i].m ? w.joined_m[i] : w.state[i].m;
   const float a = lane::exp(w.joined_m[i] - m), b = lane::exp(w.state[i].m - m);
   const Vec before = lane::set(a), now = lane::set(b);
@@ -56,7 +58,8 @@ void join_split(Work& w, std::int64_t i) {
   w.joined_sum[i] = __builtin_fmaf(w.joined_sum[i], a, sum(lane::load(w.state[i].sum)) * b);
 }
 
-void start_split(Work& w, std::int64_t i) {
+template <class T>
+void start_split(Work<T>& w, std::int64_t i) {
   w.state[i].m = minus_infinity;
   lane::store(w.state[i].sum, lane::zero());
   for (std::int64_t h = 0; h < w.padded; h += lanes) {
@@ -66,7 +69,8 @@ void start_split(Work& w, std::int64_t i) {
 
 /// Turns the scores of pair i in `s` into e^(s - m) and brings its sum and output to the new
 /// maximum; `visible` > 0 keys of the tile count.
-void soften(Work& w, std::int64_t i, float* s, std::int64_t visible) {
+template <class T>
+void soften(Work<T>& w, std::int64_t i, float* s, std::int64_t visible) {
   const Vec scale = lane::set(w.scale);
   Vec greatest = lane::set(minus_infinity);
   for (std::int64_t j = 0; j < visible; j += lanes) {
@@ -99,8 +103,8 @@ void soften(Work& w, std::int64_t i, float* s, std::int64_t visible) {
 }
 
 /// One tile of keys for the pairs [i, i + R), which see them in ascending number.
-template <int R>
-void tile_of_pairs(Work& w, std::int64_t i, std::int64_t tile_begin) {
+template <int R, class T>
+void tile_of_pairs(Work<T>& w, std::int64_t i, std::int64_t tile_begin) {
   std::int64_t visible[R];
   for (int r = 0; r < R; ++r) {
     const std::int64_t n = w.visible(i + r) - tile_begin;
@@ -128,7 +132,8 @@ void tile_of_pairs(Work& w, std::int64_t i, std::int64_t tile_begin) {
   }
 }
 
-void finish(Work& w, std::int64_t i, Rows<float> out, float* lse) {
+template <class T>
+void finish(Work<T>& w, std::int64_t i, Rows<T> out, float* lse) {
   const float* from = w.output + i * w.padded;
   float m = w.state[i].m, total = sum(lane::load(w.state[i].sum));
   if (w.visible(i) > attention_split) {
@@ -138,7 +143,7 @@ void finish(Work& w, std::int64_t i, Rows<float> out, float* lse) {
     total = w.joined_sum[i];
   }
   const std::int64_t row = w.first_row + w.row[i];
-  float* const to = out.data + row * out.stride + w.head[i] * w.dim;
+  T* const to = out.data + row * out.stride + w.head[i] * w.dim;
   const Vec normalise = lane::set(1.0f / total);
   for (std::int64_t h = 0; h < w.dim; h += lanes) {
     lane::store_upto(to + h, lane::load(from + h) * normalise, w.dim - h);
@@ -152,15 +157,15 @@ FST_INLINE std::int64_t pad(std::int64_t dim) {
 
 }  // namespace
 
-template <Isa isa>
-std::int64_t Attention<isa>::forward_scratch(std::int64_t dim) {
+template <Isa isa, class T>
+std::int64_t AttentionForward<isa, T>::scratch(std::int64_t dim) {
   return 3 * attention_pairs * pad(dim) + lane::tile_rows * attention_tile;
 }
 
-template <Isa isa>
-void Attention<isa>::forward(Rows<float> out, float* lse, ConstRows<float> q, const float* cache,
-                             const PagedBatch& batch, float scale, const ForwardUnit& unit,
-                             float* scratch) {
+template <Isa isa, class T>
+void AttentionForward<isa, T>::run(Rows<T> out, float* lse, ConstRows<T> q, const T* cache,
+                                   const PagedBatch& batch, float scale, const ForwardUnit& unit,
+                                   float* scratch) {
   const std::int64_t padded = pad(batch.dim);
   // A step of decoding has thousands of units of a few pairs: nothing is cleared, little divided.
   const std::int64_t pairs = unit.end - unit.begin, group = batch.heads / batch.kv_heads;
@@ -174,23 +179,23 @@ void Attention<isa>::forward(Rows<float> out, float* lse, ConstRows<float> q, co
   }
   Softmax state[attention_pairs];
   float joined_m[attention_pairs], joined_sum[attention_pairs];
-  Work w{.unit = unit,
-         .batch = batch,
-         .scale = scale,
-         .first_row = batch.cu_seqlens[unit.sequence],
-         .dim = batch.dim,
-         .padded = padded,
-         .packed = scratch,
-         .output = scratch + attention_pairs * padded,
-         .joined = scratch + 2 * attention_pairs * padded,
-         .scores = scratch + 3 * attention_pairs * padded,
-         .row = row,
-         .head = head,
-         .state = state,
-         .joined_m = joined_m,
-         .joined_sum = joined_sum};
+  Work<T> w{.unit = unit,
+            .batch = batch,
+            .scale = scale,
+            .first_row = batch.cu_seqlens[unit.sequence],
+            .dim = batch.dim,
+            .padded = padded,
+            .packed = scratch,
+            .output = scratch + attention_pairs * padded,
+            .joined = scratch + 2 * attention_pairs * padded,
+            .scores = scratch + 3 * attention_pairs * padded,
+            .row = row,
+            .head = head,
+            .state = state,
+            .joined_m = joined_m,
+            .joined_sum = joined_sum};
   for (std::int64_t i = 0; i < pairs; i += lanes) {
-    const float* rows[lanes];
+    const T* rows[lanes];
     for (std::int64_t r = 0; r < lanes; ++r) {
       const std::int64_t pair =
           i + r < pairs ? i + r : pairs - 1;  // a stand-in where there is none
@@ -219,9 +224,7 @@ void Attention<isa>::forward(Rows<float> out, float* lse, ConstRows<float> q, co
   for (std::int64_t i = 0; i < pairs; ++i) finish(w, i, out, lse);
 }
 
-template std::int64_t Attention<Isa::FST_ISA_NS>::forward_scratch(std::int64_t);
-template void Attention<Isa::FST_ISA_NS>::forward(Rows<float>, float*, ConstRows<float>,
-                                                  const float*, const PagedBatch&, float,
-                                                  const ForwardUnit&, float*);
+template struct AttentionForward<Isa::FST_ISA_NS, float>;
+template struct AttentionForward<Isa::FST_ISA_NS, Bf16>;
 
 }  // namespace fst::kernels

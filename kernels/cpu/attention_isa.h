@@ -14,17 +14,21 @@ struct ForwardUnit {
   std::int64_t sequence = 0, kv_head = 0, begin = 0, end = 0;
 };
 
-template <Isa isa>
-struct Attention {
-  static std::int64_t forward_scratch(std::int64_t dim);  // floats, aligned to 64 bytes
-  static void forward(Rows<float> out, float* lse, ConstRows<float> q, const float* cache,
-                      const PagedBatch& batch, float scale, const ForwardUnit& unit,
-                      float* scratch);
-  static std::int64_t backward_scratch(std::int64_t dim);
+template <Isa isa, class T>
+struct AttentionForward {
+  static std::int64_t scratch(std::int64_t dim);  // floats, aligned to 64 bytes
+  static void run(Rows<T> out, float* lse, ConstRows<T> q, const T* cache, const PagedBatch& batch,
+                  float scale, const ForwardUnit& unit, float* scratch);
+};
+
+template <Isa isa, class T>
+struct AttentionBackward {
+  /// For a batch whose longest sequence has `longest` rows.
+  static std::int64_t scratch(const PagedBatch& batch, std::int64_t longest);
   /// One sequence and KV head.
-  static void backward(const AttentionGradients<float>& gradients, ConstRows<float> q,
-                       const float* cache, const PagedBatch& batch, float scale,
-                       std::int64_t sequence, std::int64_t kv_head, float* scratch);
+  static void run(const AttentionGradients<T>& gradients, ConstRows<T> q, const T* cache,
+                  const PagedBatch& batch, float scale, std::int64_t sequence, std::int64_t kv_head,
+                  float* scratch);
 };
 
 }  // namespace fst::kernels

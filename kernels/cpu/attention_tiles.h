@@ -18,8 +18,11 @@ inline constexpr int tile_rows = 8, tile_vecs = 2;
 inline constexpr int tile_rows = 4, tile_vecs = 1;
 #endif
 
+/// T: what the rows, keys and values hold, float or Bf16.
+///
 /// packed[h * 16 + r] = rows[r][h]: sixteen rows side by side, as `scores` takes them.
-inline void pack_rows(float* packed, const float* const* rows, std::int64_t dim) {
+template <class T>
+void pack_rows(float* packed, const T* const* rows, std::int64_t dim) {
   for (std::int64_t h = 0; h < dim; h += lanes) {
     Vec v[lanes];
     for (int r = 0; r < lanes; ++r) v[r] = load_upto(rows[r] + h, dim - h);
@@ -30,10 +33,10 @@ inline void pack_rows(float* packed, const float* const* rows, std::int64_t dim)
 
 /// s[r * 128 + 16 b + lane] = chain over h from +0 of packed[h * 16 + r] * blocks[b][h * 16 +
 /// lane].
-template <int R, int B>
-void score_blocks(float* s, const float* packed, const float* const* blocks, std::int64_t dim) {
+template <int R, int B, class T>
+void score_blocks(float* s, const float* packed, const T* const* blocks, std::int64_t dim) {
   Vec total[R][B];
-  const float* keys[B];
+  const T* keys[B];
   FST_UNROLL
   for (int b = 0; b < B; ++b) {
     keys[b] = blocks[b];
@@ -57,8 +60,8 @@ void score_blocks(float* s, const float* packed, const float* const* blocks, std
     for (int b = 0; b < B; ++b) store(s + r * attention_tile + b * lanes, total[r][b]);
   }
 }
-template <int R>
-void scores(float* s, const float* packed, const float* const* blocks, std::int64_t count,
+template <int R, class T>
+void scores(float* s, const float* packed, const T* const* blocks, std::int64_t count,
             std::int64_t dim) {
   std::int64_t b = 0;
   for (; b + tile_vecs <= count; b += tile_vecs) {
@@ -69,8 +72,8 @@ void scores(float* s, const float* packed, const float* const* blocks, std::int6
 
 /// out[r * out_stride + c] continues its chain: fma(p[r * PR + j * PJ], x[j * x_stride + c], .) for
 /// j = 0 .. count-1, over C whole vectors of columns, or over `columns` < 16 (C = 1).
-template <int R, int C, bool whole, int PR, int PJ>
-void chain_columns(float* out, std::int64_t out_stride, const float* p, const float* x,
+template <int R, int C, bool whole, int PR, int PJ, class T>
+void chain_columns(float* out, std::int64_t out_stride, const float* p, const T* x,
                    std::int64_t x_stride, std::int64_t count, std::int64_t columns) {
   Vec total[R][C];
   FST_UNROLL
@@ -108,9 +111,9 @@ void chain_columns(float* out, std::int64_t out_stride, const float* p, const fl
   }
 }
 /// The same for all `dim` columns.
-template <int R, int PR, int PJ>
-void chains(float* out, std::int64_t out_stride, const float* p, const float* x,
-            std::int64_t x_stride, std::int64_t count, std::int64_t dim) {
+template <int R, int PR, int PJ, class T>
+void chains(float* out, std::int64_t out_stride, const float* p, const T* x, std::int64_t x_stride,
+            std::int64_t count, std::int64_t dim) {
   std::int64_t c = 0;
   for (; c + tile_vecs * lanes <= dim; c += tile_vecs * lanes) {
     chain_columns<R, tile_vecs, true, PR, PJ>(out + c, out_stride, p, x + c, x_stride, count, 0);
@@ -124,8 +127,8 @@ void chains(float* out, std::int64_t out_stride, const float* p, const float* x,
   }
 }
 /// The same for the keys [begin, end) of a tile whose rows lie in blocks of 16.
-template <int R>
-void block_chains(float* out, std::int64_t out_stride, const float* p, const float* const* blocks,
+template <int R, class T>
+void block_chains(float* out, std::int64_t out_stride, const float* p, const T* const* blocks,
                   std::int64_t x_stride, std::int64_t begin, std::int64_t end, std::int64_t dim) {
   while (begin < end) {
     const std::int64_t within = begin % lanes;

@@ -75,10 +75,12 @@ struct Result {
   std::vector<float> out, lse;
 };
 
-inline kernels::ConstRows<float> from(const std::vector<float>& x, std::int64_t stride) {
+template <class T>
+kernels::ConstRows<T> from(const std::vector<T>& x, std::int64_t stride) {
   return {x.data(), stride};
 }
-inline kernels::Rows<float> into(std::vector<float>& x, std::int64_t stride) {
+template <class T>
+kernels::Rows<T> into(std::vector<T>& x, std::int64_t stride) {
   return {x.data(), stride};
 }
 

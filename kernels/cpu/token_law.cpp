@@ -181,8 +181,8 @@ void join_leaves(const Cpu& /*cpu*/, float* total, const float* sums, std::int64
   }
 }
 
-template <>
-void token_backward(const Cpu& cpu, float* dlogits, const float* logits, const float* lse,
+template <class Exec, class D>
+void token_backward(const Exec& cpu, D* dlogits, const float* logits, const float* lse,
                     const std::int32_t* targets, const TokenTerms& terms, std::int64_t rows,
                     std::int64_t dlogits_stride, std::int64_t stride, const LawPart& law) {
   for_rows(cpu, rows, law.columns, [&]<Isa isa>(std::int64_t t) {
@@ -202,5 +202,12 @@ void token_backward(const Cpu& cpu, float* dlogits, const float* logits, const f
                             targets[t], row);
   });
 }
+
+template void token_backward(const Cpu&, float*, const float*, const float*, const std::int32_t*,
+                             const TokenTerms&, std::int64_t, std::int64_t, std::int64_t,
+                             const LawPart&);
+template void token_backward(const Cpu&, Bf16*, const float*, const float*, const std::int32_t*,
+                             const TokenTerms&, std::int64_t, std::int64_t, std::int64_t,
+                             const LawPart&);
 
 }  // namespace fst::kernels

@@ -82,8 +82,8 @@ FST_INLINE Vec weighted(Vec lp, Vec lq, const Coefficients& k) {
   return exp(lp) * c;
 }
 
-template <bool with_kl>
-FST_INLINE void backward_row(float* dlogits, const float* logits, const LawPart& law,
+template <bool with_kl, class D>
+FST_INLINE void backward_row(D* dlogits, const float* logits, const LawPart& law,
                              const LogSumExp& lse, std::int64_t row_target, const RowTerms& terms) {
   const std::int64_t n = law.inside(), target = row_target - law.first;
   const float beta = law.beta;
@@ -110,8 +110,8 @@ FST_INLINE void backward_row(float* dlogits, const float* logits, const LawPart&
     const Vec reference = with_kl ? load_first(terms.reference_logits + i, n - i) : zero();
     store_first(dlogits + i, gradient(load_first(logits + i, n - i), reference) * b, n - i);
   }
-  if (has_target) dlogits[target] = at_target;
-  for (std::int64_t v = n; v < law.columns; ++v) dlogits[v] = 0.0f;
+  if (has_target) dlogits[target] = narrowed_to<D>(at_target);
+  for (std::int64_t v = n; v < law.columns; ++v) dlogits[v] = narrowed_to<D>(0.0f);
 }
 
 }  // namespace FST_ISA_NS
@@ -186,7 +186,8 @@ void TokenLaw<isa>::kl_leaves(float* sums, const float* logits, const float* ref
 }
 
 template <Isa isa>
-void TokenLaw<isa>::backward(float* dlogits, const float* logits, const LawPart& law,
+template <class D>
+void TokenLaw<isa>::backward(D* dlogits, const float* logits, const LawPart& law,
                              const LogSumExp& lse, std::int64_t target, const RowTerms& terms) {
   if (terms.reference_logits == nullptr) {
     FST_ISA_NS::backward_row<false>(dlogits, logits, law, lse, target, terms);
@@ -206,5 +207,9 @@ void TokenLaw<isa>::probabilities(float* y, const float* x, std::int64_t n, floa
 }
 
 template struct TokenLaw<Isa::FST_ISA_NS>;
+template void TokenLaw<Isa::FST_ISA_NS>::backward(float*, const float*, const LawPart&,
+                                                  const LogSumExp&, std::int64_t, const RowTerms&);
+template void TokenLaw<Isa::FST_ISA_NS>::backward(Bf16*, const float*, const LawPart&,
+                                                  const LogSumExp&, std::int64_t, const RowTerms&);
 
 }  // namespace fst::kernels

@@ -40,9 +40,10 @@ struct TokenLaw {
                              const LogSumExp& lse);
   static void kl_leaves(float* sums, const float* logits, const float* reference,
                         const LawPart& law, const LogSumExp& lse, const LogSumExp& reference_lse);
-  /// dlogits[0 .. columns). `target` in the whole vocabulary.
-  static void backward(float* dlogits, const float* logits, const LawPart& law,
-                       const LogSumExp& lse, std::int64_t target, const RowTerms& terms);
+  /// dlogits[0 .. columns). `target` in the whole vocabulary. D: float or Bf16.
+  template <class D>
+  static void backward(D* dlogits, const float* logits, const LawPart& law, const LogSumExp& lse,
+                       std::int64_t target, const RowTerms& terms);
   /// y[i] = exp(log p) of the logits x[i]; y may be x.
   static void probabilities(float* y, const float* x, std::int64_t n, float beta,
                             const LogSumExp& lse);

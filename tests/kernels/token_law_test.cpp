@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/thread_pool.h"
+#include "support/halves.h"
 #include "support/isa.h"
 #include "support/noise.h"
 
@@ -335,6 +336,34 @@ TEST(TokenLaw, BackwardMayOverwriteTheLogits) {
     for (std::int64_t t = 0; t < 3; ++t) {
       for (std::int64_t v = r.vocab; v < r.stride; ++v) {
         EXPECT_EQ(apart[static_cast<std::size_t>(t * r.stride + v)], 0.0f);
+      }
+    }
+  }
+}
+
+TEST(TokenLaw, GradientOfBfloat16IsTheRoundedGradientOfFloat32) {
+  for (const std::int64_t vocab : {1, 5, 448, 3001}) {
+    const Rows r(7, vocab, 0.8f, 5);
+    const Values x = all_values(Cpu{best_isa(), nullptr}, r);
+    const std::vector<float> dlogprob(7, 0.7f), dentropy(7, -0.3f), dkl(7, 1.9f);
+    const TokenTerms all{dlogprob.data(), dentropy.data(),    x.entropy.data(),       dkl.data(),
+                         x.kl.data(),     r.reference.data(), x.reference_lse.data(), r.stride};
+    const TokenTerms first{dlogprob.data()};
+    ThreadPool pool(2);
+    for (const Isa isa : test::isas()) {
+      for (ThreadPool* threads : {static_cast<ThreadPool*>(nullptr), &pool}) {
+        for (const TokenTerms& terms : {all, first}) {
+          const Cpu cpu{isa, threads};
+          const std::int64_t wide = r.stride + 3;  // its own stride
+          const auto size = static_cast<std::size_t>(r.rows * wide);
+          std::vector<float> want(size, 9.0f);
+          std::vector<Bf16> got(size, narrowed(9.0f));
+          token_backward(cpu, want.data(), r.logits.data(), x.lse.data(), r.targets.data(), terms,
+                         r.rows, wide, r.stride, r.law());
+          token_backward(cpu, got.data(), r.logits.data(), x.lse.data(), r.targets.data(), terms,
+                         r.rows, wide, r.stride, r.law());
+          EXPECT_TRUE(same_bits(test::widened(got), test::rounded(want))) << name_of(isa);
+        }
       }
     }
   }

@@ -99,6 +99,7 @@ void GradientPass::accumulate(Gradients& gradients, std::span<const LossSequence
   const HeadOptions head{options.law, options.chunk_rows, options.entropy};
   for (std::int64_t first = 0; first < static_cast<std::int64_t>(sequences.size());
        first += options.micro_batch) {
+    if (saved_.keep() != options.keep) saved_ = Activations(options.keep);
     const MicroBatch batch = forward(sequences, first, options, true);
     dhidden_.reserve(policy_->device(), policy_->dtype(),
                      {batch.hidden.dim(0), batch.hidden.dim(1)});

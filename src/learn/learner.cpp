@@ -83,7 +83,8 @@ void Learner::add_policy_leaf(Range groups, Gradients& gradients,
   const auto mine = of_groups(sequences, groups);
   std::vector<std::vector<std::int32_t>> targets;
   const auto views = views_of(mine, targets);
-  PassOptions options{options_.law, options_.micro_batch, options_.head_chunk, true, BaseUse::none};
+  PassOptions options{options_.law, options_.micro_batch, options_.head_chunk,
+                      true,         BaseUse::none,        options_.keep};
   if (options_.kl_coefficient > 0.0) options.base = BaseUse::logprob;
   pass_.accumulate(gradients, views, options, [&](const PassChunk& chunk) {
     const LearnerSequence& s = *mine[static_cast<std::size_t>(chunk.sequence)];
@@ -124,8 +125,8 @@ void Learner::add_anchor_leaf(Range groups, Gradients& gradients,
   if (mine.empty()) return;
   std::vector<std::vector<std::int32_t>> targets;
   const auto views = views_of(mine, targets);
-  const PassOptions options{options_.law, options_.micro_batch, options_.head_chunk, false,
-                            BaseUse::kl};
+  const PassOptions options{options_.law, options_.micro_batch, options_.head_chunk,
+                            false,        BaseUse::kl,          options_.keep};
   pass_.accumulate(gradients, views, options, [&](const PassChunk& chunk) {
     const double weight = mine[static_cast<std::size_t>(chunk.sequence)]->weight;
     for (std::size_t i = 0; i < chunk.kl.size(); ++i) {

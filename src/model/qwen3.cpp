@@ -187,9 +187,8 @@ void Qwen3::add_row_parallel(const Tensor& x, const Tensor& weight, const char* 
   ops::add(residual, partial);
 }
 
-/// residual += o(attention(qkv(norm(residual)))).
-void Qwen3::attention_block(const Layer& layer, const TokenBatch& batch, Tensor& cache,
-                            LayerActivations& kept) {
+/// q, k, v of norm(residual): queries into `kept`, keys into the scratch, both normed and rotated.
+void Qwen3::project_heads(const Layer& layer, const TokenBatch& batch, LayerActivations& kept) {
   Scratch& s = scratch_;
   const LayerTensors& w = layer.vectors;
   const std::int64_t q = local_.q_size(), kv = local_.kv_size();
@@ -204,21 +203,56 @@ void Qwen3::attention_block(const Layer& layer, const TokenBatch& batch, Tensor&
   ops::head_norm_rope_forward(s.k.tensor(), kept.k_rstd.tensor(), qkv.columns(q, q + kv),
                               or_null(w.k_norm), batch.positions, cosine_.tensor(), sine_.tensor(),
                               config_.rms_norm_eps);
-  ops::kv_write(cache, s.k.tensor(), qkv.columns(q + kv, q + 2 * kv), batch.attention);
+}
+
+/// residual += o(attention) over what the cache holds.
+void Qwen3::attend(const Layer& layer, const TokenBatch& batch, const Tensor& cache,
+                   LayerActivations& kept) {
   ops::attention_forward(kept.attention.tensor(), kept.lse.tensor(), kept.q.tensor(), cache,
                          batch.attention, scale_);
   add_row_parallel(kept.attention.tensor(), layer.o.tensor, "attention output");
 }
 
-/// residual += down(swiglu(gate_up(norm(residual)))).
-void Qwen3::mlp_block(const Layer& layer, LayerActivations& kept) {
+void Qwen3::attention_block(const Layer& layer, const TokenBatch& batch, Tensor& cache,
+                            LayerActivations& kept) {
+  const std::int64_t q = local_.q_size(), kv = local_.kv_size();
+  project_heads(layer, batch, kept);
+  ops::kv_write(cache, scratch_.k.tensor(), kept.qkv.tensor().columns(q + kv, q + 2 * kv),
+                batch.attention);
+  attend(layer, batch, cache, kept);
+}
+
+void Qwen3::project_gate_up(const Layer& layer, LayerActivations& kept) {
   Scratch& s = scratch_;
   ops::rms_norm_forward(s.normed.tensor(), kept.middle_rstd.tensor(), s.residual.tensor(),
                         layer.vectors.post_norm, config_.rms_norm_eps);
   ops::linear_forward(kept.gate_up.tensor(), s.normed.tensor(), layer.gate_up.tensor, nullptr,
                       Sum::chain, Write::overwrite);
+}
+
+/// residual += down(swiglu(gate_up(norm(residual)))).
+void Qwen3::mlp_block(const Layer& layer, LayerActivations& kept) {
+  Scratch& s = scratch_;
+  project_gate_up(layer, kept);
   ops::swiglu_forward(s.mlp.tensor(), kept.gate_up.tensor());
   add_row_parallel(s.mlp.tensor(), layer.down.tensor, "MLP output");
+}
+
+/// The activations of a layer once more, from its input; keys and values are still in the cache.
+const LayerActivations& Qwen3::recompute(const Layer& layer, const TokenBatch& batch,
+                                         const Tensor& cache, const Tensor& input) {
+  LayerActivations& kept = scratch_.layer;
+  const std::int64_t tokens = input.dim(0);
+  reserve_layer(kept, local_, device_, tokens, dtype());
+  kept.input.reserve(device_, dtype(), {tokens, config_.hidden_size});
+  kept.middle.reserve(device_, dtype(), {tokens, config_.hidden_size});
+  ops::convert(kept.input.tensor(), input);
+  ops::convert(scratch_.residual.tensor(), input);
+  project_heads(layer, batch, kept);
+  attend(layer, batch, cache, kept);
+  ops::convert(kept.middle.tensor(), scratch_.residual.tensor());
+  project_gate_up(layer, kept);
+  return kept;
 }
 
 const Tensor& Qwen3::forward(const TokenBatch& batch, KvCache& cache, Activations* saved) {
@@ -227,16 +261,17 @@ const Tensor& Qwen3::forward(const TokenBatch& batch, KvCache& cache, Activation
     throw Error("forward: activations are saved by a training model only");
   }
   const std::int64_t tokens = batch.tokens.dim(0);
-  reserve_forward(tokens, saved != nullptr);
+  const bool keeping = saved != nullptr && saved->keep() == Keep::all;
+  reserve_forward(tokens, keeping);
   if (saved != nullptr) saved->reserve(local_, device_, tokens, dtype());
   Tensor& residual = scratch_.residual.tensor();
   embed(residual, batch.tokens);
   for (std::int64_t l = 0; l < config_.num_hidden_layers; ++l) {
     const auto i = static_cast<std::size_t>(l);
-    LayerActivations& kept = saved != nullptr ? saved->layers[i] : scratch_.layer;
-    if (saved != nullptr) ops::convert(kept.input.tensor(), residual);
+    LayerActivations& kept = keeping ? saved->layers[i] : scratch_.layer;
+    if (saved != nullptr) ops::convert(saved->layers[i].input.tensor(), residual);
     attention_block(layers_[i], batch, cache.layer(l), kept);
-    if (saved != nullptr) ops::convert(kept.middle.tensor(), residual);
+    if (keeping) ops::convert(kept.middle.tensor(), residual);
     mlp_block(layers_[i], kept);
   }
   if (saved != nullptr) ops::convert(saved->last.tensor(), residual);

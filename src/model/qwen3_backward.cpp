@@ -158,8 +158,12 @@ void Qwen3::backward(const TokenBatch& batch, const KvCache& cache, const Activa
     const auto i = static_cast<std::size_t>(l);
     ops::Chain chain{};
     LayerTensors gradient = gradients.layer(l, chain);
-    mlp_block_backward(layers_[i], batch, saved.layers[i], gradient, chain);
-    attention_block_backward(layers_[i], batch, cache.layer(l), saved.layers[i], gradient, chain);
+    const LayerActivations& kept =
+        saved.keep() == Keep::all
+            ? saved.layers[i]
+            : recompute(layers_[i], batch, cache.layer(l), saved.layers[i].input.tensor());
+    mlp_block_backward(layers_[i], batch, kept, gradient, chain);
+    attention_block_backward(layers_[i], batch, cache.layer(l), kept, gradient, chain);
   }
   Tensor dembedding = gradients.embedding();
   ops::embedding_part_backward(dembedding, dresidual, batch.tokens, vocab_.begin);

@@ -47,7 +47,7 @@ bool may_change_on_resume(const std::string& key) {
       "learner.micro_batch", "rollout.max_batch", "rollout.prefill_chunk",
       "learner.head_chunk",  "rollout.kv_mib",    "rollout.tp",
       "reflection.tp",       "learner.tp",        "engine.device",
-      "engine.threads",      "eval.lead"};
+      "engine.threads",      "eval.lead",         "learner.recompute"};
   return free.contains(key) || key.starts_with("ranks.") || key.starts_with("pretrain.");
 }
 

@@ -95,6 +95,9 @@ void bind_roles(Table& t, RunConfig& c) {
   t.number("learner.tp", c.learner.tp, 1, 8, "ranks", "tensor-parallel degree of a learner unit");
   t.number("learner.micro_batch", c.learner.micro_batch, 1, big, "sequences",
            "sequences per micro-batch; changes no bit");
+  t.flag("learner.recompute", c.learner.recompute,
+         "keep only the inputs of layers and compute a layer again for its gradient: less memory, "
+         "a third more work; changes no bit");
   t.number("learner.gradient_leaves", c.learner.gradient_leaves, 1, 64, "",
            "leaves of the gradient sum; part of the trajectory, bounds the data-parallel degree");
   t.number("learner.head_chunk", c.learner.head_chunk, 1, 65536, "tokens",

@@ -60,6 +60,7 @@ LearnerOptions learner_options(const RunConfig& c, std::int64_t vocab) {
   options.anchor_coefficient = c.kl.seed_prompt;
   options.law = {static_cast<float>(c.rollout.temperature), vocab};
   options.micro_batch = c.learner.micro_batch;
+  options.keep = c.learner.recompute ? Keep::inputs : Keep::all;
   options.head_chunk = c.learner.head_chunk;
   options.gradient_leaves = c.learner.gradient_leaves;
   options.optimizer = {c.optim.beta1,        c.optim.beta2, c.optim.eps,

@@ -82,8 +82,13 @@ void add_learner(std::vector<MemoryPart>& parts, const RunConfig& config, const 
   const Qwen3Config& local = sizes.local;
   add_gradients(parts, config, sizes, replicas);
   parts.push_back({"moments", 2 * sizes.parameters * f32_bytes / replicas});
+  const auto kept = [&](Keep keep) {
+    return batch * length * Activations::bytes_per_token(local, sizes.dtype, keep);
+  };
   parts.push_back({"activations of a micro-batch",
-                   batch * length * Activations::bytes_per_token(local, sizes.dtype)});
+                   config.learner.recompute
+                       ? kept(Keep::inputs) + kept(Keep::all) / local.num_hidden_layers
+                       : kept(Keep::all)});
   parts.push_back({"keys and values of a micro-batch",
                    batch * blocks_for(length) * KvCache::bytes_per_block(local, sizes.dtype)});
   const std::int64_t gradients_too = sizes.dtype == DType::f32 ? 0 : size_of(sizes.dtype);

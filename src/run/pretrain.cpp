@@ -136,6 +136,7 @@ struct Trainer {
                                                 : file_data(config_, tokenizer_, chat_)) {
     options.law = {1.0f, tokenizer_.vocab_size()};
     options.micro_batch = config.learner.micro_batch;
+    options.keep = config.learner.recompute ? Keep::inputs : Keep::all;
     options.chunk_rows = config.learner.head_chunk;
     model.set_weights(parameters);
   }

@@ -75,8 +75,9 @@ struct Runner {
   /// Adds the gradient of `loss` over the predictions of all tokens but each sequence's first.
   /// Without a loss: of the sum of 0.1 (t + 1) logprob_t over each sequence.
   void gradient(const Sequences& sequences, Gradients& gradients, const HeadOptions& options = {},
-                const HeadReference& reference = {}, const HeadLoss& loss = nullptr) {
-    Activations saved;
+                const HeadReference& reference = {}, const HeadLoss& loss = nullptr,
+                Keep keep = Keep::all) {
+    Activations saved(keep);
     const Tensor& hidden = forward(sequences, &saved);
     std::vector<std::int32_t> rows;
     std::vector<TokenId> targets;

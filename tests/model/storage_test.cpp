@@ -66,23 +66,26 @@ TEST(KvCache, CopiesAndZeroesBlocksInEveryLayer) {
 TEST(Activations, TakeTheMemoryTheySay) {
   const Qwen3Config config = testing::tiny_config();
   for (const DType dtype : {DType::f32, DType::bf16}) {
-    Activations saved;
-    saved.reserve(config, cpu, 7, dtype);
-    std::int64_t bytes = 0;
-    const auto count = [&](const Buffer& buffer) {
-      bytes += buffer.tensor().size() * size_of(buffer.tensor().dtype());
-    };
-    count(saved.last);
-    count(saved.last_rstd);
-    for (const LayerActivations& layer : saved.layers) {
-      for (const Buffer* buffer :
-           {&layer.input, &layer.input_rstd, &layer.qkv, &layer.q_rstd, &layer.k_rstd, &layer.q,
-            &layer.attention, &layer.lse, &layer.middle, &layer.middle_rstd, &layer.gate_up}) {
-        count(*buffer);
+    for (const Keep keep : {Keep::all, Keep::inputs}) {
+      Activations saved(keep);
+      saved.reserve(config, cpu, 7, dtype);
+      std::int64_t bytes = 0;
+      const auto count = [&](const Buffer& buffer) {
+        if (buffer.tensor().empty()) return;
+        bytes += buffer.tensor().size() * size_of(buffer.tensor().dtype());
+      };
+      count(saved.last);
+      count(saved.last_rstd);
+      for (const LayerActivations& layer : saved.layers) {
+        for (const Buffer* buffer :
+             {&layer.input, &layer.input_rstd, &layer.qkv, &layer.q_rstd, &layer.k_rstd, &layer.q,
+              &layer.attention, &layer.lse, &layer.middle, &layer.middle_rstd, &layer.gate_up}) {
+          count(*buffer);
+        }
       }
+      EXPECT_EQ(bytes, 7 * Activations::bytes_per_token(config, dtype, keep)) << name_of(dtype);
+      EXPECT_EQ(saved.tokens(), 7);
     }
-    EXPECT_EQ(bytes, 7 * Activations::bytes_per_token(config, dtype)) << name_of(dtype);
-    EXPECT_EQ(saved.tokens(), 7);
   }
 }
 

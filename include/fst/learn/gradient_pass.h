@@ -30,6 +30,7 @@ struct PassOptions {
   std::int64_t chunk_rows = 256;  // rows of the vocabulary projection at once; changes no bit
   bool entropy = false;
   BaseUse base = BaseUse::none;
+  Keep keep = Keep::all;  // of activations; changes no bit
 };
 
 /// Targets [begin, end) of one sequence: scores, and the upstream gradients to fill in. Spans that

@@ -41,6 +41,7 @@ struct LearnerOptions {
   double anchor_coefficient = 0.0;  // of the KL term under the seed prompt
   ops::TokenLaw law;
   std::int64_t micro_batch = 64, head_chunk = 256, gradient_leaves = 8;
+  Keep keep = Keep::all;  // of activations
   AdamWOptions optimizer;
   double lr = 1e-6;
   std::int64_t warmup = 10;

@@ -98,7 +98,7 @@ class Qwen3 {
     Weight qkv, o, gate_up, down;
   };
   struct Scratch {
-    LayerActivations layer;  // what nobody saves
+    LayerActivations layer;  // what nobody saves, or saved inputs have become again
     Buffer residual, normed, k, mlp, hidden, last_rstd;
     Buffer dresidual, dnormed, dqkv, dq, dk, dattention, dgate_up, dmlp, rstd;
     Buffer partial;                      // f32 [T, D]: this rank's part of a row-parallel product
@@ -109,9 +109,15 @@ class Qwen3 {
   void check_ready(const TokenBatch& batch, const KvCache& cache) const;
   void reserve_forward(std::int64_t tokens, bool saving);
   void reserve_backward(std::int64_t tokens);
+  void project_heads(const Layer& layer, const TokenBatch& batch, LayerActivations& kept);
+  void attend(const Layer& layer, const TokenBatch& batch, const Tensor& cache,
+              LayerActivations& kept);
   void attention_block(const Layer& layer, const TokenBatch& batch, Tensor& cache,
                        LayerActivations& kept);
+  void project_gate_up(const Layer& layer, LayerActivations& kept);
   void mlp_block(const Layer& layer, LayerActivations& kept);
+  const LayerActivations& recompute(const Layer& layer, const TokenBatch& batch,
+                                    const Tensor& cache, const Tensor& input);
   void set_layer(Layer& layer, const LayerTensors& natural);
   void set_weight(Weight& weight, const Tensor& natural, ops::Sum sum);
   void embed(Tensor& out, const Tensor& tokens);

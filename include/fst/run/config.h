@@ -56,6 +56,7 @@ struct RunConfig {
   } reflection;
   struct {
     std::int64_t tp = 1, micro_batch = 64, gradient_leaves = 8, head_chunk = 256;
+    bool recompute = false;
   } learner;
   struct {
     std::string device = "auto", dtype = "f32";

@@ -15,14 +15,15 @@ struct Addends {
   float y, x;
 };
 
+template <class Y, class X>
 KERNEL(tile_threads, 4)
-add_elements(float* y, std::int64_t ldy, const float* x, std::int64_t ldx, std::int64_t columns) {
+add_elements(Y* y, std::int64_t ldy, const X* x, std::int64_t ldx, std::int64_t columns) {
   each_element(
       columns,
       [&](std::int64_t r, std::int64_t c) {
-        return Addends{y[r * ldy + c], x[r * ldx + c]};
+        return Addends{widened(y[r * ldy + c]), widened(x[r * ldx + c])};
       },
-      [&](std::int64_t r, std::int64_t c, Addends a) { y[r * ldy + c] = a.y + a.x; });
+      [&](std::int64_t r, std::int64_t c, Addends a) { y[r * ldy + c] = narrowed<Y>(a.y + a.x); });
 }
 
 /// As the header says; the stack lies in registers and local memory, which the parts' loads hide.
@@ -41,33 +42,28 @@ join_elements(float* y, const float* const* parts, const std::int32_t* joins, st
   y[i] = stack[0];
 }
 
+template <class T>
 KERNEL(tile_threads, 4)
-fill_elements(float* y, std::int64_t ldy, float value, std::int64_t columns) {
+fill_elements(T* y, std::int64_t ldy, T value, std::int64_t columns) {
   each_element(
       columns, [&](std::int64_t, std::int64_t) { return value; },
-      [&](std::int64_t r, std::int64_t c, float v) { y[r * ldy + c] = v; });
+      [&](std::int64_t r, std::int64_t c, T v) { y[r * ldy + c] = v; });
 }
 
 /// Row r from row index[r], or from row r without an index.
+template <class T>
 KERNEL(tile_threads, 4)
-copy_elements(float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
-              const std::int32_t* index, std::int64_t columns) {
+copy_elements(T* y, std::int64_t ldy, const T* x, std::int64_t ldx, const std::int32_t* index,
+              std::int64_t columns) {
   each_element(
       columns,
       [&](std::int64_t r, std::int64_t c) {
         return x[(index == nullptr ? r : index[r]) * ldx + c];
       },
-      [&](std::int64_t r, std::int64_t c, float v) { y[r * ldy + c] = v; });
+      [&](std::int64_t r, std::int64_t c, T v) { y[r * ldy + c] = v; });
 }
 
-/// As in cpu/elementwise.isa.cpp, where the constants are explained; narrow_f16 too.
-DEVICE std::uint16_t narrow_bf16(float x) {
-  const std::uint32_t bits = bits_of(x);
-  const std::uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  const std::uint32_t quiet_nan = (bits >> 16) | 0x40u;
-  return static_cast<std::uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? quiet_nan : rounded);
-}
-
+/// As in cpu/elementwise.isa.cpp, where the constants are explained.
 DEVICE std::uint16_t narrow_f16(float x) {
   const std::uint32_t bits = bits_of(x);
   const std::uint32_t sign = (bits >> 16) & 0x8000u;
@@ -96,7 +92,7 @@ narrow_elements(std::uint16_t* y, const float* x, std::int64_t count) {
   each_element(
       count, [&](std::int64_t, std::int64_t i) { return x[i]; },
       [&](std::int64_t, std::int64_t i, float v) {
-        y[i] = storage == Storage::bf16 ? narrow_bf16(v) : narrow_f16(v);
+        y[i] = storage == Storage::bf16 ? kernels::narrowed(v).bits : narrow_f16(v);
       });
 }
 
@@ -108,16 +104,52 @@ void join_rows(std::int64_t& rows, std::int64_t& columns, bool dense) {
 }
 
 void copy_floats(const Cuda& cuda, float* y, const float* x, std::int64_t count) {
-  launch_tiles(cuda, copy_elements, 1, count, y, count, x, count, nullptr, count);
+  launch_tiles(cuda, copy_elements<float>, 1, count, y, count, x, count, nullptr, count);
 }
+
+template <class Y, class X>
+void add_rows(const Cuda& cuda, Y* y, std::int64_t ldy, const X* x, std::int64_t ldx,
+              std::int64_t rows, std::int64_t columns) {
+  join_rows(rows, columns, ldy == columns && ldx == columns);
+  launch_tiles(cuda, add_elements<Y, X>, rows, columns, y, ldy, x, ldx, columns);
+}
+
+template <class T>
+void fill_rows(const Cuda& cuda, T* y, std::int64_t ldy, float value, std::int64_t rows,
+               std::int64_t columns) {
+  join_rows(rows, columns, ldy == columns);
+  launch_tiles(cuda, fill_elements<T>, rows, columns, y, ldy, gpu::narrowed<T>(value), columns);
+}
+
+/// With an index, row i from row index[i].
+template <class T>
+void take_rows(const Cuda& cuda, T* y, std::int64_t ldy, const T* x, std::int64_t ldx,
+               const std::int32_t* index, std::int64_t rows, std::int64_t columns) {
+  if (index == nullptr) join_rows(rows, columns, ldy == columns && ldx == columns);
+  launch_tiles(cuda, copy_elements<T>, rows, columns, y, ldy, x, ldx, index, columns);
+}
+
+/// Of any index.
+constexpr VocabRows all_rows{0, std::numeric_limits<std::int64_t>::max()};
 
 }  // namespace
 
 template <>
 void add(const Cuda& cuda, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
          std::int64_t rows, std::int64_t columns) {
-  join_rows(rows, columns, ldy == columns && ldx == columns);
-  launch_tiles(cuda, add_elements, rows, columns, y, ldy, x, ldx, columns);
+  add_rows(cuda, y, ldy, x, ldx, rows, columns);
+}
+
+template <>
+void add(const Cuda& cuda, Bf16* y, std::int64_t ldy, const Bf16* x, std::int64_t ldx,
+         std::int64_t rows, std::int64_t columns) {
+  add_rows(cuda, y, ldy, x, ldx, rows, columns);
+}
+
+template <>
+void add(const Cuda& cuda, Bf16* y, std::int64_t ldy, const float* x, std::int64_t ldx,
+         std::int64_t rows, std::int64_t columns) {
+  add_rows(cuda, y, ldy, x, ldx, rows, columns);
 }
 
 template <>
@@ -139,8 +171,13 @@ void join(const Cuda& cuda, float* y, const float* const* parts, const std::int3
 template <>
 void fill(const Cuda& cuda, float* y, std::int64_t ldy, float value, std::int64_t rows,
           std::int64_t columns) {
-  join_rows(rows, columns, ldy == columns);
-  launch_tiles(cuda, fill_elements, rows, columns, y, ldy, value, columns);
+  fill_rows(cuda, y, ldy, value, rows, columns);
+}
+
+template <>
+void fill(const Cuda& cuda, Bf16* y, std::int64_t ldy, float value, std::int64_t rows,
+          std::int64_t columns) {
+  fill_rows(cuda, y, ldy, value, rows, columns);
 }
 
 template <>
@@ -162,22 +199,39 @@ void narrow(const Cuda& cuda, void* y, Storage storage, const float* x, std::int
 template <>
 void copy_rows(const Cuda& cuda, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
                std::int64_t rows, std::int64_t columns) {
-  join_rows(rows, columns, ldy == columns && ldx == columns);
-  launch_tiles(cuda, copy_elements, rows, columns, y, ldy, x, ldx, nullptr, columns);
+  take_rows(cuda, y, ldy, x, ldx, nullptr, rows, columns);
 }
 
 template <>
 void gather_rows(const Cuda& cuda, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
                  const std::int32_t* index, std::int64_t count, std::int64_t columns) {
-  launch_tiles(cuda, copy_elements, count, columns, y, ldy, x, ldx, index, columns);
+  take_rows(cuda, y, ldy, x, ldx, index, count, columns);
 }
 
 template <>
 void scatter_add_rows(const Cuda& cuda, float* dx, std::int64_t lddx, const float* dy,
                       std::int64_t lddy, const std::int32_t* index, std::int64_t count,
                       std::int64_t columns) {
-  scatter_add(cuda, dx, lddx, dy, lddy, index, count, columns,
-              {0, std::numeric_limits<std::int64_t>::max()});
+  scatter_add(cuda, dx, lddx, dy, lddy, index, count, columns, all_rows);
+}
+
+template <>
+void copy_rows(const Cuda& cuda, Bf16* y, std::int64_t ldy, const Bf16* x, std::int64_t ldx,
+               std::int64_t rows, std::int64_t columns) {
+  take_rows(cuda, y, ldy, x, ldx, nullptr, rows, columns);
+}
+
+template <>
+void gather_rows(const Cuda& cuda, Bf16* y, std::int64_t ldy, const Bf16* x, std::int64_t ldx,
+                 const std::int32_t* index, std::int64_t count, std::int64_t columns) {
+  take_rows(cuda, y, ldy, x, ldx, index, count, columns);
+}
+
+template <>
+void scatter_add_rows(const Cuda& cuda, Bf16* dx, std::int64_t lddx, const Bf16* dy,
+                      std::int64_t lddy, const std::int32_t* index, std::int64_t count,
+                      std::int64_t columns) {
+  scatter_add(cuda, dx, lddx, dy, lddy, index, count, columns, all_rows);
 }
 
 }  // namespace fst::kernels

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/cuda/math.h"
+#include "kernels/cuda/storage.h"
 
 /// Half-warps as the sixteen lanes of the numerics contract (cpu/vec.h): lane i takes the elements
 /// i, i+16, ...; the lanes are joined by halving, +8, +4, +2, +1. The functions that join are
@@ -33,10 +34,12 @@ DEVICE float maximum(float v) {
 }
 
 /// sum_i x[i] y[i], i < n, one fma each.
-DEVICE float dot(const float* x, const float* y, std::int64_t n) {
+template <class X, class Y>
+DEVICE float dot(const X* x, const Y* y, std::int64_t n) {
   float total = 0.0f;
 #pragma unroll 8
-  for (std::int64_t i = lane_of(); i < n; i += lanes) total = fma(x[i], y[i], total);
+  for (std::int64_t i = lane_of(); i < n; i += lanes)
+    total = fma(widened(x[i]), widened(y[i]), total);
   return sum(total);
 }
 

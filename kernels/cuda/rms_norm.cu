@@ -25,14 +25,14 @@ std::size_t row_bytes(std::int64_t floats) {
   return sizeof(RowShared) + static_cast<std::size_t>(floats) * sizeof(float);
 }
 
+template <class T>
 KERNEL(row_threads, 4)
-normalise_row(float* y, float* rstd, const float* x, const float* weight, std::int64_t dim,
-              float eps) {
+normalise_row(T* y, float* rstd, const T* x, const float* weight, std::int64_t dim, float eps) {
   RowShared& shared = shared_memory<RowShared>();
   float* const row = shared.elements;
   const std::int64_t t = blockIdx.x;
 #pragma unroll 4
-  for (std::int64_t i = threadIdx.x; i < dim; i += row_threads) row[i] = x[t * dim + i];
+  for (std::int64_t i = threadIdx.x; i < dim; i += row_threads) row[i] = widened(x[t * dim + i]);
   sync_block();
   if (uniform(static_cast<int>(threadIdx.x / 32)) == 0) {
     const float mean = dot(row, row, dim) / static_cast<float>(dim);
@@ -46,21 +46,22 @@ normalise_row(float* y, float* rstd, const float* x, const float* weight, std::i
   const float r = shared.result;
 #pragma unroll 4
   for (std::int64_t i = threadIdx.x; i < dim; i += row_threads) {
-    y[t * dim + i] = (row[i] * r) * weight[i];
+    y[t * dim + i] = narrowed<T>((row[i] * r) * weight[i]);
   }
 }
 
+template <class T>
 KERNEL(row_threads, 4)
-differentiate_row(float* dx, const float* dy, const float* x, const float* rstd,
-                  const float* weight, std::int64_t dim, bool accumulate) {
+differentiate_row(T* dx, const T* dy, const T* x, const float* rstd, const float* weight,
+                  std::int64_t dim, bool accumulate) {
   RowShared& shared = shared_memory<RowShared>();
   float* const g = shared.elements;
   float* const in = g + dim;
   const std::int64_t begin = static_cast<std::int64_t>(blockIdx.x) * dim;
 #pragma unroll 4
   for (std::int64_t i = threadIdx.x; i < dim; i += row_threads) {
-    g[i] = dy[begin + i] * weight[i];
-    in[i] = x[begin + i];
+    g[i] = widened(dy[begin + i]) * weight[i];
+    in[i] = widened(x[begin + i]);
   }
   sync_block();
   if (uniform(static_cast<int>(threadIdx.x / 32)) == 0) {
@@ -73,7 +74,7 @@ differentiate_row(float* dx, const float* dy, const float* x, const float* rstd,
 #pragma unroll 4
   for (std::int64_t i = threadIdx.x; i < dim; i += row_threads) {
     const float result = fma(in[i], pull, g[i]) * r;
-    dx[begin + i] = accumulate ? dx[begin + i] + result : result;
+    dx[begin + i] = narrowed<T>(accumulate ? widened(dx[begin + i]) + result : result);
   }
 }
 
@@ -81,17 +82,43 @@ struct WeightInputs {
   float dy, x, rstd;
 };
 
+template <class T>
 KERNEL(chain_threads, 2)
-differentiate_weight(float* dweight, const float* dy, const float* x, const float* rstd,
-                     std::int64_t rows, std::int64_t dim) {
+differentiate_weight(float* dweight, const T* dy, const T* x, const float* rstd, std::int64_t rows,
+                     std::int64_t dim) {
   add_chains(
       dweight, rows, dim,
       [&](std::int64_t t, std::int64_t c) {
-        return WeightInputs{dy[t * dim + c], x[t * dim + c], rstd[t]};
+        return WeightInputs{widened(dy[t * dim + c]), widened(x[t * dim + c]), rstd[t]};
       },
       [](WeightInputs in) {
         return Factors{in.dy, in.x * in.rstd};
       });
+}
+
+template <class T>
+void normalise(const Cuda& cuda, T* y, float* rstd, const T* x, const float* weight,
+               std::int64_t rows, std::int64_t dim, float eps) {
+  if (rows == 0) return;
+  const std::size_t bytes = row_bytes(dim);
+  if (bytes > free_shared) allow_shared(normalise_row<T>, bytes);
+  launch(normalise_row<T>, dim3(static_cast<unsigned>(rows)), dim3(row_threads), bytes, cuda.stream,
+         y, rstd, x, weight, dim, eps);
+}
+
+template <class T>
+void differentiate(const Cuda& cuda, T* dx, float* dweight, const T* dy, const T* x,
+                   const float* rstd, const float* weight, std::int64_t rows, std::int64_t dim,
+                   bool accumulate) {
+  if (rows == 0) return;
+  // The weights first: dx may be dy.
+  const auto blocks = static_cast<unsigned>((dim + chain_columns - 1) / chain_columns);
+  launch(differentiate_weight<T>, dim3(blocks), dim3(chain_threads), sizeof(ChainShared),
+         cuda.stream, dweight, dy, x, rstd, rows, dim);
+  const std::size_t bytes = row_bytes(2 * dim);
+  if (bytes > free_shared) allow_shared(differentiate_row<T>, bytes);
+  launch(differentiate_row<T>, dim3(static_cast<unsigned>(rows)), dim3(row_threads), bytes,
+         cuda.stream, dx, dy, x, rstd, weight, dim, accumulate);
 }
 
 }  // namespace
@@ -99,26 +126,27 @@ differentiate_weight(float* dweight, const float* dy, const float* x, const floa
 template <>
 void rms_norm_forward(const Cuda& cuda, float* y, float* rstd, const float* x, const float* weight,
                       std::int64_t rows, std::int64_t dim, float eps) {
-  if (rows == 0) return;
-  const std::size_t bytes = row_bytes(dim);
-  if (bytes > free_shared) allow_shared(normalise_row, bytes);
-  launch(normalise_row, dim3(static_cast<unsigned>(rows)), dim3(row_threads), bytes, cuda.stream, y,
-         rstd, x, weight, dim, eps);
+  normalise(cuda, y, rstd, x, weight, rows, dim, eps);
 }
 
 template <>
 void rms_norm_backward(const Cuda& cuda, float* dx, float* dweight, const float* dy, const float* x,
                        const float* rstd, const float* weight, std::int64_t rows, std::int64_t dim,
                        bool accumulate) {
-  if (rows == 0) return;
-  // The weights first: dx may be dy.
-  const auto blocks = static_cast<unsigned>((dim + chain_columns - 1) / chain_columns);
-  launch(differentiate_weight, dim3(blocks), dim3(chain_threads), sizeof(ChainShared), cuda.stream,
-         dweight, dy, x, rstd, rows, dim);
-  const std::size_t bytes = row_bytes(2 * dim);
-  if (bytes > free_shared) allow_shared(differentiate_row, bytes);
-  launch(differentiate_row, dim3(static_cast<unsigned>(rows)), dim3(row_threads), bytes,
-         cuda.stream, dx, dy, x, rstd, weight, dim, accumulate);
+  differentiate(cuda, dx, dweight, dy, x, rstd, weight, rows, dim, accumulate);
+}
+
+template <>
+void rms_norm_forward(const Cuda& cuda, Bf16* y, float* rstd, const Bf16* x, const float* weight,
+                      std::int64_t rows, std::int64_t dim, float eps) {
+  normalise(cuda, y, rstd, x, weight, rows, dim, eps);
+}
+
+template <>
+void rms_norm_backward(const Cuda& cuda, Bf16* dx, float* dweight, const Bf16* dy, const Bf16* x,
+                       const float* rstd, const float* weight, std::int64_t rows, std::int64_t dim,
+                       bool accumulate) {
+  differentiate(cuda, dx, dweight, dy, x, rstd, weight, rows, dim, accumulate);
 }
 
 }  // namespace fst::kernels

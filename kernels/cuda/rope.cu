@@ -22,12 +22,14 @@ DEVICE Pair rotate(Pair p, float cosine, float sine) {
 }
 
 /// Elements i of both halves of a head.
-DEVICE Pair pair_of(const float* head, std::int64_t i, std::int64_t half) {
-  return {head[i], head[half + i]};
+template <class T>
+DEVICE Pair pair_of(const T* head, std::int64_t i, std::int64_t half) {
+  return {widened(head[i]), widened(head[half + i])};
 }
-DEVICE void store_pair(float* head, Pair p, std::int64_t i, std::int64_t half) {
-  head[i] = p.one;
-  head[half + i] = p.two;
+template <class T>
+DEVICE void store_pair(T* head, Pair p, std::int64_t i, std::int64_t half) {
+  head[i] = narrowed<T>(p.one);
+  head[half + i] = narrowed<T>(p.two);
 }
 
 /// Which row and head this half-warp takes; those behind the end take none and join in the
@@ -45,13 +47,14 @@ DEVICE Place place_of(const HeadRows& shape) {
   return {row, head, shape.positions[row] * (shape.dim / 2), inside};
 }
 
+template <class T>
 KERNEL(head_threads, 8)
-rotate_heads(float* y, std::int64_t y_stride, float* rstd, const float* x, std::int64_t x_stride,
-             float eps, HeadRows shape) {
+rotate_heads(T* y, std::int64_t y_stride, float* rstd, const T* x, std::int64_t x_stride, float eps,
+             HeadRows shape) {
   const Place at = place_of(shape);
   const std::int64_t half = shape.dim / 2;
-  const float* const in = x + at.row * x_stride + at.head * shape.dim;
-  float* const out = y + at.row * y_stride + at.head * shape.dim;
+  const T* const in = x + at.row * x_stride + at.head * shape.dim;
+  T* const out = y + at.row * y_stride + at.head * shape.dim;
   float r = 1.0f;
   if (shape.weight != nullptr) {
     const float mean = dot(in, in, at.inside ? shape.dim : 0) / static_cast<float>(shape.dim);
@@ -72,14 +75,15 @@ rotate_heads(float* y, std::int64_t y_stride, float* rstd, const float* x, std::
 }
 
 /// Without a norm: the rotation back.
+template <class T>
 KERNEL(head_threads, 8)
-rotate_heads_back(float* dx, std::int64_t dx_stride, const float* dy, std::int64_t dy_stride,
+rotate_heads_back(T* dx, std::int64_t dx_stride, const T* dy, std::int64_t dy_stride,
                   HeadRows shape) {
   const Place at = place_of(shape);
   if (!at.inside) return;
   const std::int64_t half = shape.dim / 2;
-  const float* const upstream = dy + at.row * dy_stride + at.head * shape.dim;
-  float* const out = dx + at.row * dx_stride + at.head * shape.dim;
+  const T* const upstream = dy + at.row * dy_stride + at.head * shape.dim;
+  T* const out = dx + at.row * dx_stride + at.head * shape.dim;
 #pragma unroll 4
   for (std::int64_t i = lane_of(); i < half; i += lanes) {
     const Pair g =
@@ -90,16 +94,17 @@ rotate_heads_back(float* dx, std::int64_t dx_stride, const float* dy, std::int64
 
 /// With a norm. What was rotated back waits in shared memory, dim floats per half-warp: the lanes
 /// that sum it need not be those that made it.
+template <class T>
 KERNEL(head_threads, 4)
-differentiate_heads(float* dx, std::int64_t dx_stride, const float* dy, std::int64_t dy_stride,
-                    const float* x, std::int64_t x_stride, const float* rstd, HeadRows shape) {
+differentiate_heads(T* dx, std::int64_t dx_stride, const T* dy, std::int64_t dy_stride, const T* x,
+                    std::int64_t x_stride, const float* rstd, HeadRows shape) {
   float* const shared = &shared_memory<float>();
   float* const gradient = shared + half_warp_of() * shape.dim;
   const Place at = place_of(shape);
   const std::int64_t half = shape.dim / 2;
-  const float* const upstream = dy + at.row * dy_stride + at.head * shape.dim;
-  const float* const in = x + at.row * x_stride + at.head * shape.dim;
-  float* const out = dx + at.row * dx_stride + at.head * shape.dim;
+  const T* const upstream = dy + at.row * dy_stride + at.head * shape.dim;
+  const T* const in = x + at.row * x_stride + at.head * shape.dim;
+  T* const out = dx + at.row * dx_stride + at.head * shape.dim;
 #pragma unroll 4
   for (std::int64_t i = lane_of(); at.inside && i < half; i += lanes) {
     const Pair g =
@@ -126,8 +131,9 @@ struct WeightInputs {
 };
 
 /// Columns: the elements of all heads.
+template <class T>
 KERNEL(chain_threads, 2)
-differentiate_weight(float* dweight, const float* dy, std::int64_t dy_stride, const float* x,
+differentiate_weight(float* dweight, const T* dy, std::int64_t dy_stride, const T* x,
                      std::int64_t x_stride, const float* rstd, HeadRows shape) {
   const std::int64_t half = shape.dim / 2;
   add_chains(
@@ -140,7 +146,7 @@ differentiate_weight(float* dweight, const float* dy, std::int64_t dy_stride, co
         return WeightInputs{pair_of(dy + t * dy_stride + head * shape.dim, i, half),
                             shape.cosine[angle],
                             shape.sine[angle],
-                            x[t * x_stride + c],
+                            widened(x[t * x_stride + c]),
                             rstd[t * shape.heads + head],
                             second};
       },
@@ -154,37 +160,64 @@ unsigned blocks_of(const HeadRows& shape) {
   return static_cast<unsigned>((shape.rows * shape.heads + heads_per_block - 1) / heads_per_block);
 }
 
+template <class T>
+void forward(const Cuda& cuda, T* y, std::int64_t y_stride, float* rstd, const T* x,
+             std::int64_t x_stride, float eps, const HeadRows& shape) {
+  if (shape.rows == 0) return;
+  launch(rotate_heads<T>, dim3(blocks_of(shape)), dim3(head_threads), 0, cuda.stream, y, y_stride,
+         rstd, x, x_stride, eps, shape);
+}
+
+template <class T>
+void backward(const Cuda& cuda, T* dx, std::int64_t dx_stride, float* dweight, const T* dy,
+              std::int64_t dy_stride, const T* x, std::int64_t x_stride, const float* rstd,
+              const HeadRows& shape) {
+  if (shape.rows == 0) return;
+  if (dweight != nullptr) {  // first: dx may be dy
+    const std::int64_t columns = shape.heads * shape.dim;
+    const auto blocks = static_cast<unsigned>((columns + chain_columns - 1) / chain_columns);
+    launch(differentiate_weight<T>, dim3(blocks), dim3(chain_threads), sizeof(ChainShared),
+           cuda.stream, dweight, dy, dy_stride, x, x_stride, rstd, shape);
+  }
+  if (shape.weight == nullptr) {
+    launch(rotate_heads_back<T>, dim3(blocks_of(shape)), dim3(head_threads), 0, cuda.stream, dx,
+           dx_stride, dy, dy_stride, shape);
+    return;
+  }
+  const auto bytes = static_cast<std::size_t>(heads_per_block * shape.dim) * sizeof(float);
+  if (bytes > 48 * 1024) allow_shared(differentiate_heads<T>, bytes);
+  launch(differentiate_heads<T>, dim3(blocks_of(shape)), dim3(head_threads), bytes, cuda.stream, dx,
+         dx_stride, dy, dy_stride, x, x_stride, rstd, shape);
+}
+
 }  // namespace
 
 template <>
 void head_norm_rope_forward(const Cuda& cuda, float* y, std::int64_t y_stride, float* rstd,
                             const float* x, std::int64_t x_stride, float eps,
                             const HeadRows& shape) {
-  if (shape.rows == 0) return;
-  launch(rotate_heads, dim3(blocks_of(shape)), dim3(head_threads), 0, cuda.stream, y, y_stride,
-         rstd, x, x_stride, eps, shape);
+  forward(cuda, y, y_stride, rstd, x, x_stride, eps, shape);
 }
 
 template <>
 void head_norm_rope_backward(const Cuda& cuda, float* dx, std::int64_t dx_stride, float* dweight,
                              const float* dy, std::int64_t dy_stride, const float* x,
                              std::int64_t x_stride, const float* rstd, const HeadRows& shape) {
-  if (shape.rows == 0) return;
-  if (dweight != nullptr) {  // first: dx may be dy
-    const std::int64_t columns = shape.heads * shape.dim;
-    const auto blocks = static_cast<unsigned>((columns + chain_columns - 1) / chain_columns);
-    launch(differentiate_weight, dim3(blocks), dim3(chain_threads), sizeof(ChainShared),
-           cuda.stream, dweight, dy, dy_stride, x, x_stride, rstd, shape);
-  }
-  if (shape.weight == nullptr) {
-    launch(rotate_heads_back, dim3(blocks_of(shape)), dim3(head_threads), 0, cuda.stream, dx,
-           dx_stride, dy, dy_stride, shape);
-    return;
-  }
-  const auto bytes = static_cast<std::size_t>(heads_per_block * shape.dim) * sizeof(float);
-  if (bytes > 48 * 1024) allow_shared(differentiate_heads, bytes);
-  launch(differentiate_heads, dim3(blocks_of(shape)), dim3(head_threads), bytes, cuda.stream, dx,
-         dx_stride, dy, dy_stride, x, x_stride, rstd, shape);
+  backward(cuda, dx, dx_stride, dweight, dy, dy_stride, x, x_stride, rstd, shape);
+}
+
+template <>
+void head_norm_rope_forward(const Cuda& cuda, Bf16* y, std::int64_t y_stride, float* rstd,
+                            const Bf16* x, std::int64_t x_stride, float eps,
+                            const HeadRows& shape) {
+  forward(cuda, y, y_stride, rstd, x, x_stride, eps, shape);
+}
+
+template <>
+void head_norm_rope_backward(const Cuda& cuda, Bf16* dx, std::int64_t dx_stride, float* dweight,
+                             const Bf16* dy, std::int64_t dy_stride, const Bf16* x,
+                             std::int64_t x_stride, const float* rstd, const HeadRows& shape) {
+  backward(cuda, dx, dx_stride, dweight, dy, dy_stride, x, x_stride, rstd, shape);
 }
 
 }  // namespace fst::kernels

@@ -1,5 +1,6 @@
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/scatter.h"
+#include "kernels/cuda/storage.h"
 
 namespace fst::kernels {
 
@@ -44,18 +45,19 @@ KERNEL(link_threads, 4) link(Links links, const std::int32_t* index, std::int64_
 }
 
 /// Block x begins at the x-th index if its chain does, and takes the columns of block y.
+template <class To, class From>
 KERNEL(walk_threads, 4)
-walk(float* to, std::int64_t ld_to, const float* from, std::int64_t ld_from,
-     const std::int32_t* index, std::int64_t columns, VocabRows vocab, Links links) {
+walk(To* to, std::int64_t ld_to, const From* from, std::int64_t ld_from, const std::int32_t* index,
+     std::int64_t columns, VocabRows vocab, Links links) {
   const std::int64_t begin = blockIdx.x;
   const std::int64_t column = static_cast<std::int64_t>(blockIdx.y) * walk_threads + threadIdx.x;
   const std::int64_t row = index[begin] - vocab.first;
   if (links.has_previous[begin] != 0 || row < 0 || row >= vocab.count || column >= columns) return;
-  float total = to[row * ld_to + column];
+  To total = to[row * ld_to + column];
   std::int32_t i = static_cast<std::int32_t>(begin);
   while (i != none) {
     const std::int32_t next = links.next[i];
-    total = total + from[i * ld_from + column];
+    total = narrowed<To>(widened(total) + widened(from[i * ld_from + column]));
     i = next;
   }
   to[row * ld_to + column] = total;
@@ -63,7 +65,8 @@ walk(float* to, std::int64_t ld_to, const float* from, std::int64_t ld_from,
 
 }  // namespace
 
-void scatter_add(const Cuda& cuda, float* to, std::int64_t ld_to, const float* from,
+template <class To, class From>
+void scatter_add(const Cuda& cuda, To* to, std::int64_t ld_to, const From* from,
                  std::int64_t ld_from, const std::int32_t* index, std::int64_t count,
                  std::int64_t columns, const VocabRows& vocab) {
   if (count == 0 || columns == 0) return;
@@ -76,8 +79,15 @@ void scatter_add(const Cuda& cuda, float* to, std::int64_t ld_to, const float* f
   launch(link, dim3(blocks), dim3(link_threads), sizeof(std::int32_t[link_threads]), cuda.stream,
          links, index, count);
   const auto strips = static_cast<unsigned>((columns + walk_threads - 1) / walk_threads);
-  launch(walk, dim3(static_cast<unsigned>(count), strips), dim3(walk_threads), 0, cuda.stream, to,
-         ld_to, from, ld_from, index, columns, vocab, links);
+  launch(walk<To, From>, dim3(static_cast<unsigned>(count), strips), dim3(walk_threads), 0,
+         cuda.stream, to, ld_to, from, ld_from, index, columns, vocab, links);
 }
+
+template void scatter_add(const Cuda&, float*, std::int64_t, const float*, std::int64_t,
+                          const std::int32_t*, std::int64_t, std::int64_t, const VocabRows&);
+template void scatter_add(const Cuda&, Bf16*, std::int64_t, const Bf16*, std::int64_t,
+                          const std::int32_t*, std::int64_t, std::int64_t, const VocabRows&);
+template void scatter_add(const Cuda&, float*, std::int64_t, const Bf16*, std::int64_t,
+                          const std::int32_t*, std::int64_t, std::int64_t, const VocabRows&);
 
 }  // namespace fst::kernels

@@ -1,4 +1,5 @@
 #include "kernels/cuda/math.h"
+#include "kernels/cuda/storage.h"
 #include "kernels/cuda/tiles.h"
 #include "kernels/swiglu.h"
 
@@ -12,16 +13,17 @@ struct GateUp {
   float gate, up;
 };
 
+template <class T>
 KERNEL(tile_threads, 4)
-multiply_gates(float* h, const float* gate_up, std::int64_t dim) {
+multiply_gates(T* h, const T* gate_up, std::int64_t dim) {
   each_element(
       dim,
       [&](std::int64_t t, std::int64_t i) {
-        const float* const gate = gate_up + t * 2 * dim;
-        return GateUp{gate[i], gate[dim + i]};
+        const T* const gate = gate_up + t * 2 * dim;
+        return GateUp{widened(gate[i]), widened(gate[dim + i])};
       },
       [&](std::int64_t t, std::int64_t i, GateUp in) {
-        h[t * dim + i] = (in.gate * sigmoid(in.gate)) * in.up;
+        h[t * dim + i] = narrowed<T>((in.gate * sigmoid(in.gate)) * in.up);
       });
 }
 
@@ -29,20 +31,21 @@ struct GateUpUpstream {
   float gate, up, dh;
 };
 
+template <class T>
 KERNEL(tile_threads, 4)
-differentiate_gates(float* dgate_up, const float* dh, const float* gate_up, std::int64_t dim) {
+differentiate_gates(T* dgate_up, const T* dh, const T* gate_up, std::int64_t dim) {
   each_element(
       dim,
       [&](std::int64_t t, std::int64_t i) {
-        const float* const gate = gate_up + t * 2 * dim;
-        return GateUpUpstream{gate[i], gate[dim + i], dh[t * dim + i]};
+        const T* const gate = gate_up + t * 2 * dim;
+        return GateUpUpstream{widened(gate[i]), widened(gate[dim + i]), widened(dh[t * dim + i])};
       },
       [&](std::int64_t t, std::int64_t i, GateUpUpstream in) {
-        float* const dgate = dgate_up + t * 2 * dim;
+        T* const dgate = dgate_up + t * 2 * dim;
         const float s = sigmoid(in.gate);
         const float silu = in.gate * s;
-        dgate[i] = (in.dh * in.up) * fma(silu, 1.0f - s, s);
-        dgate[dim + i] = in.dh * silu;
+        dgate[i] = narrowed<T>((in.dh * in.up) * fma(silu, 1.0f - s, s));
+        dgate[dim + i] = narrowed<T>(in.dh * silu);
       });
 }
 
@@ -51,13 +54,25 @@ differentiate_gates(float* dgate_up, const float* dh, const float* gate_up, std:
 template <>
 void swiglu_forward(const Cuda& cuda, float* h, const float* gate_up, std::int64_t rows,
                     std::int64_t dim) {
-  launch_tiles(cuda, multiply_gates, rows, dim, h, gate_up, dim);
+  launch_tiles(cuda, multiply_gates<float>, rows, dim, h, gate_up, dim);
 }
 
 template <>
 void swiglu_backward(const Cuda& cuda, float* dgate_up, const float* dh, const float* gate_up,
                      std::int64_t rows, std::int64_t dim) {
-  launch_tiles(cuda, differentiate_gates, rows, dim, dgate_up, dh, gate_up, dim);
+  launch_tiles(cuda, differentiate_gates<float>, rows, dim, dgate_up, dh, gate_up, dim);
+}
+
+template <>
+void swiglu_forward(const Cuda& cuda, Bf16* h, const Bf16* gate_up, std::int64_t rows,
+                    std::int64_t dim) {
+  launch_tiles(cuda, multiply_gates<Bf16>, rows, dim, h, gate_up, dim);
+}
+
+template <>
+void swiglu_backward(const Cuda& cuda, Bf16* dgate_up, const Bf16* dh, const Bf16* gate_up,
+                     std::int64_t rows, std::int64_t dim) {
+  launch_tiles(cuda, differentiate_gates<Bf16>, rows, dim, dgate_up, dh, gate_up, dim);
 }
 
 }  // namespace fst::kernels

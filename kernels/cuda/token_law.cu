@@ -1,6 +1,7 @@
 #include "kernels/cuda/first_row.h"
 #include "kernels/cuda/law.h"
 #include "kernels/cuda/leaf_terms.h"
+#include "kernels/cuda/storage.h"
 #include "kernels/cuda/tiles.h"
 #include "kernels/token_law.h"
 
@@ -166,11 +167,10 @@ sum_kl_leaves(float* sums, const float* logits, const float* lse, const float* r
   if (threadIdx.x == 0) sums[blockIdx.x] = total;
 }
 
-template <bool with_kl>
+template <class D, bool with_kl>
 KERNEL(tile_threads, 4)
-differentiate_law(float* dlogits, const float* logits, const float* lse,
-                  const std::int32_t* targets, TokenTerms terms, std::int64_t dlogits_stride,
-                  std::int64_t stride, LawPart law) {
+differentiate_law(D* dlogits, const float* logits, const float* lse, const std::int32_t* targets,
+                  TokenTerms terms, std::int64_t dlogits_stride, std::int64_t stride, LawPart law) {
   const std::int64_t t = tile_row(law.columns);
   const std::int64_t n = law.inside(), target = targets[t] - law.first;
   const bool in_law = targets[t] >= 0 && targets[t] < law.vocab;
@@ -195,8 +195,18 @@ differentiate_law(float* dlogits, const float* logits, const float* lse,
         if (with_kl) c = fma(dkl, (lp - log_q(at.reference)) - kl, c);
         float d = exp(lp) * c;
         if (v == target) d = d + g;
-        dlogits[t * dlogits_stride + v] = v < n ? d * law.beta : 0.0f;
+        dlogits[t * dlogits_stride + v] = narrowed<D>(v < n ? d * law.beta : 0.0f);
       });
+}
+
+template <class D>
+void differentiate(const Cuda& cuda, D* dlogits, const float* logits, const float* lse,
+                   const std::int32_t* targets, const TokenTerms& terms, std::int64_t rows,
+                   std::int64_t dlogits_stride, std::int64_t stride, const LawPart& law) {
+  const auto kernel =
+      terms.dkl != nullptr ? differentiate_law<D, true> : differentiate_law<D, false>;
+  launch_tiles(cuda, kernel, rows, law.columns, dlogits, logits, lse, targets, terms,
+               dlogits_stride, stride, law);
 }
 
 std::int64_t join_lse_into(const Cuda& cuda, float* lse, const LawSum* pairs, std::int64_t* word,
@@ -312,9 +322,14 @@ template <>
 void token_backward(const Cuda& cuda, float* dlogits, const float* logits, const float* lse,
                     const std::int32_t* targets, const TokenTerms& terms, std::int64_t rows,
                     std::int64_t dlogits_stride, std::int64_t stride, const LawPart& law) {
-  const auto kernel = terms.dkl != nullptr ? differentiate_law<true> : differentiate_law<false>;
-  launch_tiles(cuda, kernel, rows, law.columns, dlogits, logits, lse, targets, terms,
-               dlogits_stride, stride, law);
+  differentiate(cuda, dlogits, logits, lse, targets, terms, rows, dlogits_stride, stride, law);
+}
+
+template <>
+void token_backward(const Cuda& cuda, Bf16* dlogits, const float* logits, const float* lse,
+                    const std::int32_t* targets, const TokenTerms& terms, std::int64_t rows,
+                    std::int64_t dlogits_stride, std::int64_t stride, const LawPart& law) {
+  differentiate(cuda, dlogits, logits, lse, targets, terms, rows, dlogits_stride, stride, law);
 }
 
 }  // namespace fst::kernels

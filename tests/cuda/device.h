@@ -2,11 +2,14 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <string>
+#include <type_traits>
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include "isa.h"
+#include "kernels/bf16.h"
 #include "kernels/cuda/cuda.h"
 
 /// What the tests of CUDA kernels share. They are written against kernels/*.h and cuda.h alone: the
@@ -66,6 +69,47 @@ class DeviceArray {
 template <class T>
 void expect_same(const std::vector<T>& cpu, const DeviceArray<T>& cuda, const char* what) {
   EXPECT_EQ(differing(cpu, cuda.host()), 0) << what;
+}
+
+/// The element types of kernels that are templates over one, for TYPED_TEST_SUITE.
+using Elements = testing::Types<float, kernels::Bf16>;
+struct ElementName {
+  template <class T>
+  static std::string GetName(int /*index*/) {
+    return std::is_same_v<T, float> ? "float" : "Bf16";
+  }
+};
+
+/// Floats as T holds them: themselves, or rounded to Bf16.
+template <class T>
+std::vector<T> stored(const std::vector<float>& xs) {
+  if constexpr (std::is_same_v<T, float>) {
+    return xs;
+  } else {
+    std::vector<T> ys;
+    for (const float x : xs) ys.push_back(kernels::narrowed(x));
+    return ys;
+  }
+}
+inline std::vector<float> widened(const std::vector<kernels::Bf16>& xs) {
+  std::vector<float> ys;
+  for (const kernels::Bf16 x : xs) ys.push_back(kernels::widened(x));
+  return ys;
+}
+/// The nearest floats that T holds exactly.
+template <class T>
+std::vector<float> held(const std::vector<float>& xs) {
+  if constexpr (std::is_same_v<T, float>) {
+    return xs;
+  } else {
+    return widened(stored<T>(xs));
+  }
+}
+
+/// What a kernel of Bf16 means: the float kernel's results from what was widened, rounded once.
+inline void expect_same(const std::vector<float>& cpu, const DeviceArray<kernels::Bf16>& cuda,
+                        const char* what) {
+  EXPECT_EQ(differing(held<kernels::Bf16>(cpu), widened(cuda.host())), 0) << what;
 }
 
 }  // namespace fst::test

@@ -12,7 +12,9 @@ namespace {
 using test::device;
 using test::DeviceArray;
 using test::expect_same;
+using test::held;
 using test::Noise;
+using test::stored;
 using test::twin;
 
 struct Shape {
@@ -28,19 +30,32 @@ std::vector<Shape> shapes() {
   return all;
 }
 
-TEST(CudaElementwise, AddsFillsAndCopiesLikeTheCpu) {
+template <class T>
+struct CudaElementwise : testing::Test {};
+TYPED_TEST_SUITE(CudaElementwise, test::Elements, test::ElementName);
+
+TYPED_TEST(CudaElementwise, AddsFillsAndCopiesLikeTheCpu) {
+  using T = TypeParam;
   Noise noise(1);
+  const float value = -0.3f;  // which Bf16 rounds
   for (const Shape& s : shapes()) {
-    const std::vector<float> ys = noise.normals(s.size()), xs = noise.normals(s.size());
-    const DeviceArray<float> x(xs), sum(ys), filled(ys), copied(ys);
-    std::vector<float> sum_host = ys, filled_host = ys, copied_host = ys;
+    const std::vector<float> ys = held<T>(noise.normals(s.size())),
+                             floats = noise.normals(s.size());
+    const std::vector<float> xs = held<T>(floats);
+    const DeviceArray<T> x(stored<T>(xs)), sum(stored<T>(ys)), mixed(stored<T>(ys)),
+        filled(stored<T>(ys)), copied(stored<T>(ys));
+    const DeviceArray<float> wide(floats);
+    std::vector<float> mixed_host = ys, sum_host = ys, filled_host = ys, copied_host = ys;
     add(twin(), sum_host.data(), s.ld(), xs.data(), s.ld(), s.rows, s.columns);
     add(device(), sum.data(), s.ld(), x.data(), s.ld(), s.rows, s.columns);
-    fill(twin(), filled_host.data(), s.ld(), -0.0f, s.rows, s.columns);
-    fill(device(), filled.data(), s.ld(), -0.0f, s.rows, s.columns);
+    add(twin(), mixed_host.data(), s.ld(), floats.data(), s.ld(), s.rows, s.columns);
+    add(device(), mixed.data(), s.ld(), wide.data(), s.ld(), s.rows, s.columns);
+    fill(twin(), filled_host.data(), s.ld(), value, s.rows, s.columns);
+    fill(device(), filled.data(), s.ld(), value, s.rows, s.columns);
     copy_rows(twin(), copied_host.data(), s.ld(), xs.data(), s.ld(), s.rows, s.columns);
     copy_rows(device(), copied.data(), s.ld(), x.data(), s.ld(), s.rows, s.columns);
     expect_same(sum_host, sum, "add");
+    expect_same(mixed_host, mixed, "add, of floats");
     expect_same(filled_host, filled, "fill");
     expect_same(copied_host, copied, "copy_rows");
   }
@@ -124,15 +139,16 @@ TEST(CudaElementwise, CopiesFloatsThatNeedNoRounding) {
   expect_same(xs, narrowed, "narrow");
 }
 
-TEST(CudaElementwise, GathersRowsInAnyOrder) {
+TYPED_TEST(CudaElementwise, GathersRowsInAnyOrder) {
+  using T = TypeParam;
   Noise noise(2);
   for (const std::int64_t columns : {5, 1100}) {
-    const std::vector<float> xs = noise.normals(7 * (columns + 3));
+    const std::vector<float> xs = held<T>(noise.normals(7 * (columns + 3)));
     const std::vector<std::int32_t> indices{6, 0, 0, 3, 6, 1};
-    const DeviceArray<float> x(xs);
+    const DeviceArray<T> x(stored<T>(xs));
     const DeviceArray<std::int32_t> index(indices);
     std::vector<float> expected(6 * static_cast<std::size_t>(columns + 1));
-    const DeviceArray<float> y(expected);
+    const DeviceArray<T> y(stored<T>(expected));
     gather_rows(twin(), expected.data(), columns + 1, xs.data(), columns + 3, indices.data(), 6,
                 columns);
     gather_rows(device(), y.data(), columns + 1, x.data(), columns + 3, index.data(), 6, columns);
@@ -140,7 +156,8 @@ TEST(CudaElementwise, GathersRowsInAnyOrder) {
   }
 }
 
-TEST(CudaElementwise, AddsRowsOfEqualIndexInOrder) {
+TYPED_TEST(CudaElementwise, AddsRowsOfEqualIndexInOrder) {
+  using T = TypeParam;
   Noise noise(3);
   const std::int64_t table = 11;
   const std::int64_t most = test::large() ? 20011 : 700;
@@ -149,14 +166,20 @@ TEST(CudaElementwise, AddsRowsOfEqualIndexInOrder) {
       // Of very different magnitude: another order would give other bits.
       std::vector<float> dys = noise.normals(count * (columns + 2));
       for (float& dy : dys) dy *= static_cast<float>(std::exp2(noise.normal() * 8.0));
-      const std::vector<float> dxs = noise.normals(table * (columns + 1));
+      dys = held<T>(dys);
+      const std::vector<float> dxs = held<T>(noise.normals(table * (columns + 1)));
       std::vector<std::int32_t> indices(static_cast<std::size_t>(count));
       for (auto& i : indices) i = static_cast<std::int32_t>(noise.below(table));
-      const DeviceArray<float> dy(dys), dx(dxs);
+      const DeviceArray<T> dy(stored<T>(dys)), dx(stored<T>(dxs));
       const DeviceArray<std::int32_t> index(indices);
       std::vector<float> expected = dxs;
-      scatter_add_rows(twin(), expected.data(), columns + 1, dys.data(), columns + 2,
-                       indices.data(), count, columns);
+      for (std::size_t i = 0; i < indices.size(); ++i) {  // rounded after each addition
+        float* const row = expected.data() + indices[i] * (columns + 1);
+        add(twin(), row, columns, dys.data() + static_cast<std::int64_t>(i) * (columns + 2),
+            columns, 1, columns);
+        const std::vector<float> sums = held<T>({row, row + columns});
+        std::copy(sums.begin(), sums.end(), row);
+      }
       scatter_add_rows(device(), dx.data(), columns + 1, dy.data(), columns + 2, index.data(),
                        count, columns);
       expect_same(expected, dx, "scatter_add_rows");

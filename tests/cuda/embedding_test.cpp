@@ -9,7 +9,9 @@ namespace {
 using test::device;
 using test::DeviceArray;
 using test::expect_same;
+using test::held;
 using test::Noise;
+using test::stored;
 using test::twin;
 
 struct Case {
@@ -25,18 +27,24 @@ std::vector<Case> cases() {
   return all;
 }
 
-TEST(CudaEmbedding, HasTheBitsOfTheCpuInBothDirections) {
+template <class T>
+struct CudaEmbedding : testing::Test {};
+TYPED_TEST_SUITE(CudaEmbedding, test::Elements, test::ElementName);
+
+TYPED_TEST(CudaEmbedding, HasTheBitsOfTheCpuInBothDirections) {
+  using T = TypeParam;
   Noise noise(1);
   for (const Case& c : cases()) {
     std::vector<std::int32_t> ids(static_cast<std::size_t>(c.rows));
     for (auto& id : ids) id = static_cast<std::int32_t>(noise.below(c.vocab));
-    const std::vector<float> tables = noise.normals(c.held.count * c.dim);
-    const std::vector<float> dys = noise.normals(c.rows * c.dim, 100.0);
+    const std::vector<float> tables = held<T>(noise.normals(c.held.count * c.dim));
+    const std::vector<float> dys = held<T>(noise.normals(c.rows * c.dim, 100.0));
     std::vector<float> y_host(dys.size()), dtable_host = tables;
     embedding_forward(twin(), y_host.data(), ids.data(), tables.data(), c.rows, c.dim, c.held);
     embedding_backward(twin(), dtable_host.data(), dys.data(), ids.data(), c.rows, c.dim, c.held);
     const DeviceArray<std::int32_t> tokens(ids);
-    const DeviceArray<float> table(tables), dtable(tables), dy(dys), y(dys.size());
+    const DeviceArray<T> table(stored<T>(tables)), dy(stored<T>(dys)), y(dys.size());
+    const DeviceArray<float> dtable(tables);
     embedding_forward(device(), y.data(), tokens.data(), table.data(), c.rows, c.dim, c.held);
     embedding_backward(device(), dtable.data(), dy.data(), tokens.data(), c.rows, c.dim, c.held);
     expect_same(y_host, y, "y");

@@ -9,7 +9,9 @@ namespace {
 using test::device;
 using test::DeviceArray;
 using test::expect_same;
+using test::held;
 using test::Noise;
+using test::stored;
 using test::twin;
 
 constexpr float eps = 1e-6f;
@@ -25,16 +27,22 @@ std::vector<Case> cases() {
   return all;
 }
 
-TEST(CudaRmsNorm, HasTheBitsOfTheCpuForwards) {
+template <class T>
+struct CudaRmsNorm : testing::Test {};
+TYPED_TEST_SUITE(CudaRmsNorm, test::Elements, test::ElementName);
+
+TYPED_TEST(CudaRmsNorm, HasTheBitsOfTheCpuForwards) {
+  using T = TypeParam;
   Noise noise(1);
   for (const Case& c : cases()) {
-    std::vector<float> xs = noise.normals(c.rows * c.dim, 2.0);
+    std::vector<float> xs = held<T>(noise.normals(c.rows * c.dim, 2.0));
     for (std::size_t i = 0; i < static_cast<std::size_t>(c.dim); ++i) xs[i] = 0.0f;
     const std::vector<float> weights = noise.normals(c.dim);
     std::vector<float> y_host(xs.size()), rstd_host(static_cast<std::size_t>(c.rows));
     rms_norm_forward(twin(), y_host.data(), rstd_host.data(), xs.data(), weights.data(), c.rows,
                      c.dim, eps);
-    const DeviceArray<float> x(xs), weight(weights), rstd(rstd_host.size()), y(xs.size());
+    const DeviceArray<T> x(stored<T>(xs)), y(xs.size());
+    const DeviceArray<float> weight(weights), rstd(rstd_host.size());
     rms_norm_forward(device(), y.data(), rstd.data(), x.data(), weight.data(), c.rows, c.dim, eps);
     expect_same(y_host, y, "y");
     expect_same(rstd_host, rstd, "rstd");
@@ -43,22 +51,25 @@ TEST(CudaRmsNorm, HasTheBitsOfTheCpuForwards) {
   }
 }
 
-TEST(CudaRmsNorm, HasTheBitsOfTheCpuBackwards) {
+TYPED_TEST(CudaRmsNorm, HasTheBitsOfTheCpuBackwards) {
+  using T = TypeParam;
   Noise noise(2);
   for (const Case& c : cases()) {
-    const std::vector<float> xs = noise.normals(c.rows * c.dim, 2.0),
+    const std::vector<float> xs = held<T>(noise.normals(c.rows * c.dim, 2.0)),
                              weights = noise.normals(c.dim);
-    const std::vector<float> dys = noise.normals(c.rows * c.dim),
-                             old = noise.normals(c.rows * c.dim);
+    const std::vector<float> dys = held<T>(noise.normals(c.rows * c.dim)),
+                             old = held<T>(noise.normals(c.rows * c.dim));
     const std::vector<float> dweights = noise.normals(c.dim);
     std::vector<float> rstds(static_cast<std::size_t>(c.rows));
     for (float& r : rstds) r = static_cast<float>(0.1 + noise.uniform());
-    const DeviceArray<float> x(xs), weight(weights), rstd(rstds);
+    const DeviceArray<T> x(stored<T>(xs));
+    const DeviceArray<float> weight(weights), rstd(rstds);
     for (const bool accumulate : {false, true}) {
       std::vector<float> dx_host = old, dweight_host = dweights;
       rms_norm_backward(twin(), dx_host.data(), dweight_host.data(), dys.data(), xs.data(),
                         rstds.data(), weights.data(), c.rows, c.dim, accumulate);
-      const DeviceArray<float> dy(dys), dx(old), dweight(dweights);
+      const DeviceArray<T> dy(stored<T>(dys)), dx(stored<T>(old));
+      const DeviceArray<float> dweight(dweights);
       rms_norm_backward(device(), dx.data(), dweight.data(), dy.data(), x.data(), rstd.data(),
                         weight.data(), c.rows, c.dim, accumulate);
       expect_same(dx_host, dx, "dx");

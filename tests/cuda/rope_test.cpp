@@ -9,7 +9,9 @@ namespace {
 using test::device;
 using test::DeviceArray;
 using test::expect_same;
+using test::held;
 using test::Noise;
+using test::stored;
 using test::twin;
 
 constexpr float eps = 1e-6f;
@@ -28,7 +30,8 @@ std::vector<Case> cases() {
   return all;
 }
 
-/// One projection on both sides.
+/// One projection on both sides; T: what rows hold.
+template <class T>
 struct Heads {
   Case c;
   std::vector<float> cosines, sines, weights, xs, dys;
@@ -41,8 +44,8 @@ struct Heads {
         cosines(static_cast<std::size_t>(table_rows * c.dim / 2)),
         sines(cosines.size()),
         weights(noise.normals(c.dim)),
-        xs(noise.normals(c.rows * c.stride(), 2.0)),
-        dys(noise.normals(c.rows * c.stride())),
+        xs(held<T>(noise.normals(c.rows * c.stride(), 2.0))),
+        dys(held<T>(noise.normals(c.rows * c.stride()))),
         rows(places(noise)),
         cosine(table()),
         sine(sines),
@@ -80,14 +83,20 @@ struct Heads {
   }
 };
 
-TEST(CudaRope, HasTheBitsOfTheCpuForwards) {
+template <class T>
+struct CudaRope : testing::Test {};
+TYPED_TEST_SUITE(CudaRope, test::Elements, test::ElementName);
+
+TYPED_TEST(CudaRope, HasTheBitsOfTheCpuForwards) {
+  using T = TypeParam;
   Noise noise(1);
   for (const Case& c : cases()) {
-    const Heads in(c, noise);
+    const Heads<T> in(c, noise);
     for (const bool norm : {false, true}) {
       std::vector<float> y_host = in.dys,
                          rstd_host(static_cast<std::size_t>(c.rows * c.heads), 7.0f);
-      const DeviceArray<float> y(y_host), rstd(rstd_host), x(in.xs);
+      const DeviceArray<T> y(stored<T>(y_host)), x(stored<T>(in.xs));
+      const DeviceArray<float> rstd(rstd_host);
       head_norm_rope_forward(twin(), y_host.data(), c.stride(), rstd_host.data(), in.xs.data(),
                              c.stride(), eps, in.host(norm));
       head_norm_rope_forward(device(), y.data(), c.stride(), rstd.data(), x.data(), c.stride(), eps,
@@ -104,20 +113,23 @@ TEST(CudaRope, HasTheBitsOfTheCpuForwards) {
   }
 }
 
-TEST(CudaRope, HasTheBitsOfTheCpuBackwards) {
+TYPED_TEST(CudaRope, HasTheBitsOfTheCpuBackwards) {
+  using T = TypeParam;
   Noise noise(2);
   for (const Case& c : cases()) {
-    const Heads in(c, noise);
+    const Heads<T> in(c, noise);
     std::vector<float> rstds(static_cast<std::size_t>(c.rows * c.heads));
     for (float& r : rstds) r = static_cast<float>(0.1 + noise.uniform());
     const std::vector<float> dweights = noise.normals(c.heads * c.dim);
-    const DeviceArray<float> rstd(rstds), x(in.xs);
+    const DeviceArray<float> rstd(rstds);
+    const DeviceArray<T> x(stored<T>(in.xs));
     for (const bool norm : {false, true}) {
       std::vector<float> dx_host = in.dys, dweight_host = dweights;
       head_norm_rope_backward(twin(), dx_host.data(), c.stride(),
                               norm ? dweight_host.data() : nullptr, in.dys.data(), c.stride(),
                               in.xs.data(), c.stride(), rstds.data(), in.host(norm));
-      const DeviceArray<float> dy(in.dys), dx(in.dys), dweight(dweights);
+      const DeviceArray<T> dy(stored<T>(in.dys)), dx(stored<T>(in.dys));
+      const DeviceArray<float> dweight(dweights);
       head_norm_rope_backward(device(), dx.data(), c.stride(), norm ? dweight.data() : nullptr,
                               dy.data(), c.stride(), x.data(), c.stride(), rstd.data(),
                               in.on_device(norm));

@@ -11,14 +11,21 @@ namespace {
 using test::device;
 using test::DeviceArray;
 using test::expect_same;
+using test::held;
 using test::Noise;
+using test::stored;
 using test::twin;
 
 struct Case {
   std::int64_t rows, dim;
 };
 
-TEST(CudaSwiglu, HasTheBitsOfTheCpuInBothDirections) {
+template <class T>
+struct CudaSwiglu : testing::Test {};
+TYPED_TEST_SUITE(CudaSwiglu, test::Elements, test::ElementName);
+
+TYPED_TEST(CudaSwiglu, HasTheBitsOfTheCpuInBothDirections) {
+  using T = TypeParam;
   Noise noise(1);
   std::vector<Case> cases{{1, 1}, {3, 7}, {2, 1024}, {5, 1031}, {0, 4}};
   if (test::large()) cases.push_back({4099, 3072});
@@ -30,11 +37,13 @@ TEST(CudaSwiglu, HasTheBitsOfTheCpuInBothDirections) {
       gates[2] = -0.0f;
       gates[3] = 1e30f;
     }
-    const std::vector<float> dhs = noise.normals(c.rows * c.dim);
+    gates = held<T>(gates);
+    const std::vector<float> dhs = held<T>(noise.normals(c.rows * c.dim));
     std::vector<float> h_host(dhs.size()), dgate_host(gates.size());
     swiglu_forward(twin(), h_host.data(), gates.data(), c.rows, c.dim);
     swiglu_backward(twin(), dgate_host.data(), dhs.data(), gates.data(), c.rows, c.dim);
-    const DeviceArray<float> gate_up(gates), dh(dhs), h(dhs.size()), dgate_up(gates.size());
+    const DeviceArray<T> gate_up(stored<T>(gates)), dh(stored<T>(dhs)), h(dhs.size()),
+        dgate_up(gates.size());
     swiglu_forward(device(), h.data(), gate_up.data(), c.rows, c.dim);
     swiglu_backward(device(), dgate_up.data(), dh.data(), gate_up.data(), c.rows, c.dim);
     expect_same(h_host, h, "h");

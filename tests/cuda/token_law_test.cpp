@@ -12,6 +12,7 @@ using test::device;
 using test::DeviceArray;
 using test::expect_same;
 using test::Noise;
+using test::stored;
 using test::twin;
 
 constexpr float infinite = std::numeric_limits<float>::infinity();
@@ -224,13 +225,17 @@ TEST(CudaTokenLaw, GradientsHaveTheBitsOfTheCpu) {
       }
       std::vector<float> expected = law.zs;
       const DeviceArray<float> dlogits(law.zs), in_place(law.zs);
+      const DeviceArray<Bf16> halves(stored<Bf16>(law.zs));
       token_backward(twin(), expected.data(), law.zs.data(), law.lses.data(), ids.data(), host,
                      c.rows, c.stride(), c.stride(), law.part);
       token_backward(device(), dlogits.data(), law.z.data(), law.lse.data(), targets.data(), terms,
                      c.rows, c.stride(), c.stride(), law.part);
       token_backward(device(), in_place.data(), in_place.data(), law.lse.data(), targets.data(),
                      terms, c.rows, c.stride(), c.stride(), law.part);
+      token_backward(device(), halves.data(), law.z.data(), law.lse.data(), targets.data(), terms,
+                     c.rows, c.stride(), c.stride(), law.part);
       expect_same(expected, dlogits, "dlogits");
+      expect_same(expected, halves, "dlogits of Bf16");
       expect_same(expected, in_place, "dlogits in place of logits");
     }
   }

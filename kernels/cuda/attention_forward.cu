@@ -73,16 +73,17 @@ DEVICE void restart_states(Shared<D>& s, const Unit& unit, int limit) {
   }
 }
 
-/// Where element h of pair i of the output lies. It also holds the splits joined so far.
-DEVICE float* output_at(const Arguments& a, const Unit& unit, int i, int h) {
-  const std::int64_t row = unit.sequence.first_row + unit.row(i);
-  return a.out.data + row * a.out.stride + unit.head(i) * a.batch.dim + h;
+/// Where four elements lie that this thread has joined: row r and column c of its output.
+template <int D, class T>
+DEVICE float* joined_at(const Arguments<T>& a, int r, int c) {
+  const std::int64_t block = static_cast<std::int64_t>(blockIdx.y) * gridDim.x + blockIdx.x;
+  return a.joined + ((block * (D / 16) + r * (D / 64) + c) * threads + threadIdx.x) * 4;
 }
 
 /// The same for the outputs, which start anew; `first`: nothing was joined before.
-template <int D>
-DEVICE void join_outputs(Output<D>& out, const Shared<D>& s, const Arguments& a, const Unit& unit,
-                         int limit, bool first) {
+template <int D, class T>
+DEVICE void join_outputs(Output<D>& out, const Shared<D>& s, const Arguments<T>& a,
+                         const Unit& unit, int limit, bool first) {
   const Place place;
 #pragma unroll
   for (int r = 0; r < 4; ++r) {
@@ -90,19 +91,17 @@ DEVICE void join_outputs(Output<D>& out, const Shared<D>& s, const Arguments& a,
     if (unit.visible(pair) <= limit) continue;
 #pragma unroll
     for (int c = 0; c < D / 64; ++c) {
-      const int h = place.template element<D>(c);
-      const int count = static_cast<int>(a.batch.dim) - h;
-      float* const to = output_at(a, unit, pair, h);
-      const float4 joined = read4_upto(to, first ? 0 : count);
-      write4_upto(to, fma(s.before[pair], joined, multiply(out[r][c], s.now[pair])), count);
+      float* const to = joined_at<D>(a, r, c);
+      const float4 joined = first ? float4{0.0f, 0.0f, 0.0f, 0.0f} : read4(to);
+      write4(to, fma(s.before[pair], joined, multiply(out[r][c], s.now[pair])));
       out[r][c] = {0.0f, 0.0f, 0.0f, 0.0f};
     }
   }
 }
 
 /// The scores of a tile, whose first piece of K is in `buffer`; leaves the first piece of V there.
-template <int D>
-DEVICE void walk_keys(Shared<D>& s, const Arguments& a, const Unit& unit, int tile, int& buffer,
+template <int D, class T>
+DEVICE void walk_keys(Shared<D>& s, const Arguments<T>& a, const Unit& unit, int tile, int& buffer,
                       const Place& place) {
   const int dim = static_cast<int>(a.batch.dim);
   Staged staged;
@@ -134,8 +133,8 @@ DEVICE void walk_keys(Shared<D>& s, const Arguments& a, const Unit& unit, int ti
 
 /// The output of a tile, whose first piece of V is in `buffer`; leaves the next tile's first piece
 /// of K there.
-template <int D>
-DEVICE void walk_values(Output<D>& out, Shared<D>& s, const Arguments& a, const Unit& unit,
+template <int D, class T>
+DEVICE void walk_values(Output<D>& out, Shared<D>& s, const Arguments<T>& a, const Unit& unit,
                         int tile, int& buffer, const Place& place) {
   const bool works = place.warp_pair < unit.pairs, more = tile + tile_keys < unit.last;
   const int keys = more ? tile_keys : unit.last - tile;
@@ -163,9 +162,9 @@ DEVICE void walk_values(Output<D>& out, Shared<D>& s, const Arguments& a, const 
   }
 }
 
-template <int D>
-DEVICE void walk_tile(Output<D>& out, Shared<D>& s, const Arguments& a, const Unit& unit, int tile,
-                      int& buffer) {
+template <int D, class T>
+DEVICE void walk_tile(Output<D>& out, Shared<D>& s, const Arguments<T>& a, const Unit& unit,
+                      int tile, int& buffer) {
   const Place place;
   load_blocks(s, unit, tile + tile_keys, place.thread);
   walk_keys<D>(s, a, unit, tile, buffer, place);
@@ -176,8 +175,8 @@ DEVICE void walk_tile(Output<D>& out, Shared<D>& s, const Arguments& a, const Un
 }
 
 /// Normalises and writes; what saw more than one split is joined a last time.
-template <int D>
-DEVICE void finish(Output<D>& out, Shared<D>& s, const Arguments& a, const Unit& unit) {
+template <int D, class T>
+DEVICE void finish(Output<D>& out, Shared<D>& s, const Arguments<T>& a, const Unit& unit) {
   const Place place;
   join_states<D>(s, unit, split_keys);
 #pragma unroll 1
@@ -198,20 +197,20 @@ DEVICE void finish(Output<D>& out, Shared<D>& s, const Arguments& a, const Unit&
   for (int r = 0; r < 4; ++r) {
     const int pair = place.pair + r;
     if (pair >= unit.pairs) continue;
+    const std::int64_t row = unit.sequence.first_row + unit.row(pair);
+    T* const to = a.out.data + row * a.out.stride + unit.head(pair) * a.batch.dim;
 #pragma unroll
     for (int c = 0; c < D / 64; ++c) {
       const int h = place.template element<D>(c);
-      const int count = static_cast<int>(a.batch.dim) - h;
-      float* const to = output_at(a, unit, pair, h);
       const bool joined = unit.visible(pair) > split_keys;
-      const float4 value = joined ? read4_upto(to, count) : out[r][c];
-      write4_upto(to, multiply(value, s.normal[pair]), count);
+      const float4 value = joined ? read4(joined_at<D>(a, r, c)) : out[r][c];
+      write4_upto(to + h, multiply(value, s.normal[pair]), static_cast<int>(a.batch.dim) - h);
     }
   }
 }
 
-template <int D>
-DEVICE void walk_unit(Shared<D>& s, const Arguments& a, const Unit& unit) {
+template <int D, class T>
+DEVICE void walk_unit(Shared<D>& s, const Arguments<T>& a, const Unit& unit) {
   const int thread = Place().thread;
   Output<D> out;
 #pragma unroll
@@ -260,9 +259,9 @@ DEVICE void find_unit(Unit& unit, const PagedBatch& batch, int i) {
   unit.last = unit.visible(unit.pairs - 1);
 }
 
-template <int D>
+template <class T, int D>
 KERNEL(threads, 2)
-forward_kernel(Arguments a) {
+forward_kernel(Arguments<T> a) {
   Shared<D>& s = shared_memory<Shared<D>>();
   const bool leader = threadIdx.x == 0;
   if (leader) s.next = static_cast<int>(blockIdx.y);
@@ -279,7 +278,9 @@ forward_kernel(Arguments a) {
 
 /// Block x: head x % heads of sequence x / heads, if it has one row and several splits. A thread
 /// joins one element, or more, in the order of the splits.
-KERNEL(128, 4) join_kernel(Arguments a) {
+template <class T>
+KERNEL(128, 4)
+join_kernel(Arguments<T> a) {
   const std::int64_t index = blockIdx.x / a.batch.heads, head = blockIdx.x % a.batch.heads;
   const Sequence sequence = sequence_of(a.batch, index);
   const int keys = sequence.context + 1, splits = (keys + split_keys - 1) / split_keys;
@@ -295,19 +296,51 @@ KERNEL(128, 4) join_kernel(Arguments a) {
       joined_sum = fma(joined_sum, before, split_sum * now);
       joined_m = m;
     }
-    a.out.data[sequence.first_row * a.out.stride + head * dim + h] = joined * (1.0f / joined_sum);
+    a.out.data[sequence.first_row * a.out.stride + head * dim + h] =
+        narrowed<T>(joined * (1.0f / joined_sum));
     if (h == 0) a.lse[sequence.first_row * a.batch.heads + head] = joined_m + log(joined_sum);
   }
 }
 
-template <int D>
-void run(const Cuda& cuda, const Arguments& a) {
+template <int D, class T>
+void run(const Cuda& cuda, Arguments<T> a) {
   const PagedBatch& batch = a.batch;
   const std::int64_t longest = batch.max_blocks * attention_block;
   const std::int64_t units = parts_of(longest * (batch.heads / batch.kv_heads), most_pairs);
-  allow_shared(forward_kernel<D>, sizeof(Shared<D>));
-  launch(forward_kernel<D>, attention_grid(batch.sequences * batch.kv_heads, units), dim3(threads),
-         sizeof(Shared<D>), cuda.stream, a);
+  const dim3 grid = attention_grid(batch.sequences * batch.kv_heads, units);
+  if (a.splits > 1) {
+    const std::size_t floats = std::size_t{grid.x} * grid.y * most_pairs * D;
+    a.joined = static_cast<float*>(scratch(cuda, floats * sizeof(float)));
+  }
+  allow_shared(forward_kernel<T, D>, sizeof(Shared<D>));
+  launch(forward_kernel<T, D>, grid, dim3(threads), sizeof(Shared<D>), cuda.stream, a);
+}
+
+/// The sequences with a single row: their splits, and where there are several, the join.
+template <class T>
+void run_single(const Cuda& cuda, Arguments<T> a) {
+  const PagedBatch& batch = a.batch;
+  if (a.splits > 1) {
+    const std::int64_t slots = batch.sequences * batch.heads * a.splits;
+    const auto floats = static_cast<std::size_t>(slots * (batch.dim + 2));
+    a.values = static_cast<float*>(scratch(cuda, floats * sizeof(float)));
+    a.states = a.values + slots * batch.dim;
+  }
+  decode(cuda, a);
+  if (a.splits == 1) return;
+  launch(join_kernel<T>, dim3(static_cast<unsigned>(batch.sequences * batch.heads)), dim3(128), 0,
+         cuda.stream, a);
+}
+
+template <class T>
+void attend(const Cuda& cuda, Rows<T> out, float* lse, ConstRows<T> q, const T* cache,
+            const PagedBatch& batch, float scale) {
+  check_head(batch);
+  if (batch.sequences <= 0 || batch.max_blocks <= 0) return;
+  const std::int64_t splits = parts_of(batch.max_blocks * attention_block, split_keys);
+  const Arguments<T> a{out, lse, q, cache, batch, scale, splits, nullptr, nullptr, nullptr};
+  if (batch.longer) batch.dim <= 64 ? run<64>(cuda, a) : run<128>(cuda, a);
+  if (batch.single) run_single(cuda, a);
 }
 
 }  // namespace
@@ -317,24 +350,13 @@ void run(const Cuda& cuda, const Arguments& a) {
 template <>
 void attention_forward(const Cuda& cuda, Rows<float> out, float* lse, ConstRows<float> q,
                        const float* cache, const PagedBatch& batch, float scale) {
-  using namespace gpu::forward;
-  gpu::check_head(batch);
-  if (batch.sequences <= 0 || batch.max_blocks <= 0) return;
-  Arguments a{out, lse, q, cache, batch, scale, 1, nullptr, nullptr};
-  if (batch.longer) batch.dim <= 64 ? run<64>(cuda, a) : run<128>(cuda, a);
-  if (!batch.single) return;
-  a.splits = gpu::parts_of(batch.max_blocks * attention_block, attention_split);
-  if (a.splits > 1) {
-    const std::int64_t slots = batch.sequences * batch.heads * a.splits;
-    const auto floats = static_cast<std::size_t>(slots * (batch.dim + 2));
-    a.values = static_cast<float*>(scratch(cuda, floats * sizeof(float)));
-    a.states = a.values + slots * batch.dim;
-  }
-  decode(cuda, a);
-  if (a.splits > 1) {
-    gpu::launch(join_kernel, dim3(static_cast<unsigned>(batch.sequences * batch.heads)), dim3(128),
-                0, cuda.stream, a);
-  }
+  gpu::forward::attend(cuda, out, lse, q, cache, batch, scale);
+}
+
+template <>
+void attention_forward(const Cuda& cuda, Rows<Bf16> out, float* lse, ConstRows<Bf16> q,
+                       const Bf16* cache, const PagedBatch& batch, float scale) {
+  gpu::forward::attend(cuda, out, lse, q, cache, batch, scale);
 }
 
 }  // namespace fst::kernels

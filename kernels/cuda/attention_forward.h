@@ -41,16 +41,18 @@ struct alignas(16) Shared {
   int next;  // unit of the block
 };
 
+template <class T>
 struct Arguments {
-  Rows<float> out;
+  Rows<T> out;
   float* lse;
-  ConstRows<float> q;
-  const float* cache;
+  ConstRows<T> q;
+  const T* cache;
   PagedBatch batch;
   float scale;
   std::int64_t splits;  // that a sequence can have
   float* values;        // [sequences, heads, splits, dim] and
   float* states;        // [sequences, heads, splits, 2]: m and sum, of sequences with one row
+  float* joined;        // of the others, for each block: what its splits so far are joined to
 };
 
 /// A thread's four pairs, and its columns: four keys twice, or D / 64 times four elements.
@@ -71,14 +73,14 @@ struct Place {
   }
 };
 
-template <int D>
-DEVICE void load_queries(Shared<D>& s, const Arguments& a, const Unit& unit, int thread) {
+template <int D, class T>
+DEVICE void load_queries(Shared<D>& s, const Arguments<T>& a, const Unit& unit, int thread) {
   const int dim = static_cast<int>(a.batch.dim);
 #pragma unroll 1
   for (int i = thread; i < most_pairs * D / 4; i += threads) {
     const int pair = i / (D / 4), h = i % (D / 4) * 4;
     const std::int64_t row = unit.sequence.first_row + unit.row(pair);
-    const float* const from = a.q.data + row * a.q.stride + unit.head(pair) * dim + h;
+    const T* const from = a.q.data + row * a.q.stride + unit.head(pair) * dim + h;
     const float4 four = read4_upto(from, pair < unit.pairs ? dim - h : 0);
 #pragma unroll
     for (int e = 0; e < 4; ++e) s.q[h + e][pair] = part(four, e);
@@ -96,8 +98,8 @@ DEVICE void load_blocks(Shared<D>& s, const Unit& unit, int tile, int b) {
 using Staged = float4[2];
 
 /// 16 elements of all keys of the tile, from element h on: four keys of one element at a time.
-template <int D>
-DEVICE void fetch_keys(Staged& staged, const Shared<D>& s, const Arguments& a, const Unit& unit,
+template <int D, class T>
+DEVICE void fetch_keys(Staged& staged, const Shared<D>& s, const Arguments<T>& a, const Unit& unit,
                        int tile, int h, int thread) {
   const int element = h + thread % 64 / 4;
 #pragma unroll
@@ -105,7 +107,7 @@ DEVICE void fetch_keys(Staged& staged, const Shared<D>& s, const Arguments& a, c
     const int b = thread / 64 + 4 * i;
     const bool exists =
         tile + b * cache_block < unit.last && element < static_cast<int>(a.batch.dim);
-    const float* const keys =
+    const T* const keys =
         keys_of(a.cache, a.batch, s.blocks[tile / tile_keys % 2][b], unit.kv_head);
     staged[i] = read4_upto(keys + element * cache_block + thread % 4 * 4, exists ? 4 : 0);
   }
@@ -118,13 +120,13 @@ DEVICE void keep_keys(Shared<D>& s, int buffer, const Staged& staged, int thread
 }
 
 /// The 16 values of the tile's cache block that begins at `key`.
-template <int D>
-DEVICE void fetch_values(Staged& staged, const Shared<D>& s, const Arguments& a, const Unit& unit,
-                         int tile, int key, int thread) {
+template <int D, class T>
+DEVICE void fetch_values(Staged& staged, const Shared<D>& s, const Arguments<T>& a,
+                         const Unit& unit, int tile, int key, int thread) {
   constexpr int row_quads = D / 4;
   const int h = thread % row_quads * 4;
   const int dim = static_cast<int>(a.batch.dim);
-  const float* const values =
+  const T* const values =
       keys_of(a.cache, a.batch, s.blocks[tile / tile_keys % 2][key / cache_block], unit.kv_head) +
       cache_block * dim + h;
 #pragma unroll

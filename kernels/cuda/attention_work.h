@@ -46,8 +46,9 @@ DEVICE Sequence sequence_of(const PagedBatch& batch, std::int64_t s) {
 }
 
 /// K transposed [dim, 16] of a cache block and KV head; V [16, dim] follows.
-DEVICE const float* keys_of(const float* cache, const PagedBatch& batch, std::int64_t block,
-                            std::int64_t kv_head) {
+template <class T>
+DEVICE const T* keys_of(const T* cache, const PagedBatch& batch, std::int64_t block,
+                        std::int64_t kv_head) {
   return cache + (block * batch.kv_heads + kv_head) * 2 * attention_block * batch.dim;
 }
 

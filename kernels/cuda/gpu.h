@@ -35,9 +35,9 @@
 ///                                        lane holds what: tests/cuda/tensor_test.cpp, PTX ISA
 ///
 /// Rules for kernels: blocks of whole warps; no early return before a later barrier unless the
-/// whole block leaves; shared memory is one struct; pointers are reinterpreted only to float4, int4
-/// and uint4 of matching alignment; no library functions, no fast approximations, no float atomics,
-/// no communication between blocks of one launch.
+/// whole block leaves; shared memory is one struct; pointers are reinterpreted only to float4,
+/// int4, uint2 and uint4 of matching alignment; no library functions, no fast approximations, no
+/// float atomics, no communication between blocks of one launch.
 #if defined(__CUDACC__)
 
 #define KERNEL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)

@@ -2,10 +2,10 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/gpu.h"
+#include "kernels/cuda/storage.h"
 
-/// Four neighbouring floats: 16-byte accesses where addresses allow them, and the edges of
-/// matrices.
+/// Four neighbouring elements, floats or Bf16, as four floats: accesses of 16 or 8 bytes where
+/// addresses allow them, and the edges of matrices.
 namespace fst::kernels::gpu {
 
 /// Parts of `size` that n things fill.
@@ -16,31 +16,49 @@ constexpr std::int64_t parts_of(std::int64_t n, std::int64_t size) {
 DEVICE float4 read4(const float* p) {
   return *reinterpret_cast<const float4*>(p);
 }
+DEVICE float4 read4(const Bf16* p) {
+  const uint2 pairs = *reinterpret_cast<const uint2*>(p);
+  return {float_of(pairs.x << 16), float_of(pairs.x & 0xffff0000u), float_of(pairs.y << 16),
+          float_of(pairs.y & 0xffff0000u)};
+}
 DEVICE void write4(float* p, float4 v) {
   *reinterpret_cast<float4*>(p) = v;
+}
+DEVICE void write4(Bf16* p, float4 v) {
+  const auto pair = [](float low, float high) {
+    return kernels::narrowed(low).bits | std::uint32_t{kernels::narrowed(high).bits} << 16;
+  };
+  *reinterpret_cast<uint2*>(p) = {pair(v.x, v.y), pair(v.z, v.w)};
 }
 DEVICE bool aligned16(const void* p) {
   return reinterpret_cast<std::uintptr_t>(p) % 16 == 0;
 }
-/// The first `count` of four floats (any count), zeros behind; any alignment.
-DEVICE float4 read4_upto(const float* p, int count) {
-  if (count >= 4 && aligned16(p)) return read4(p);
+/// Whether four elements can be accessed at once.
+template <class T>
+DEVICE bool aligned4(const T* p) {
+  return reinterpret_cast<std::uintptr_t>(p) % (4 * sizeof(T)) == 0;
+}
+/// The first `count` of four elements (any count), zeros behind; any alignment.
+template <class T>
+DEVICE float4 read4_upto(const T* p, int count) {
+  if (count >= 4 && aligned4(p)) return read4(p);
   float4 v{0.0f, 0.0f, 0.0f, 0.0f};
-  if (count > 0) v.x = p[0];
-  if (count > 1) v.y = p[1];
-  if (count > 2) v.z = p[2];
-  if (count > 3) v.w = p[3];
+  if (count > 0) v.x = widened(p[0]);
+  if (count > 1) v.y = widened(p[1]);
+  if (count > 2) v.z = widened(p[2]);
+  if (count > 3) v.w = widened(p[3]);
   return v;
 }
-DEVICE void write4_upto(float* p, float4 v, int count) {
-  if (count >= 4 && aligned16(p)) {
+template <class T>
+DEVICE void write4_upto(T* p, float4 v, int count) {
+  if (count >= 4 && aligned4(p)) {
     write4(p, v);
     return;
   }
-  if (count > 0) p[0] = v.x;
-  if (count > 1) p[1] = v.y;
-  if (count > 2) p[2] = v.z;
-  if (count > 3) p[3] = v.w;
+  if (count > 0) p[0] = narrowed<T>(v.x);
+  if (count > 1) p[1] = narrowed<T>(v.y);
+  if (count > 2) p[2] = narrowed<T>(v.z);
+  if (count > 3) p[3] = narrowed<T>(v.w);
 }
 
 /// Element i of v; i is a constant where registers count.

@@ -81,7 +81,7 @@ std::string name_of_kernel(const void* kernel) {
     name.erase(at, hidden.size());
   }
   name = name.substr(0, name.find('('));
-  const std::size_t scope = name.rfind("::");
+  const std::size_t scope = name.rfind("::", name.find('<'));  // not that of a type argument
   return scope == std::string::npos ? name : name.substr(scope + 2);
 }
 

@@ -29,8 +29,8 @@ def said(*command):
 
 
 def short(name):
-    """rows_kernel<32> of void fst::kernels::(anonymous namespace)::rows_kernel<32>(...)."""
-    name = name.replace("(anonymous namespace)::", "").replace("fst::kernels::", "")
+    """rows_kernel<Bf16,32> of void fst::kernels::(anonymous namespace)::rows_kernel<fst::kernels::Bf16, 32>(...)."""
+    name = name.replace("(anonymous namespace)::", "").replace("fst::kernels::", "").replace(", ", ",")
     name = re.sub(r"\((\w+::)*(\w+)\)(?=\d)", "", name)  # of an enumerator
     return name.split("(")[0].split(" ")[-1].rsplit("::", 1)[-1]
 

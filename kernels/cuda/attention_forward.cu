@@ -74,16 +74,15 @@ DEVICE void restart_states(Shared<D>& s, const Unit& unit, int limit) {
 }
 
 /// Where four elements lie that this thread has joined: row r and column c of its output.
-template <int D, class T>
-DEVICE float* joined_at(const Arguments<T>& a, int r, int c) {
-  const std::int64_t block = static_cast<std::int64_t>(blockIdx.y) * gridDim.x + blockIdx.x;
-  return a.joined + ((block * (D / 16) + r * (D / 64) + c) * threads + threadIdx.x) * 4;
+template <int D>
+DEVICE float* joined_at(const Shared<D>& s, int r, int c) {
+  return s.joined + ((r * (D / 64) + c) * threads + static_cast<int>(threadIdx.x)) * 4;
 }
 
 /// The same for the outputs, which start anew; `first`: nothing was joined before.
-template <int D, class T>
-DEVICE void join_outputs(Output<D>& out, const Shared<D>& s, const Arguments<T>& a,
-                         const Unit& unit, int limit, bool first) {
+template <int D>
+DEVICE void join_outputs(Output<D>& out, const Shared<D>& s, const Unit& unit, int limit,
+                         bool first) {
   const Place place;
 #pragma unroll
   for (int r = 0; r < 4; ++r) {
@@ -91,7 +90,7 @@ DEVICE void join_outputs(Output<D>& out, const Shared<D>& s, const Arguments<T>&
     if (unit.visible(pair) <= limit) continue;
 #pragma unroll
     for (int c = 0; c < D / 64; ++c) {
-      float* const to = joined_at<D>(a, r, c);
+      float* const to = joined_at(s, r, c);
       const float4 joined = first ? float4{0.0f, 0.0f, 0.0f, 0.0f} : read4(to);
       write4(to, fma(s.before[pair], joined, multiply(out[r][c], s.now[pair])));
       out[r][c] = {0.0f, 0.0f, 0.0f, 0.0f};
@@ -192,7 +191,7 @@ DEVICE void finish(Output<D>& out, Shared<D>& s, const Arguments<T>& a, const Un
         m + log(total);
   }
   sync_block();
-  join_outputs<D>(out, s, a, unit, split_keys, false);
+  join_outputs<D>(out, s, unit, split_keys, false);
 #pragma unroll
   for (int r = 0; r < 4; ++r) {
     const int pair = place.pair + r;
@@ -203,7 +202,7 @@ DEVICE void finish(Output<D>& out, Shared<D>& s, const Arguments<T>& a, const Un
     for (int c = 0; c < D / 64; ++c) {
       const int h = place.template element<D>(c);
       const bool joined = unit.visible(pair) > split_keys;
-      const float4 value = joined ? read4(joined_at<D>(a, r, c)) : out[r][c];
+      const float4 value = joined ? read4(joined_at(s, r, c)) : out[r][c];
       write4_upto(to + h, multiply(value, s.normal[pair]), static_cast<int>(a.batch.dim) - h);
     }
   }
@@ -235,7 +234,7 @@ DEVICE void walk_unit(Shared<D>& s, const Arguments<T>& a, const Unit& unit) {
       join_states<D>(s, unit, tile);
       restart_states<D>(s, unit, tile);
       sync_block();
-      join_outputs<D>(out, s, a, unit, tile, tile == split_keys);
+      join_outputs<D>(out, s, unit, tile, tile == split_keys);
     }
     walk_tile<D>(out, s, a, unit, tile, buffer);
   }
@@ -264,7 +263,11 @@ KERNEL(threads, 2)
 forward_kernel(Arguments<T> a) {
   Shared<D>& s = shared_memory<Shared<D>>();
   const bool leader = threadIdx.x == 0;
-  if (leader) s.next = static_cast<int>(blockIdx.y);
+  if (leader) {
+    s.next = static_cast<int>(blockIdx.y);
+    const std::int64_t block = static_cast<std::int64_t>(blockIdx.y) * gridDim.x + blockIdx.x;
+    s.joined = a.joined + block * (most_pairs * D);
+  }
   for (;;) {
     if (leader) {
       find_unit(s.unit, a.batch, s.next);

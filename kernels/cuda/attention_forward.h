@@ -38,7 +38,8 @@ struct alignas(16) Shared {
   float joined_m[most_pairs], joined_sum[most_pairs];
   float normal[most_pairs];
   Unit unit;
-  int next;  // unit of the block
+  int next;       // unit of the block
+  float* joined;  // the block's part of the arguments' array: not in registers, which are full
 };
 
 template <class T>

@@ -63,6 +63,7 @@ DEVICE void bring16(T* to, const T* from, bool aligned) {
   if (aligned) {
     copy_async_16(to, from);
   } else {
+#pragma unroll 1
     for (int i = 0; i < static_cast<int>(16 / sizeof(T)); ++i) to[i] = from[i];
   }
 }
@@ -211,6 +212,25 @@ DEVICE void soften_head(DecodeShared<T>& s, const Part& part) {
   s.normal[g] = 1.0f / total;
 }
 
+/// Continues the chain of an output over 16 keys, or the first `count`.
+DEVICE float weigh_block(float out, const float* weights, const float (&v)[cache_block],
+                         int count) {
+  if (count >= cache_block) {
+#pragma unroll
+    for (int i = 0; i < cache_block; i += 4) {
+      const float4 four = read4(weights + i);
+#pragma unroll
+      for (int e = 0; e < 4; ++e) out = fma(gpu::part(four, e), v[i + e], out);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < cache_block; ++i) {
+      if (i < count) out = fma(weights[i], v[i], out);
+    }
+  }
+  return out;
+}
+
 /// A thread's element h of the output for the heads `share`, `share` + shares, ...: chains over the
 /// keys.
 template <int shares, class T>
@@ -233,10 +253,7 @@ DEVICE void weigh_values(float (&out)[most_heads / shares], const DecodeShared<T
         const int g = r * shares + share;
         if (g >= part.count) break;
         if (first % tile_keys == 0) out[r] = out[r] * s.shrink[g][first / tile_keys];
-#pragma unroll
-        for (int i = 0; i < cache_block; ++i) {
-          if (i < count) out[r] = fma(s.scores[g][first + i], v[i], out[r]);
-        }
+        out[r] = weigh_block(out[r], &s.scores[g][first], v, count);
       }
     }
   }

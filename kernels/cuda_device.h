@@ -18,6 +18,10 @@ int cuda_devices();
 std::string cuda_support();
 /// The device's name and memory: "NVIDIA H100 80GB HBM3, sm_90, 79.2 GiB".
 std::string cuda_name(int index);
+/// Whose tensor cores it has: "sm_90".
+std::string cuda_architecture(int index);
+/// Whether kernels were compiled for it.
+bool cuda_has_code(int index);
 
 /// A stream on device `index`, which becomes the calling thread's device. Closed with the last
 /// owner. One host thread at a time.

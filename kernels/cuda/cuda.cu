@@ -49,14 +49,39 @@ std::string cuda_support() {
   return support + ", " + std::to_string(devices) + (devices == 1 ? " device" : " devices");
 }
 
-std::string cuda_name(int index) {
+namespace {
+
+cudaDeviceProp properties_of(int index) {
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
+  return properties;
+}
+
+KERNEL(32, 1) presence() {}
+
+}  // namespace
+
+std::string cuda_architecture(int index) {
+  const cudaDeviceProp properties = properties_of(index);
+  return "sm_" + std::to_string(properties.major) + std::to_string(properties.minor);
+}
+
+bool cuda_has_code(int index) {
+  check(cudaSetDevice(index), "cudaSetDevice");
+  cudaFuncAttributes attributes{};
+  const cudaError_t found =
+      cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(presence));
+  cudaGetLastError();
+  if (found != cudaErrorNoKernelImageForDevice) check(found, "cudaFuncGetAttributes");
+  return found == cudaSuccess;
+}
+
+std::string cuda_name(int index) {
+  const cudaDeviceProp properties = properties_of(index);
   const auto tenths =
       static_cast<long long>(static_cast<double>(properties.totalGlobalMem) / (1 << 30) * 10.0);
-  return std::string(properties.name) + ", sm_" + std::to_string(properties.major) +
-         std::to_string(properties.minor) + ", " + std::to_string(tenths / 10) + "." +
-         std::to_string(tenths % 10) + " GiB";
+  return std::string(properties.name) + ", " + cuda_architecture(index) + ", " +
+         std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " GiB";
 }
 
 std::shared_ptr<const Cuda> cuda_stream(int index) {

@@ -101,7 +101,7 @@ Run::Run(World& world, const RunConfig& config, const Resume& resume)
       recorder_(world, config) {
   world_.enter(Activity::start_up, 0);
   world_.set_deadline(config.run.deadline);
-  inputs_ = input_sums(world, config, context_.policy_source);
+  inputs_ = input_sums(world, config, context_.policy_source, context_.device);
   enter_stage(cycle_of(config_, 0));
   if (traits_.given_population) read_population();  // a checkpoint has the same one
   begin(resume);

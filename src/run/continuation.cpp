@@ -8,12 +8,15 @@
 
 #include "fst/base/error.h"
 #include "fst/base/random.h"
+#include "fst/run/engine.h"
 #include "fst/run/records.h"
 #include "fst/run/schedule.h"
 
 namespace fst {
 
 namespace {
+
+constexpr const char* dtype_key = "engine.dtype";
 
 std::string sum_of(const std::string& content) {
   char text[20];
@@ -63,7 +66,8 @@ void expect_same_deck(const RunConfig& now, const RunConfig& then, const std::st
          "only run.steps, layout, devices, limits and paths may change (fst check --keys)");
 }
 
-InputSums input_sums(const World& world, const RunConfig& config, const ModelSource& policy) {
+InputSums input_sums(const World& world, const RunConfig& config, const ModelSource& policy,
+                     const Device& device) {
   std::string text;
   on_first_rank(world, "input files", [&] {
     InputSums sums;
@@ -82,6 +86,9 @@ InputSums input_sums(const World& world, const RunConfig& config, const ModelSou
       const std::string& path = config.model.reflection;
       add_model("model.reflection", path.empty() ? policy.files : read_model_files(path), sums);
     }
+    if (arithmetic_of(config.engine.dtype) == DType::bf16) {
+      sums[dtype_key] = device.arithmetic(true);
+    }
     text = nlohmann::json(sums).dump();
   });
   world.all().broadcast(text, 0, "sums of the input files");
@@ -94,6 +101,9 @@ void expect_same_inputs(const InputSums& now, const InputSums& then, const std::
     const auto before = then.find(key);
     if (before == then.end()) {
       mistakes.push_back(key + ": the run began without it");
+    } else if (key == dtype_key && before->second != sum) {
+      mistakes.push_back(key + ": the run has " + before->second + ", here is " + sum +
+                         ", which has other bits");
     } else if (before->second != sum) {
       mistakes.push_back(key + ": its content is another one");
     }
@@ -102,8 +112,9 @@ void expect_same_inputs(const InputSums& now, const InputSums& then, const std::
     if (!now.contains(key)) mistakes.push_back(key + ": the run began with one, now there is none");
   }
   if (mistakes.empty()) return;
-  refuse(file, "this checkpoint belongs to a run on other files:", mistakes,
-         "files may move, their contents may not change");
+  refuse(
+      file, "this checkpoint belongs to a run on other files:", mistakes,
+      "files may move, their contents may not change; a run in bf16 stays on one kind of device");
 }
 
 }  // namespace fst

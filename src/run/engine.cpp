@@ -1,5 +1,8 @@
 #include "fst/run/engine.h"
 
+#include <array>
+#include <span>
+
 #include "fst/base/error.h"
 #include "fst/base/log.h"
 
@@ -15,6 +18,19 @@ Device open_engine(const World& world, const std::string& name, std::int64_t thr
               ": they take turns, and each needs its own memory");
   }
   return device;
+}
+
+void expect_one_arithmetic(const World& world, const Device& device, DType dtype) {
+  const std::string mine = device.arithmetic(dtype == DType::bf16);
+  std::string first = mine;
+  world.all().broadcast(first, 0, "arithmetic of rank 0");
+  std::array<std::int64_t, 1> other{mine == first ? 0 : world.all().rank()};
+  world.all().all_reduce_max(std::span(other), "another arithmetic");
+  if (other[0] == 0) return;
+  throw InputError(
+      "rank 0 has " + first + ", rank " + std::to_string(other[0]) +
+      " has another: ranks with one dtype of bf16 need devices of one kind; f32 is the "
+      "same on all");
 }
 
 DType arithmetic_of(const std::string& name) {

@@ -19,6 +19,7 @@ RunContext::RunContext(World& world_, const RunConfig& config_)
       frozen(device, max_positions, arithmetic_of(config_.engine.dtype)),
       units_{Unit(world.unit(Role::rollout)), Unit(world.unit(Role::reflection)),
              Unit(world.unit(Role::learner))} {
+  expect_one_arithmetic(world, device, arithmetic_of(config.engine.dtype));
   if (policy_source.config.eos_token_ids.empty()) {
     throw InputError(policy_source.path + ": no eos_token_id: a completion could never end");
   }

@@ -7,6 +7,7 @@
 #include "fst/comm/unit.h"
 #include "fst/rollout/generator.h"
 #include "fst/run/arguments.h"
+#include "fst/run/engine.h"
 #include "fst/run/conversation.h"
 #include "fst/run/model_source.h"
 #include "fst/run/plan.h"
@@ -199,6 +200,7 @@ int generate_verb(World& world, const Words& words) {
   const ModelSource source = ModelSource::open(world.all(), arguments->required("model"));
   const Device device = engine_device(world, *arguments);
   const DType dtype = engine_dtype(*arguments);
+  expect_one_arithmetic(world, device, dtype);
   const Tokenizer tokenizer = source.tokenizer();
   const GenerateOptions options = generate_options(*arguments, law_vocabulary(source, tokenizer));
   split_into_units(world, *arguments, source);

@@ -6,6 +6,7 @@
 #include "fst/model/kv_cache.h"
 #include "fst/model/token_head.h"
 #include "fst/run/arguments.h"
+#include "fst/run/engine.h"
 #include "fst/run/model_source.h"
 #include "fst/run/plan.h"
 #include "fst/run/records.h"
@@ -273,6 +274,7 @@ int score_verb(World& world, const Words& words) {
   const ModelSource source = ModelSource::open(world.all(), arguments->required("model"));
   const Device device = engine_device(world, *arguments);
   const DType dtype = engine_dtype(*arguments);
+  expect_one_arithmetic(world, device, dtype);
   const bool with_logits = arguments->flag("logits");
   ops::TokenLaw law;
   law.temperature = static_cast<float>(arguments->real("temperature", 1e-3, 1e3));

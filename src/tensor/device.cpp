@@ -67,6 +67,12 @@ Device Device::cuda(int index) {
     throw InputError("device cuda: there is no GPU " + std::to_string(index) +
                      "; CUDA here: " + cuda_support() + "; use cpu or auto");
   }
+  if (!kernels::cuda_has_code(index)) {
+    throw InputError("device cuda: GPU " + std::to_string(index) + " is " +
+                     kernels::cuda_name(index) +
+                     ", for which this program has no code: build it with "
+                     "-DFST_CUDA_ARCHITECTURES=..., or use cpu");
+  }
   Device device;
   device.exec_.isa = chosen_isa();
   device.cuda_ = kernels::cuda_stream(index);
@@ -144,6 +150,11 @@ Device Device::cpu(int threads, kernels::Isa isa) {
 
 int Device::threads() const {
   return pool_ ? pool_->threads() : 1;
+}
+
+std::string Device::arithmetic(bool bf16) const {
+  if (!bf16) return "f32";
+  return on_host() ? "bf16 of CPUs" : "bf16 of " + kernels::cuda_architecture(index_);
 }
 
 std::string Device::description() const {

@@ -21,6 +21,12 @@ int cuda_devices() {
 std::string cuda_support() {
   return "none (built without CUDA)";
 }
+std::string cuda_architecture(int /*index*/) {
+  absent();
+}
+bool cuda_has_code(int /*index*/) {
+  absent();
+}
 std::string cuda_name(int /*index*/) {
   absent();
 }

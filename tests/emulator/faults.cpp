@@ -1,6 +1,7 @@
 #include "faults.h"
 
 #include <cstdlib>
+#include <cstring>
 #include <string>
 
 namespace fst::emulator {
@@ -20,6 +21,15 @@ int asked_devices() {
 
 std::size_t asked_memory() {
   return static_cast<std::size_t>(number_in("FST_EMULATOR_MEMORY", 4ll << 30));
+}
+
+int asked_major(int index, int otherwise) {
+  const char* text = std::getenv("FST_EMULATOR_MAJOR");
+  for (; text != nullptr && index > 0; --index) {
+    text = std::strchr(text, ',');
+    if (text != nullptr) ++text;
+  }
+  return text == nullptr ? otherwise : std::atoi(text);
 }
 
 bool must_fail(const char* call) {

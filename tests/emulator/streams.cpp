@@ -372,6 +372,12 @@ cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   return cudaSuccess;
 }
 
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
+  if (must_fail("cudaFuncGetAttributes")) return returned(cudaErrorNoKernelImageForDevice);
+  *attributes = {};
+  return cudaSuccess;
+}
+
 cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute, int value) {
   if (must_fail("cudaFuncSetAttribute")) return lost("cudaFuncSetAttribute");
   if (value < 0 || static_cast<std::size_t>(value) > shared_limit) {
@@ -411,7 +417,7 @@ cudaError_t cudaSetDevice(int index) {
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
   if (index < 0 || index >= asked_devices()) return returned(cudaErrorInvalidDevice);
-  const int major = tensor_core() == TensorCore::hopper ? 9 : 8;
+  const int major = asked_major(index, tensor_core() == TensorCore::hopper ? 9 : 8);
   *properties = {"emulated device", 0, shared_limit, major, 0, 1};
   std::size_t free = 0;
   device_memory(&free, &properties->totalGlobalMem);

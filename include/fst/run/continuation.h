@@ -23,8 +23,10 @@ void expect_same_deck(const RunConfig& now, const RunConfig& then, const std::st
 /// "task.train", ..., and of models all but weights and configuration, "model.policy:
 /// tokenizer.json". Files that the deck does not name are absent.
 using InputSums = std::map<std::string, std::string>;
-/// Read on rank 0. Throws InputError for a file that cannot be read. Collective over all ranks.
-InputSums input_sums(const World& world, const RunConfig& config, const ModelSource& policy);
+/// In bf16 also "engine.dtype", the arithmetic of `device`. Read on rank 0. Throws InputError for a
+/// file that cannot be read. Collective over all ranks.
+InputSums input_sums(const World& world, const RunConfig& config, const ModelSource& policy,
+                     const Device& device);
 /// Throws InputError naming every key whose file is another one, or is there on one side only.
 void expect_same_inputs(const InputSums& now, const InputSums& then, const std::string& file);
 

@@ -20,8 +20,8 @@ class Device {
   static Device cpu(int threads = 1);
   /// As cpu(), with an explicit instruction set; for tests.
   static Device cpu(int threads, kernels::Isa isa);
-  /// GPU `index` of this machine. Throws InputError where the program was built without CUDA or the
-  /// machine has no such device.
+  /// GPU `index` of this machine. Throws InputError where the program was built without CUDA or for
+  /// other kinds of GPUs, or the machine has no such device.
   static Device cuda(int index);
   /// What a deck names: "cpu"; "cuda", the GPU node_rank modulo their number, so that ranks of a
   /// node share GPUs where they are more; "auto", a GPU where there is one, else the CPU.
@@ -46,6 +46,9 @@ class Device {
     return exec_;
   }
   int threads() const;
+  /// What a sum of products in f32, or in bf16 where `bf16`, is here: devices of which this says
+  /// the same give the same bits. In f32 these are all.
+  std::string arithmetic(bool bf16) const;
   /// For example "cpu, avx512, 2 threads".
   std::string description() const;
 

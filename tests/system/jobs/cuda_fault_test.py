@@ -48,6 +48,18 @@ class CudaFault(job.JobTest):
                               env={**os.environ, **none})
         self.assertRegex(done.stdout, r"cuda +13\.0, driver 13\.0, 0 devices\n")
 
+    def test_a_gpu_without_compiled_code_is_refused(self):
+        self.expect_one_line(2, "^fst: device cuda: GPU 0 is emulated device, sm_90, .* no code: build it with ",
+                             environment={"FST_EMULATOR_FAIL": "cudaFuncGetAttributes:1"})
+
+    def test_gpus_of_several_kinds_are_refused_in_bf16_alone(self):
+        mixed = {"FST_EMULATOR_DEVICES": "2", "FST_EMULATOR_MAJOR": "9,8"}
+        self.expect_one_line(2, "^fst: rank 0 has bf16 of sm_90, rank 1 has another: ",
+                             {"engine.dtype": "bf16"}, mixed, ranks=2)
+        (self.folder / "log.txt").unlink()
+        process = self.cuda_job(environment=mixed, ranks=2)
+        self.assertEqual(process.wait(PATIENCE), 0, self.log())
+
     def test_ranks_that_share_gpus_say_so(self):
         process = self.cuda_job(job.split(1, 1, 1), environment={"FST_EMULATOR_DEVICES": "2"}, ranks=3)
         self.assertEqual(process.wait(PATIENCE), 0, self.log())

@@ -24,7 +24,8 @@
 /// the block's sum with c is one operation of mma.sync m16n8k16 (Hopper: arXiv:2511.10909;
 /// executable definition: tests/cuda/tensor_core.h). Leaves, joins, sequences and everything after
 /// a block are as here, so all promises hold there too; the bits are not the CPU's. The packed form
-/// there is the weight itself.
+/// there is the weight itself, for every order. A sequence may be continued after a multiple of 16
+/// of its rows, and linear_backward_input() takes at most 8 matrices.
 ///
 /// Outputs `Y` are float or Bf16. With r = sum (+ bias) in float32:
 ///
@@ -40,6 +41,9 @@ inline constexpr std::int64_t block_size = 32;
 /// [ceil(N/32)][blocks][16][32][2]: pairs of inner indices side by side (VNNI). The missing columns
 /// of the last panel and the missing indices of the last block of every leaf are zero.
 std::int64_t packed_weight_size(std::int64_t n, std::int64_t k, SumOrder order);
+/// The same for a backend; on a GPU n k.
+template <class Exec>
+std::int64_t packed_weight_size(const Exec&, std::int64_t n, std::int64_t k, SumOrder order);
 /// packed from weight [N, K], contiguous. It serves products in the same `order` alone.
 template <class Exec>
 void pack_weight(const Exec&, Bf16* packed, const Bf16* weight, std::int64_t n, std::int64_t k,

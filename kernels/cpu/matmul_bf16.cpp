@@ -250,6 +250,11 @@ std::int64_t packed_weight_size(std::int64_t n, std::int64_t k, SumOrder order) 
 }
 
 template <>
+std::int64_t packed_weight_size(const Cpu&, std::int64_t n, std::int64_t k, SumOrder order) {
+  return packed_weight_size(n, k, order);
+}
+
+template <>
 void pack_weight(const Cpu& cpu, Bf16* packed, const Bf16* weight, std::int64_t n, std::int64_t k,
                  SumOrder order) {
   const Inner inner = inner_of(k, order);

@@ -11,6 +11,8 @@
 /// the include path, as is its cuda_runtime.h). A kernel therefore holds no #ifdef and no asm.
 ///
 ///   KERNEL(threads, blocks) name(...)    a kernel: threads per block, blocks an SM must hold
+///   PARAMETER T name                     a kernel's argument that is a struct, read where it lies:
+///                                        indexed or referred to without a copy on the stack
 ///   DEVICE                               a function that kernels call
 ///   launch(kernel, grid, block, shared bytes, stream, arguments...)
 ///   threadIdx blockIdx blockDim gridDim  as in CUDA
@@ -41,6 +43,7 @@
 #if defined(__CUDACC__)
 
 #define KERNEL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
+#define PARAMETER const __grid_constant__
 #define DEVICE __device__ __forceinline__
 
 namespace fst::kernels::gpu {

@@ -31,7 +31,7 @@
 
 #include <cuda.h>  // types alone: the driver's library is not linked
 
-#define MAP_PARAMETER const __grid_constant__ ::fst::kernels::gpu::TensorMap
+#define MAP_PARAMETER PARAMETER ::fst::kernels::gpu::TensorMap
 
 namespace fst::kernels::gpu {
 

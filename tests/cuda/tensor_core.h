@@ -6,11 +6,19 @@
 #include <cstdint>
 #include <limits>
 
+#include "kernels/cuda/cuda.h"
+
 /// The bits of a tensor core, as published: Xie et al., "MMA-Sim", arXiv:2511.10909, whose authors
 /// compared the model with hardware. For finite operands.
 namespace fst::kernels::test {
 
 enum class TensorCore { ampere, hopper };
+
+inline TensorCore core_of_device() {
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
+  return properties.major >= 9 ? TensorCore::hopper : TensorCore::ampere;
+}
 
 inline float value_of_bf16(std::uint16_t bits) {
   return std::bit_cast<float>(std::uint32_t{bits} << 16);

@@ -68,12 +68,6 @@ std::vector<Warp> multiplied(const std::vector<Product>& products) {
   return lanes.host();
 }
 
-TensorCore core_of_device() {
-  cudaDeviceProp properties{};
-  check(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
-  return properties.major >= 9 ? TensorCore::hopper : TensorCore::ampere;
-}
-
 TEST(TensorWords, MultiplyMatricesThatAreHeldAsThePtxIsaShows) {
   Product product{};
   for (int i = 0; i < 16; ++i) {  // small integers: exact whatever the tensor core does

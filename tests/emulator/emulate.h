@@ -13,6 +13,7 @@
 /// The words of kernels/cuda/gpu.h, executed on the CPU: one fiber per thread, which runs until it
 /// waits for others. Each word is a thin wrapper round a function of namespace fst::emulator.
 #define KERNEL(threads, blocks) void
+#define PARAMETER const
 #define DEVICE inline
 
 /// Of what touches the stacks of other threads on behalf of a word.

@@ -3,7 +3,7 @@
 #include "emulate.h"
 
 /// The words of kernels/cuda/hopper.h, executed on the CPU (hopper.cpp).
-#define MAP_PARAMETER const ::fst::kernels::gpu::TensorMap
+#define MAP_PARAMETER PARAMETER ::fst::kernels::gpu::TensorMap
 
 namespace fst::emulator {
 

@@ -1,0 +1,86 @@
+#pragma once
+
+#include "kernels/cuda/matmul_bf16_product.h"
+#include "kernels/cuda/quad.h"
+
+/// What the kernels of bfloat16 products share.
+namespace fst::kernels {
+namespace gpu {
+
+/// Chain i of all matrices' chains.
+DEVICE Range chain_of(const Bf16Product& p, int i) {
+  const int matrix = i / p.leaves, leaf = i % p.leaves;
+  const int begin = p.starts[matrix];
+  const std::int64_t size = p.starts[matrix + 1] - begin;
+  return {begin + static_cast<int>(leaf * size / p.leaves),
+          begin + static_cast<int>((leaf + 1) * size / p.leaves)};
+}
+
+/// The first `count` of four elements (any count), zeros behind.
+DEVICE float4 read4_upto(const Bf16* p, int count) {
+  return {count > 0 ? widened(p[0]) : 0.0f, count > 1 ? widened(p[1]) : 0.0f,
+          count > 2 ? widened(p[2]) : 0.0f, count > 3 ? widened(p[3]) : 0.0f};
+}
+DEVICE void write4_upto(Bf16* p, float4 v, int count) {
+  const Bf16 x = narrowed(v.x), y = narrowed(v.y), z = narrowed(v.z), w = narrowed(v.w);
+  if (count >= 4 && reinterpret_cast<std::uintptr_t>(p) % sizeof(uint2) == 0) {
+    *reinterpret_cast<uint2*>(p) = {x.bits | static_cast<unsigned>(y.bits) << 16,
+                                    z.bits | static_cast<unsigned>(w.bits) << 16};
+    return;
+  }
+  if (count > 0) p[0] = x;
+  if (count > 1) p[1] = y;
+  if (count > 2) p[2] = z;
+  if (count > 3) p[3] = w;
+}
+
+template <class Y>
+DEVICE void update4(Y* to, float4 total, int count, bool adds) {
+  if (adds) total = gpu::add(read4_upto(to, count), total);
+  write4_upto(to, total, count);
+}
+/// Writes the sums of four columns of a row: bias, old contents, rounding.
+DEVICE void finish(const Bf16Product& p, std::int64_t row, int column, float4 total) {
+  const int count = p.columns - column;
+  if (p.bias != nullptr) total = gpu::add(total, read4_upto(p.bias + column, count));
+  const std::int64_t at = row * p.ldc + column;
+  if (p.narrow) {
+    update4(static_cast<Bf16*>(p.c) + at, total, count, p.add);
+  } else {
+    update4(static_cast<float*>(p.c) + at, total, count, p.add);
+  }
+}
+
+/// Writes one sum.
+DEVICE void finish(const Bf16Product& p, std::int64_t row, int column, float total) {
+  if (p.bias != nullptr) total = total + p.bias[column];
+  const std::int64_t at = row * p.ldc + column;
+  if (p.narrow) {
+    Bf16& to = static_cast<Bf16*>(p.c)[at];
+    to = narrowed(p.add ? widened(to) + total : total);
+  } else {
+    float& to = static_cast<float*>(p.c)[at];
+    to = p.add ? to + total : total;
+  }
+}
+
+/// Eight elements, of which `count` exist (any count), and zeros for the others, to shared memory.
+/// The wide form is asynchronous and takes all or none.
+template <bool wide>
+DEVICE void bring_piece(Bf16* to, const Bf16* from, int count) {
+  if constexpr (wide) {
+    copy_async_16(to, from, count > 0);
+  } else {
+    std::uint32_t pairs[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const std::uint32_t low = 2 * i < count ? from[2 * i].bits : 0u;
+      const std::uint32_t high = 2 * i + 1 < count ? from[2 * i + 1].bits : 0u;
+      pairs[i] = low | high << 16;
+    }
+    *reinterpret_cast<uint4*>(to) = {pairs[0], pairs[1], pairs[2], pairs[3]};
+  }
+}
+
+}  // namespace gpu
+}  // namespace fst::kernels

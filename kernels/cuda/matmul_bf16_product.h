@@ -1,0 +1,89 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/cuda.h"
+#include "kernels/matmul_bf16.h"
+
+namespace fst::kernels {
+
+/// Inner indices of one multiplication of the tensor cores.
+inline constexpr int tensor_block = 16;
+/// Matrices that linear_backward_input() takes at most.
+inline constexpr int most_matrices = 8;
+
+/// How an operand lies in memory: an output's inner indices side by side, or the outputs of an
+/// inner index.
+enum class Lies { inner, outer };
+
+/// Some inner indices in a row.
+struct Range {
+  int begin, end;
+};
+
+/// c[i, j] = sum_k a(i, k) b(k, j): forward and input gradient of kernels/matmul_bf16.h in one
+/// form. The inner indices are those of `matrices` matrices, one behind the other, each cut in
+/// `leaves` chains.
+struct Bf16Product {
+  void* c;  // float, or Bf16 if `narrow`
+  std::int64_t ldc;
+  bool narrow;
+  bool add;       // to the old c, after everything else
+  const Bf16* a;  // a(i, k) = a[i * lda + k]
+  std::int64_t lda;
+  const Bf16* b;  // b(k, j) = b[j * ldb + k], or b[k * ldb + j] where it lies by outputs
+  std::int64_t ldb;
+  Lies b_lies;
+  const float* bias;  // [columns] or nullptr
+  int rows, columns;
+  int starts[most_matrices + 1];  // first inner index of each matrix, and the end
+  int matrices, leaves;
+  bool wide;  // each eight elements that the kernels take are there together, 16-byte aligned
+};
+
+/// The sequences of a weight gradient: sequence s is the rows starts[s] <= t < starts[s + 1], and
+/// its blocks are number blocks[s] to blocks[s + 1] of all.
+struct Sequences {
+  static constexpr int most = 256;
+  int count;
+  std::int32_t starts[most + 1], blocks[most + 1];
+};
+
+/// c[i, j] = the chain over all blocks of a[t, i] b[t, j], from +0 or from the old c.
+struct Bf16Gradient {
+  float* c;
+  std::int64_t ldc;
+  const Bf16* a;
+  std::int64_t lda;
+  const Bf16* b;
+  std::int64_t ldb;
+  int rows, columns;
+  bool resume, wide;
+};
+
+/// Multiprocessors of an H100. Only speed depends on it.
+inline constexpr int full_device = 132;
+
+/// Which kernel does a product; no bit depends on it.
+enum class Kernel : std::uint8_t { few_rows, small_tiles, large_tiles };
+struct Plan {
+  Kernel kernel;
+  bool spread;  // the chains over blocks; their sums are joined by another kernel
+};
+Plan plan_of(const Bf16Product& p);
+/// What a plan needs: `few_rows` at most so many rows and b lying by inner indices; several chains
+/// there are spread. Large tiles need `wide`.
+inline constexpr int most_few_rows = 64;
+void run(const Cuda& cuda, const Bf16Product& p, Plan plan);
+void run(const Cuda& cuda, const Bf16Gradient& p, const Sequences& sequences, Kernel tiles);
+
+/// Sums of all chains of all elements, where blocks compute one chain each: [chains][rows][step].
+struct Bf16Partials {
+  float* data;  // nullptr: there is one chain, which is finished at once
+  std::int64_t step;
+};
+void product_of_few_rows(const Cuda& cuda, const Bf16Product& p, const Bf16Partials& partials);
+void product_of_small_tiles(const Cuda& cuda, const Bf16Product& p, const Bf16Partials& partials);
+void product_of_large_tiles(const Cuda& cuda, const Bf16Product& p, const Bf16Partials& partials);
+
+}  // namespace fst::kernels

@@ -27,11 +27,11 @@ constexpr __attribute__((always_inline)) Bf16 narrowed(float x) {
 }
 
 /// For code over either type: a float is already itself.
-inline __attribute__((always_inline)) float widened(float x) {
+constexpr __attribute__((always_inline)) float widened(float x) {
   return x;
 }
 template <class T>
-inline __attribute__((always_inline)) T narrowed_to(float x) {
+constexpr __attribute__((always_inline)) T narrowed_to(float x) {
   if constexpr (sizeof(T) == sizeof(Bf16)) {
     return narrowed(x);
   } else {

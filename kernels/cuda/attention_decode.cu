@@ -265,7 +265,7 @@ DEVICE void keep_output(float out, const DecodeShared<T>& s, const Arguments<T>&
                         const Part& part, int h, int g) {
   const std::int64_t row = part.sequence.first_row, dim = a.batch.dim, head = part.head + g;
   if (part.visible <= split_keys) {
-    a.out.data[row * a.out.stride + head * dim + h] = narrowed<T>(out * s.normal[g]);
+    a.out.data[row * a.out.stride + head * dim + h] = narrowed_to<T>(out * s.normal[g]);
     if (h == 0) a.lse[row * a.batch.heads + head] = s.m[g] + log(s.total[g]);
     return;
   }

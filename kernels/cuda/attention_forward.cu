@@ -300,7 +300,7 @@ join_kernel(Arguments<T> a) {
       joined_m = m;
     }
     a.out.data[sequence.first_row * a.out.stride + head * dim + h] =
-        narrowed<T>(joined * (1.0f / joined_sum));
+        narrowed_to<T>(joined * (1.0f / joined_sum));
     if (h == 0) a.lse[sequence.first_row * a.batch.heads + head] = joined_m + log(joined_sum);
   }
 }

@@ -23,7 +23,9 @@ add_elements(Y* y, std::int64_t ldy, const X* x, std::int64_t ldx, std::int64_t 
       [&](std::int64_t r, std::int64_t c) {
         return Addends{widened(y[r * ldy + c]), widened(x[r * ldx + c])};
       },
-      [&](std::int64_t r, std::int64_t c, Addends a) { y[r * ldy + c] = narrowed<Y>(a.y + a.x); });
+      [&](std::int64_t r, std::int64_t c, Addends a) {
+        y[r * ldy + c] = narrowed_to<Y>(a.y + a.x);
+      });
 }
 
 /// As the header says; the stack lies in registers and local memory, which the parts' loads hide.
@@ -118,7 +120,7 @@ template <class T>
 void fill_rows(const Cuda& cuda, T* y, std::int64_t ldy, float value, std::int64_t rows,
                std::int64_t columns) {
   join_rows(rows, columns, ldy == columns);
-  launch_tiles(cuda, fill_elements<T>, rows, columns, y, ldy, gpu::narrowed<T>(value), columns);
+  launch_tiles(cuda, fill_elements<T>, rows, columns, y, ldy, narrowed_to<T>(value), columns);
 }
 
 /// With an index, row i from row index[i].

@@ -16,7 +16,7 @@ take_rows(T* y, const std::int32_t* tokens, const T* table, std::int64_t dim, Vo
       dim,
       [&](std::int64_t t, std::int64_t i) {
         const std::int64_t row = tokens[t] - vocab.first;
-        return row >= 0 && row < vocab.count ? table[row * dim + i] : narrowed<T>(-0.0f);
+        return row >= 0 && row < vocab.count ? table[row * dim + i] : narrowed_to<T>(-0.0f);
       },
       [&](std::int64_t t, std::int64_t i, T v) { y[t * dim + i] = v; });
 }

@@ -55,10 +55,10 @@ DEVICE void write4_upto(T* p, float4 v, int count) {
     write4(p, v);
     return;
   }
-  if (count > 0) p[0] = narrowed<T>(v.x);
-  if (count > 1) p[1] = narrowed<T>(v.y);
-  if (count > 2) p[2] = narrowed<T>(v.z);
-  if (count > 3) p[3] = narrowed<T>(v.w);
+  if (count > 0) p[0] = narrowed_to<T>(v.x);
+  if (count > 1) p[1] = narrowed_to<T>(v.y);
+  if (count > 2) p[2] = narrowed_to<T>(v.z);
+  if (count > 3) p[3] = narrowed_to<T>(v.w);
 }
 
 /// Element i of v; i is a constant where registers count.

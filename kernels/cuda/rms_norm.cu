@@ -46,7 +46,7 @@ normalise_row(T* y, float* rstd, const T* x, const float* weight, std::int64_t d
   const float r = shared.result;
 #pragma unroll 4
   for (std::int64_t i = threadIdx.x; i < dim; i += row_threads) {
-    y[t * dim + i] = narrowed<T>((row[i] * r) * weight[i]);
+    y[t * dim + i] = narrowed_to<T>((row[i] * r) * weight[i]);
   }
 }
 
@@ -74,7 +74,7 @@ differentiate_row(T* dx, const T* dy, const T* x, const float* rstd, const float
 #pragma unroll 4
   for (std::int64_t i = threadIdx.x; i < dim; i += row_threads) {
     const float result = fma(in[i], pull, g[i]) * r;
-    dx[begin + i] = narrowed<T>(accumulate ? widened(dx[begin + i]) + result : result);
+    dx[begin + i] = narrowed_to<T>(accumulate ? widened(dx[begin + i]) + result : result);
   }
 }
 

@@ -28,8 +28,8 @@ DEVICE Pair pair_of(const T* head, std::int64_t i, std::int64_t half) {
 }
 template <class T>
 DEVICE void store_pair(T* head, Pair p, std::int64_t i, std::int64_t half) {
-  head[i] = narrowed<T>(p.one);
-  head[half + i] = narrowed<T>(p.two);
+  head[i] = narrowed_to<T>(p.one);
+  head[half + i] = narrowed_to<T>(p.two);
 }
 
 /// Which row and head this half-warp takes; those behind the end take none and join in the

@@ -57,7 +57,7 @@ walk(To* to, std::int64_t ld_to, const From* from, std::int64_t ld_from, const s
   std::int32_t i = static_cast<std::int32_t>(begin);
   while (i != none) {
     const std::int32_t next = links.next[i];
-    total = narrowed<To>(widened(total) + widened(from[i * ld_from + column]));
+    total = narrowed_to<To>(widened(total) + widened(from[i * ld_from + column]));
     i = next;
   }
   to[row * ld_to + column] = total;

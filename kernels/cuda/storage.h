@@ -1,27 +1,12 @@
 #pragma once
 
 #include <cstdint>
-#include <type_traits>
 
 #include "kernels/bf16.h"
 #include "kernels/cuda/gpu.h"
 
 /// What memory holds and kernels compute with: float32 of floats, Bf16 and stored halves.
 namespace fst::kernels::gpu {
-
-/// Beside widened(Bf16) of kernels/bf16.h, for kernels over the element type.
-DEVICE float widened(float x) {
-  return x;
-}
-/// Rounded once to T, float or Bf16.
-template <class T>
-DEVICE T narrowed(float x) {
-  if constexpr (std::is_same_v<T, float>) {
-    return x;
-  } else {
-    return kernels::narrowed(x);
-  }
-}
 
 DEVICE float widen_bf16(std::uint16_t half) {
   return kernels::widened(Bf16{half});

@@ -23,7 +23,7 @@ multiply_gates(T* h, const T* gate_up, std::int64_t dim) {
         return GateUp{widened(gate[i]), widened(gate[dim + i])};
       },
       [&](std::int64_t t, std::int64_t i, GateUp in) {
-        h[t * dim + i] = narrowed<T>((in.gate * sigmoid(in.gate)) * in.up);
+        h[t * dim + i] = narrowed_to<T>((in.gate * sigmoid(in.gate)) * in.up);
       });
 }
 
@@ -44,8 +44,8 @@ differentiate_gates(T* dgate_up, const T* dh, const T* gate_up, std::int64_t dim
         T* const dgate = dgate_up + t * 2 * dim;
         const float s = sigmoid(in.gate);
         const float silu = in.gate * s;
-        dgate[i] = narrowed<T>((in.dh * in.up) * fma(silu, 1.0f - s, s));
-        dgate[dim + i] = narrowed<T>(in.dh * silu);
+        dgate[i] = narrowed_to<T>((in.dh * in.up) * fma(silu, 1.0f - s, s));
+        dgate[dim + i] = narrowed_to<T>(in.dh * silu);
       });
 }
 

@@ -195,7 +195,7 @@ differentiate_law(D* dlogits, const float* logits, const float* lse, const std::
         if (with_kl) c = fma(dkl, (lp - log_q(at.reference)) - kl, c);
         float d = exp(lp) * c;
         if (v == target) d = d + g;
-        dlogits[t * dlogits_stride + v] = narrowed<D>(v < n ? d * law.beta : 0.0f);
+        dlogits[t * dlogits_stride + v] = narrowed_to<D>(v < n ? d * law.beta : 0.0f);
       });
 }
 

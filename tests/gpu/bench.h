@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/bf16.h"
 #include "kernels/cuda/cuda.h"
 
 /// Times kernels on the device by its own clock. Every input exists so often that all its copies
@@ -23,21 +24,23 @@ struct Case {
 
 struct Options {
   bool tiny = false;     // sizes that the emulator runs in seconds
-  std::string filter;    // cases whose name contains it
+  std::string filter;    // cases whose name contains it, and the device copy
   double seconds = 1e9;  // when these are over, further cases are reported as not run
 };
 
 /// Copies of one array, one behind the other, each 256-byte aligned.
-class Ring {
+template <class T>
+class RingOf {
  public:
-  Ring(float* start, std::int64_t stride, std::int64_t count)
+  RingOf(T* start, std::int64_t stride, std::int64_t count)
       : start_(start), stride_(stride), count_(count) {}
-  float* operator()(std::int64_t call) const { return start_ + call % count_ * stride_; }
+  T* operator()(std::int64_t call) const { return start_ + call % count_ * stride_; }
 
  private:
-  float* start_;
+  T* start_;
   std::int64_t stride_, count_;
 };
+using Ring = RingOf<float>;
 
 class Bench {
  public:
@@ -56,6 +59,14 @@ class Bench {
   std::int64_t copies() const { return copies_; }
   /// A ring of arrays of normal noise.
   Ring noise(std::int64_t floats);
+  RingOf<kernels::Bf16> halves(std::int64_t elements);
+  /// A ring of arrays that calls write before anybody reads them.
+  template <class T>
+  RingOf<T> unset(std::int64_t elements) {
+    const std::int64_t stride = aligned(elements);
+    const auto bytes = sizeof(T) * static_cast<std::size_t>(stride * copies_);
+    return {static_cast<T*>(keep(bytes)), stride, copies_};
+  }
   /// One array for all calls, with these values.
   template <class T>
   T* array(const std::vector<T>& values) {
@@ -68,6 +79,8 @@ class Bench {
   void time(const std::function<void(std::int64_t)>& call);
 
  private:
+  /// Elements that make an array end where another may begin.
+  static std::int64_t aligned(std::int64_t elements) { return (elements + 127) / 128 * 128; }
   void* keep(std::size_t bytes);
   void drop();
   double microseconds(const std::function<void(std::int64_t)>& call, std::int64_t calls);

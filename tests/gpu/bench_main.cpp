@@ -14,6 +14,7 @@
 #include "kernels/sampling.h"
 #include "kernels/swiglu.h"
 #include "kernels/token_law.h"
+#include "models.h"
 
 // The kernels at the layer shapes of Qwen3-0.6B and 8B, smallest first; see README.md.
 namespace fst::bench {
@@ -21,34 +22,6 @@ namespace {
 
 using std::int64_t;
 using namespace kernels;
-
-struct Model {
-  const char* name;
-  int64_t hidden, heads, kv_heads, dim, mlp, vocab;
-  int64_t qkv() const { return (heads + 2 * kv_heads) * dim; }
-};
-constexpr Model small{"0.6B", 1024, 16, 8, 128, 3072, 151936};
-constexpr Model large{"8B", 4096, 32, 8, 128, 12288, 151936};
-constexpr Model tiny{"tiny", 64, 4, 2, 16, 96, 333};
-
-std::string named(const Model& model, const std::string& what, int64_t rows) {
-  return std::string(model.name) + " " + what + ", " + std::to_string(rows) +
-         (rows == 1 ? " row" : " rows");
-}
-
-/// A layer's matrix. Those that a tensor-parallel unit cuts along the inner index are summed in
-/// eight leaves: o and down forward, qkv and gate_up in dX.
-struct Matrix {
-  const char* name;
-  int64_t n, k;
-  bool inner_is_cut;
-};
-std::vector<Matrix> matrices_of(const Model& m) {
-  return {{"qkv", m.qkv(), m.hidden, false},
-          {"o", m.hidden, m.heads * m.dim, true},
-          {"gate_up", 2 * m.mlp, m.hidden, false},
-          {"down", m.hidden, m.mlp, true}};
-}
 
 Case product(const Model& model, const Matrix& w, const std::string& which, int64_t rows,
              bool leaves) {
@@ -321,6 +294,7 @@ void time_tiny(Bench& bench) {
   time_law(bench, tiny, 3);
   time_sampling(bench, tiny, 3);
   time_optimiser(bench, tiny, 3000);
+  time_bf16(bench, tiny, 5, true);
 }
 
 void time_all(Bench& bench) {
@@ -342,6 +316,9 @@ void time_all(Bench& bench) {
     time_attention(bench, *m, "backward", {4, 1024, 0});
   }
   time_optimiser(bench, small, int64_t{1} << 26);
+  for (const int64_t rows : {1, 8, 64, 2048, 8192}) {
+    for (const Model* m : {&small, &large}) time_bf16(bench, *m, rows, rows >= 512);
+  }
 }
 
 /// The words behind the program's name; false where they are none of its.

@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
 # Certifies the CUDA kernels on the GPU of this machine: tests, then times beside torch. README.md.
 #
-#   certify.sh [--emulated] [--out DIR]
+#   certify.sh [--emulated] [--times TEXT] [--out DIR]
 #
 # --emulated  tiny sizes on the emulator, without torch: shows that this script works.
+# --times     no tests, and of the times those of the device copy and of cases whose name has TEXT.
 # FST_BUILD   a build folder with the programs; without it, one is configured and built here.
 # Exit status: 0 all was done and passed, 1 something failed, 2 wrong use, 3 part of it was not done.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-emulated=no out=certificate
+emulated=no out=certificate only=
 while [ $# -gt 0 ]; do
   case $1 in
     --emulated) emulated=yes ;;
+    --times) only=${2:?--times needs a text}; shift ;;
     --out) out=${2:?--out needs a folder}; shift ;;
-    *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
   shift
 done
@@ -41,6 +43,10 @@ else
   export FST_CUDA_LARGE=1
   nvidia-smi --query-gpu=name,driver_version,clocks.sm,power.limit --format=csv,noheader || true
 fi
+if [ -n "$only" ]; then
+  check=
+  bench_options+=(--filter "$only")
+fi
 [ -n "$bench" ] || { say "no benchmark in $build"; exit 1; }
 
 failed=0 table=()
@@ -50,7 +56,7 @@ if [ -n "$check" ]; then
     > "$out/tests.log" 2>&1 || { failed=1; tail -20 "$out/tests.log"; }
   [ ! -s "$out/tests.json" ] || table+=(--tests "$out/tests.json")
 else
-  say "tests: not run, fst_gpu_check was not built (GoogleTest?)"
+  say "tests: not run, not wanted or fst_gpu_check was not built (GoogleTest?)"
 fi
 
 # Ours, the peer's twice, ours: what drifts with the clock or the heat falls on both alike.

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""The work of fst_gpu_bench, done by torch in float32 (TF32 off) on the same device.
+"""The work of fst_gpu_bench, done by torch in float32 (TF32 off) or bfloat16 on the same device.
 
 peer.py CASES [--seconds N]: CASES are the lines that fst_gpu_bench printed; for each case that torch
-has an operation for, and for the ceiling of arithmetic (a product of 8192^3), a line of the same form
+has an operation for, and for the ceilings of arithmetic (products of 8192^3), a line of the same form
 goes to standard output. Keys and values are contiguous here, not paged: torch has less to do there.
 """
 import argparse
@@ -22,11 +22,12 @@ GRAPHS = 256  # that are kept at most
 class Rings:
     """Copies of each input, so many that all together are larger than any cache."""
 
-    def __init__(self, floats):
+    def __init__(self, floats, dtype=torch.float32):
+        self.dtype = dtype
         self.copies = max(1, min(1 << 12, -(-BEYOND_CACHES // (4 * floats))))
 
     def __call__(self, *shape):
-        ring = torch.randn(self.copies, *shape, device=DEVICE)
+        ring = torch.randn(self.copies, *shape, device=DEVICE, dtype=self.dtype)
         return lambda call: ring[call % self.copies]
 
 
@@ -52,12 +53,17 @@ def backward_of(forward, rings, gradient, copies):
     return call
 
 
-def linear(s, which):
+def linear(s, which, dtype=torch.float32):
     rows, n, k = s["rows"], s["n"], s["k"]
-    ring = Rings(rows * (n + k) + n * k)
-    x, weight, dy = ring(rows, k), ring(n, k), ring(rows, n)
-    return {"y": lambda i: x(i) @ weight(i).T, "dX": lambda i: dy(i) @ weight(i),
-            "dW": lambda i: dy(i).T @ x(i)}[which]
+    ring = Rings((rows * (n + k) + n * k) * dtype.itemsize // 4, dtype)
+    if which == "y":
+        x, weight = ring(rows, k), ring(n, k)
+        return lambda i: x(i) @ weight(i).T
+    if which == "dX":
+        dy, weight = ring(rows, n), ring(n, k)
+        return lambda i: dy(i) @ weight(i)
+    dy, x = ring(rows, n), ring(rows, k)
+    return lambda i: dy(i).T @ x(i)
 
 
 def attention(s, backward):
@@ -172,6 +178,7 @@ def copy(s):
 
 OPERATIONS = {
     **{f"linear {w}": lambda s, w=w: linear(s, w) for w in ("y", "dX", "dW")},
+    **{f"bf16 linear {w}": lambda s, w=w: linear(s, w, torch.bfloat16) for w in ("y", "dX", "dW")},
     "attention forward": lambda s: attention(s, False),
     "attention backward": lambda s: attention(s, True),
     "RMSNorm": lambda s: rms_norm(s, False), "RMSNorm backward": lambda s: rms_norm(s, True),
@@ -184,9 +191,10 @@ OPERATIONS = {
     "sampling, top-k 20 and top-p 0.95": lambda s: sampling(s, True),
     "AdamW": adamw, "gradient norm": norm, "device copy": copy,
 }
-CEILING = {"case": "ceiling of arithmetic", "operation": "linear y",
-           "shape": {"rows": 8192, "n": 8192, "k": 8192}, "bytes": 3 * 4 * 8192**2,
-           "flops": 2 * 8192**3}
+CEILINGS = [{"case": case, "operation": operation, "shape": {"rows": 8192, "n": 8192, "k": 8192},
+             "bytes": 3 * size * 8192**2, "flops": 2 * 8192**3}
+            for case, operation, size in (("ceiling of arithmetic", "linear y", 4),
+                                          ("ceiling of bf16 arithmetic", "bf16 linear y", 2))]
 
 
 def microseconds(call, first, calls):
@@ -218,7 +226,7 @@ def main():
     begun = time.monotonic()
     print(f"torch {torch.__version__} on {torch.cuda.get_device_name()}", file=sys.stderr)
     with open(options.cases) as lines:
-        cases = [CEILING, *map(json.loads, lines)]
+        cases = [*CEILINGS, *map(json.loads, lines)]
     for case in cases:
         line = {key: case[key] for key in ("case", "operation", "shape", "bytes", "flops")}
         if time.monotonic() - begun > options.seconds:

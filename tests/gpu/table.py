@@ -10,7 +10,7 @@ import json
 import statistics
 import sys
 
-COPY, PRODUCT = "device copy", "ceiling of arithmetic"
+COPY, PRODUCT, BF16_PRODUCT = "device copy", "ceiling of arithmetic", "ceiling of bf16 arithmetic"
 
 
 def passes(files):
@@ -39,12 +39,14 @@ def best_rate(cases, operations, amount):
 def ceilings(own, peer):
     """Bytes and operations per second that this device was seen to do in this run."""
     return {"bytes_per_second": best_rate({**peer, **own}, [COPY], "bytes"),
-            "flops_per_second": best_rate(peer, [PRODUCT], "flops")}
+            "flops_per_second": best_rate(peer, [PRODUCT], "flops"),
+            "bf16_flops_per_second": best_rate(peer, [BF16_PRODUCT], "flops")}
 
 
 def floor(case, top):
     """Microseconds that the device needs at least; None where its ceiling was not measured."""
-    needs = [(case["bytes"], top["bytes_per_second"]), (case["flops"], top["flops_per_second"])]
+    kind = "bf16_flops" if case["operation"].startswith("bf16") else "flops"
+    needs = [(case["bytes"], top["bytes_per_second"]), (case["flops"], top[f"{kind}_per_second"])]
     if any(amount and not rate for amount, rate in needs):
         return None
     return 1e6 * max(amount / rate for amount, rate in needs if amount)
@@ -104,7 +106,9 @@ def main():
     if top["flops_per_second"]:
         print(f"ceiling of arithmetic: {top['flops_per_second'] / 1e12:.1f} TFLOP/s in float32, by "
               "torch's product of 8192^3")
-    print("peer: " + ("torch in float32, TF32 off" if peer else "none was run"))
+    if top["bf16_flops_per_second"]:
+        print(f"and {top['bf16_flops_per_second'] / 1e12:.1f} TFLOP/s in bfloat16")
+    print("peer: " + ("torch in float32, TF32 off, or bfloat16" if peer else "none was run"))
     print(f"tests: {tests['ran']} ran, {len(tests['failed'])} failed {' '.join(tests['failed'])}"
           f" in {tests['seconds']}" if tests else "tests: none was run")
     with open(options.json, "w") as file:

@@ -52,6 +52,13 @@ class Table(unittest.TestCase):
         self.assertAlmostEqual(line["share_of_floor"], 40.0 / 95)
         self.assertEqual(found["tests"]["ran"], 2)
 
+    def test_bfloat16_has_a_ceiling_of_its_own(self):
+        own = case("b", "bf16 linear y", (10, 400000), microseconds=[8.0])
+        ceiling = case("ceiling of bf16 arithmetic", "bf16 linear y", (1, 1e6), microseconds=[10.0])
+        _, found, text = self.table([[COPY, own]], [CEILING, ceiling], [False])
+        self.assertAlmostEqual(found["cases"][1]["floor_microseconds"], 4.0)
+        self.assertIn("0.1 TFLOP/s in bfloat16", text)
+
     def test_a_failed_test_fails(self):
         code, found, text = self.table([[COPY]], [CEILING], [False, True])
         self.assertEqual((code, found["tests"]["failed"]), (1, ["S.t1"]))

@@ -181,24 +181,33 @@ TEST(CudaMatmulBf16, WeightGradientsDoNotDependOnThePackingOfSequences) {
   EXPECT_NE(differing_bits(whole, gradient({{0, 22, 69}})), 0) << "other sequences";
 }
 
-TEST(CudaMatmulBf16, ARowDoesNotDependOnItsBatch) {
-  const std::int64_t rows = 67, n = 40, k = 136;
-  const Matrix x(rows, k, 0, 1), weight(n, k, 0, 2);
+/// All rows in one call, and in calls of `counts` rows, again and again.
+void expect_independent_rows(const Shape& s, SumOrder order, const std::vector<int>& counts) {
+  const Matrix x(s.rows, s.k, 0, 1), weight(s.n, s.k, 0, 2);
   const DeviceArray<Bf16> xs(x.values), packed(weight.values);
-  const auto forward = [&](std::int64_t first, std::int64_t count, SumOrder order, float* y) {
-    linear_forward(device(), y + first * n, n, xs.data() + first * k, k, packed.data(), nullptr,
-                   count, n, k, order, Update::overwrite);
+  const DeviceArray<float> together(index(s.rows * s.n)), apart(index(s.rows * s.n));
+  const auto forward = [&](std::int64_t first, std::int64_t count, float* y) {
+    linear_forward(device(), y + first * s.n, s.n, xs.data() + first * s.k, s.k, packed.data(),
+                   nullptr, count, s.n, s.k, order, Update::overwrite);
   };
+  forward(0, s.rows, together.data());
+  std::int64_t first = 0;
+  for (std::size_t i = 0; first < s.rows; ++i) {
+    const std::int64_t count = std::min<std::int64_t>(counts[i % counts.size()], s.rows - first);
+    forward(first, count, apart.data());
+    first += count;
+  }
+  EXPECT_EQ(differing_bits(together.host(), apart.host()), 0) << name_of(s, order);
+}
+
+TEST(CudaMatmulBf16, ARowDoesNotDependOnItsBatch) {
   for (const SumOrder order : {SumOrder::chain, SumOrder::leaves}) {
-    const DeviceArray<float> together(index(rows * n)), apart(index(rows * n));
-    forward(0, rows, order, together.data());
-    std::int64_t first = 0;
-    for (const std::int64_t count : {1, 7, 10, 17, 32}) {
-      forward(first, count, order, apart.data());
-      first += count;
-    }
-    ASSERT_EQ(first, rows);
-    EXPECT_EQ(differing_bits(together.host(), apart.host()), 0);
+    expect_independent_rows({67, 40, 136, 0}, order, {1, 7, 10, 17, 32});
+    if (!fst::test::large()) continue;
+    const std::vector<int> counts{1, 5, 64, 13, 32, 129, 700};  // every kernel
+    expect_independent_rows({2050, 3072, 1024, 0}, order, counts);
+    expect_independent_rows({2050, 1024, 3072, 0}, order, counts);
+    expect_independent_rows({1000, 4096, 4096, 0}, order, counts);
   }
 }
 

@@ -57,15 +57,17 @@ struct Bench {
   Qwen3Config config;
   std::int64_t positions = 0;
   std::string device = "cpu";  // or cuda
+  DType dtype = DType::f32;
 };
 
 /// Inference on a given number of threads, as `fst generate` and `fst score` do it.
 struct Engine {
   Engine(const Bench& bench, int threads)
       : device(Device::named(bench.device, threads, 0)),
-        model(bench.config, device, {.use = Use::inference, .max_positions = bench.positions}),
+        model(bench.config, device,
+              {.use = Use::inference, .max_positions = bench.positions, .dtype = bench.dtype}),
         packed(device),
-        cache(bench.config, device, 1),
+        cache(bench.config, device, 1, bench.dtype),
         head(device) {
     model.set_weights(load_parameters(bench.folder, bench.config, device));
     GeneratorOptions options;
@@ -87,7 +89,8 @@ struct Trainer {
       : device(Device::named(bench.device, threads, 0)),
         learners(Communicator::self()),
         parameters(load_parameters(bench.folder, bench.config, device)),
-        model(bench.config, device, {.use = Use::training, .max_positions = bench.positions}),
+        model(bench.config, device,
+              {.use = Use::training, .max_positions = bench.positions, .dtype = bench.dtype}),
         tree(bench.config, device, learners, leaves),
         optimizer(parameters, tree.shard(), LearnerGrid(learners), {}),
         pass(model, nullptr) {
@@ -321,8 +324,12 @@ void answer_all(const Bench& bench) {
 
 int main(int argc, char** argv) {
   try {
-    if (argc != 2 && argc != 3) throw fst::InputError("usage: model_bench MODEL_FOLDER [cpu|cuda]");
-    fst::Bench bench{argv[1], fst::Qwen3Config::load(argv[1]), 0, argc == 3 ? argv[2] : "cpu"};
+    if (argc < 2 || argc > 4) {
+      throw fst::InputError("usage: model_bench MODEL_FOLDER [cpu|cuda [f32|bf16]]");
+    }
+    fst::Bench bench{
+        argv[1], fst::Qwen3Config::load(argv[1]), 0, argc > 2 ? argv[2] : "cpu",
+        argc > 3 && std::string(argv[3]) == "bf16" ? fst::DType::bf16 : fst::DType::f32};
     bench.positions = std::min<std::int64_t>(bench.config.max_position_embeddings, 4096);
     fst::answer_all(bench);
   } catch (const std::exception& error) {

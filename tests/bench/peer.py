@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""peer.py MODEL_FOLDER [cpu|cuda]: transformers and torch in float32, answering the commands of model_bench.cpp.
+"""peer.py MODEL_FOLDER [cpu|cuda [f32|bf16]]: transformers and torch, answering the commands of model_bench.cpp.
 
 Beside "threads" a command takes "attention" (sdpa or eager) and, for training, "fused" (AdamW's kernel):
 compare.py tries them and measures the fastest. Data is turned into tensors before the clock starts.
-On a GPU TF32 is off, "limits" measures it, and every clock waits for it."""
+On a GPU TF32 is off, "limits" measures it, and every clock waits for it. In bf16 the model is loaded in it;
+training keeps float32 weights and casts by autocast, which is what float32 masters ask for."""
 import json
 import sys
 import time
@@ -16,6 +17,7 @@ IGNORED = -100  # transformers' label of tokens without a loss
 
 
 DEVICE = sys.argv[2] if len(sys.argv) > 2 else "cpu"
+DTYPE = torch.bfloat16 if sys.argv[3:] == ["bf16"] else torch.float32
 
 
 def now():
@@ -39,12 +41,12 @@ def padded(texts, side):
 class Peer:
     def __init__(self, folder):
         self.folder = folder
-        self.model = self.load().eval()
+        self.model = self.load(DTYPE).eval()
         self.trainers = {}
         self.contexts = {}
 
-    def load(self):
-        model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32).to(DEVICE)
+    def load(self, dtype):
+        model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=dtype).to(DEVICE)
         # Neither side stops early: both draw the same number of tokens.
         model.generation_config.eos_token_id = None
         model.generation_config.pad_token_id = 0
@@ -53,7 +55,7 @@ class Peer:
     def trainer(self, fused):
         """A model and its optimizer, as Optimizer's defaults in fst/learn/optimizer.h."""
         if fused not in self.trainers:
-            model = self.load().train()
+            model = self.load(torch.float32).train()
             self.trainers[fused] = model, torch.optim.AdamW(
                 model.parameters(), lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0,
                 fused=fused)
@@ -118,11 +120,11 @@ class Peer:
         return {"logprobs": logprobs}
 
     def limits(self, _):
-        """A large float32 product, and reading one large vector and writing another: what the GPU can do."""
+        """A large product, and reading one large vector and writing another: what the GPU can do."""
         n, reply = 8192, {}
-        a, b = torch.randn(n, n, device=DEVICE), torch.randn(n, n, device=DEVICE)
+        a, b = (torch.randn(n, n, device=DEVICE, dtype=DTYPE) for _ in range(2))
         for name, work, amount in (("flop", lambda: a @ b, 2 * n**3),
-                                   ("byte", lambda: a.copy_(b), 8 * n**2)):
+                                   ("byte", lambda: a.copy_(b), 2 * a.element_size() * n**2)):
             work()
             start = now()
             for _ in range(5):
@@ -134,7 +136,8 @@ class Peer:
     def answer(self, command):
         torch.set_num_threads(command["threads"])
         if command["do"] == "train":
-            return self.train(command)
+            with torch.autocast(DEVICE, torch.bfloat16, enabled=DTYPE == torch.bfloat16):
+                return self.train(command)
         self.model.set_attn_implementation(command.get("attention", "sdpa"))
         with torch.inference_mode():
             return getattr(self, command["do"])(command)

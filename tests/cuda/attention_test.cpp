@@ -15,7 +15,7 @@ using test::expect_same;
 using test::HeadShape;
 using test::held;
 using test::Noise;
-using test::stored;
+using test::stored_as;
 using test::twin;
 
 using Floats = std::vector<float>;
@@ -78,7 +78,7 @@ struct OnDevice {
         context(batch.context),
         table(batch.table),
         shift(behind),
-        memory(shifted(stored<T>(batch.cache), behind)),
+        memory(shifted(stored_as<T>(batch.cache), behind)),
         paged(batch.paged()) {
     paged.cu_seqlens = cu_seqlens.data();
     paged.context = context.data();
@@ -101,7 +101,8 @@ void expect_forward(const Case<T>& c, const std::string& name, std::int64_t shif
   attention_forward(twin(), {out.data(), c.q_stride}, lse.data(), {c.q.data(), c.q_stride},
                     c.batch.cache.data(), c.batch.paged(), c.batch.scale());
   const OnDevice<T> there(c.batch, shift);
-  const DeviceArray<T> q(stored<T>(c.q)), device_out(stored<T>(Floats(c.outputs(), untouched)));
+  const DeviceArray<T> q(stored_as<T>(c.q)),
+      device_out(stored_as<T>(Floats(c.outputs(), untouched)));
   const DeviceArray<float> device_lse(c.per_head());
   attention_forward(device(), {device_out.data(), c.q_stride}, device_lse.data(),
                     {q.data(), c.q_stride}, there.cache(), there.paged, c.batch.scale());
@@ -131,10 +132,11 @@ void expect_backward(const Case<T>& c, const std::string& name) {
                      {c.q.data(), c.q_stride}, c.batch.cache.data(), c.batch.paged(),
                      c.batch.scale());
   const OnDevice<T> there(c.batch);
-  const DeviceArray<T> q(stored<T>(c.q)), device_out(stored<T>(out)), device_dout(stored<T>(dout));
-  const DeviceArray<T> device_dq(stored<T>(Floats(dq.size(), untouched)));
-  const DeviceArray<T> device_dk(stored<T>(Floats(dk.size(), untouched)));
-  const DeviceArray<T> device_dv(stored<T>(Floats(dv.size(), untouched)));
+  const DeviceArray<T> q(stored_as<T>(c.q)), device_out(stored_as<T>(out)),
+      device_dout(stored_as<T>(dout));
+  const DeviceArray<T> device_dq(stored_as<T>(Floats(dq.size(), untouched)));
+  const DeviceArray<T> device_dk(stored_as<T>(Floats(dk.size(), untouched)));
+  const DeviceArray<T> device_dv(stored_as<T>(Floats(dv.size(), untouched)));
   const DeviceArray<float> device_lse(lse);
   attention_backward(device(),
                      {{device_dq.data(), c.q_stride},
@@ -171,7 +173,7 @@ TYPED_TEST(CudaAttention, KeysAndValuesAreWrittenWhereTheCpuWritesThem) {
       const OnDevice<T> there(c.batch);
       const Floats k = held<T>(Noise(9).normals(c.batch.rows() * c.kv_stride));
       const Floats v = held<T>(Noise(10).normals(c.batch.rows() * c.kv_stride));
-      const DeviceArray<T> device_k(stored<T>(k)), device_v(stored<T>(v));
+      const DeviceArray<T> device_k(stored_as<T>(k)), device_v(stored_as<T>(v));
       kv_write(twin(), expected.cache.data(), {k.data(), c.kv_stride}, {v.data(), c.kv_stride},
                expected.paged());
       kv_write(device(), there.cache(), {device_k.data(), c.kv_stride},

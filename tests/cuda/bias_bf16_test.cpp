@@ -10,7 +10,7 @@ using test::DeviceArray;
 using test::expect_same;
 using test::held;
 using test::Noise;
-using test::stored;
+using test::stored_as;
 using test::twin;
 
 TEST(CudaBiasBf16, GradientsHaveTheBitsOfTheCpu) {
@@ -21,7 +21,7 @@ TEST(CudaBiasBf16, GradientsHaveTheBitsOfTheCpu) {
       const std::vector<float> dys = held<Bf16>(noise.normals(rows * lddy));
       std::vector<float> expected = noise.normals(n);
       const DeviceArray<float> dbias(expected);
-      const DeviceArray<Bf16> dy(stored<Bf16>(dys));
+      const DeviceArray<Bf16> dy(stored_as<Bf16>(dys));
       bias_backward(twin(), expected.data(), dys.data(), lddy, rows, n);
       bias_backward(device(), dbias.data(), dy.data(), lddy, rows, n);
       expect_same(expected, dbias, "dbias");

@@ -8,8 +8,8 @@
 
 #include <gtest/gtest.h>
 
+#include "halves.h"
 #include "isa.h"
-#include "kernels/bf16.h"
 #include "kernels/cuda/cuda.h"
 
 /// What the tests of CUDA kernels share. They are written against kernels/*.h and cuda.h alone: the
@@ -80,36 +80,16 @@ struct ElementName {
   }
 };
 
-/// Floats as T holds them: themselves, or rounded to Bf16.
-template <class T>
-std::vector<T> stored(const std::vector<float>& xs) {
-  if constexpr (std::is_same_v<T, float>) {
-    return xs;
-  } else {
-    std::vector<T> ys;
-    for (const float x : xs) ys.push_back(kernels::narrowed(x));
-    return ys;
-  }
-}
-inline std::vector<float> widened(const std::vector<kernels::Bf16>& xs) {
-  std::vector<float> ys;
-  for (const kernels::Bf16 x : xs) ys.push_back(kernels::widened(x));
-  return ys;
-}
 /// The nearest floats that T holds exactly.
 template <class T>
 std::vector<float> held(const std::vector<float>& xs) {
-  if constexpr (std::is_same_v<T, float>) {
-    return xs;
-  } else {
-    return widened(stored<T>(xs));
-  }
+  return widened(stored_as<T>(xs));
 }
 
 /// What a kernel of Bf16 means: the float kernel's results from what was widened, rounded once.
 inline void expect_same(const std::vector<float>& cpu, const DeviceArray<kernels::Bf16>& cuda,
                         const char* what) {
-  EXPECT_EQ(differing(held<kernels::Bf16>(cpu), widened(cuda.host())), 0) << what;
+  EXPECT_EQ(differing(rounded(cpu), widened(cuda.host())), 0) << what;
 }
 
 }  // namespace fst::test

@@ -14,7 +14,7 @@ using test::DeviceArray;
 using test::expect_same;
 using test::held;
 using test::Noise;
-using test::stored;
+using test::stored_as;
 using test::twin;
 
 struct Shape {
@@ -42,8 +42,8 @@ TYPED_TEST(CudaElementwise, AddsFillsAndCopiesLikeTheCpu) {
     const std::vector<float> ys = held<T>(noise.normals(s.size())),
                              floats = noise.normals(s.size());
     const std::vector<float> xs = held<T>(floats);
-    const DeviceArray<T> x(stored<T>(xs)), sum(stored<T>(ys)), mixed(stored<T>(ys)),
-        filled(stored<T>(ys)), copied(stored<T>(ys));
+    const DeviceArray<T> x(stored_as<T>(xs)), sum(stored_as<T>(ys)), mixed(stored_as<T>(ys)),
+        filled(stored_as<T>(ys)), copied(stored_as<T>(ys));
     const DeviceArray<float> wide(floats);
     std::vector<float> mixed_host = ys, sum_host = ys, filled_host = ys, copied_host = ys;
     add(twin(), sum_host.data(), s.ld(), xs.data(), s.ld(), s.rows, s.columns);
@@ -145,10 +145,10 @@ TYPED_TEST(CudaElementwise, GathersRowsInAnyOrder) {
   for (const std::int64_t columns : {5, 1100}) {
     const std::vector<float> xs = held<T>(noise.normals(7 * (columns + 3)));
     const std::vector<std::int32_t> indices{6, 0, 0, 3, 6, 1};
-    const DeviceArray<T> x(stored<T>(xs));
+    const DeviceArray<T> x(stored_as<T>(xs));
     const DeviceArray<std::int32_t> index(indices);
     std::vector<float> expected(6 * static_cast<std::size_t>(columns + 1));
-    const DeviceArray<T> y(stored<T>(expected));
+    const DeviceArray<T> y(stored_as<T>(expected));
     gather_rows(twin(), expected.data(), columns + 1, xs.data(), columns + 3, indices.data(), 6,
                 columns);
     gather_rows(device(), y.data(), columns + 1, x.data(), columns + 3, index.data(), 6, columns);
@@ -170,7 +170,7 @@ TYPED_TEST(CudaElementwise, AddsRowsOfEqualIndexInOrder) {
       const std::vector<float> dxs = held<T>(noise.normals(table * (columns + 1)));
       std::vector<std::int32_t> indices(static_cast<std::size_t>(count));
       for (auto& i : indices) i = static_cast<std::int32_t>(noise.below(table));
-      const DeviceArray<T> dy(stored<T>(dys)), dx(stored<T>(dxs));
+      const DeviceArray<T> dy(stored_as<T>(dys)), dx(stored_as<T>(dxs));
       const DeviceArray<std::int32_t> index(indices);
       std::vector<float> expected = dxs;
       for (std::size_t i = 0; i < indices.size(); ++i) {  // rounded after each addition

@@ -11,7 +11,7 @@ using test::DeviceArray;
 using test::expect_same;
 using test::held;
 using test::Noise;
-using test::stored;
+using test::stored_as;
 using test::twin;
 
 struct Case {
@@ -43,7 +43,7 @@ TYPED_TEST(CudaEmbedding, HasTheBitsOfTheCpuInBothDirections) {
     embedding_forward(twin(), y_host.data(), ids.data(), tables.data(), c.rows, c.dim, c.held);
     embedding_backward(twin(), dtable_host.data(), dys.data(), ids.data(), c.rows, c.dim, c.held);
     const DeviceArray<std::int32_t> tokens(ids);
-    const DeviceArray<T> table(stored<T>(tables)), dy(stored<T>(dys)), y(dys.size());
+    const DeviceArray<T> table(stored_as<T>(tables)), dy(stored_as<T>(dys)), y(dys.size());
     const DeviceArray<float> dtable(tables);
     embedding_forward(device(), y.data(), tokens.data(), table.data(), c.rows, c.dim, c.held);
     embedding_backward(device(), dtable.data(), dy.data(), tokens.data(), c.rows, c.dim, c.held);

@@ -11,7 +11,7 @@ using test::DeviceArray;
 using test::expect_same;
 using test::held;
 using test::Noise;
-using test::stored;
+using test::stored_as;
 using test::twin;
 
 constexpr float eps = 1e-6f;
@@ -41,7 +41,7 @@ TYPED_TEST(CudaRmsNorm, HasTheBitsOfTheCpuForwards) {
     std::vector<float> y_host(xs.size()), rstd_host(static_cast<std::size_t>(c.rows));
     rms_norm_forward(twin(), y_host.data(), rstd_host.data(), xs.data(), weights.data(), c.rows,
                      c.dim, eps);
-    const DeviceArray<T> x(stored<T>(xs)), y(xs.size());
+    const DeviceArray<T> x(stored_as<T>(xs)), y(xs.size());
     const DeviceArray<float> weight(weights), rstd(rstd_host.size());
     rms_norm_forward(device(), y.data(), rstd.data(), x.data(), weight.data(), c.rows, c.dim, eps);
     expect_same(y_host, y, "y");
@@ -62,13 +62,13 @@ TYPED_TEST(CudaRmsNorm, HasTheBitsOfTheCpuBackwards) {
     const std::vector<float> dweights = noise.normals(c.dim);
     std::vector<float> rstds(static_cast<std::size_t>(c.rows));
     for (float& r : rstds) r = static_cast<float>(0.1 + noise.uniform());
-    const DeviceArray<T> x(stored<T>(xs));
+    const DeviceArray<T> x(stored_as<T>(xs));
     const DeviceArray<float> weight(weights), rstd(rstds);
     for (const bool accumulate : {false, true}) {
       std::vector<float> dx_host = old, dweight_host = dweights;
       rms_norm_backward(twin(), dx_host.data(), dweight_host.data(), dys.data(), xs.data(),
                         rstds.data(), weights.data(), c.rows, c.dim, accumulate);
-      const DeviceArray<T> dy(stored<T>(dys)), dx(stored<T>(old));
+      const DeviceArray<T> dy(stored_as<T>(dys)), dx(stored_as<T>(old));
       const DeviceArray<float> dweight(dweights);
       rms_norm_backward(device(), dx.data(), dweight.data(), dy.data(), x.data(), rstd.data(),
                         weight.data(), c.rows, c.dim, accumulate);

@@ -11,7 +11,7 @@ using test::DeviceArray;
 using test::expect_same;
 using test::held;
 using test::Noise;
-using test::stored;
+using test::stored_as;
 using test::twin;
 
 constexpr float eps = 1e-6f;
@@ -95,7 +95,7 @@ TYPED_TEST(CudaRope, HasTheBitsOfTheCpuForwards) {
     for (const bool norm : {false, true}) {
       std::vector<float> y_host = in.dys,
                          rstd_host(static_cast<std::size_t>(c.rows * c.heads), 7.0f);
-      const DeviceArray<T> y(stored<T>(y_host)), x(stored<T>(in.xs));
+      const DeviceArray<T> y(stored_as<T>(y_host)), x(stored_as<T>(in.xs));
       const DeviceArray<float> rstd(rstd_host);
       head_norm_rope_forward(twin(), y_host.data(), c.stride(), rstd_host.data(), in.xs.data(),
                              c.stride(), eps, in.host(norm));
@@ -122,13 +122,13 @@ TYPED_TEST(CudaRope, HasTheBitsOfTheCpuBackwards) {
     for (float& r : rstds) r = static_cast<float>(0.1 + noise.uniform());
     const std::vector<float> dweights = noise.normals(c.heads * c.dim);
     const DeviceArray<float> rstd(rstds);
-    const DeviceArray<T> x(stored<T>(in.xs));
+    const DeviceArray<T> x(stored_as<T>(in.xs));
     for (const bool norm : {false, true}) {
       std::vector<float> dx_host = in.dys, dweight_host = dweights;
       head_norm_rope_backward(twin(), dx_host.data(), c.stride(),
                               norm ? dweight_host.data() : nullptr, in.dys.data(), c.stride(),
                               in.xs.data(), c.stride(), rstds.data(), in.host(norm));
-      const DeviceArray<T> dy(stored<T>(in.dys)), dx(stored<T>(in.dys));
+      const DeviceArray<T> dy(stored_as<T>(in.dys)), dx(stored_as<T>(in.dys));
       const DeviceArray<float> dweight(dweights);
       head_norm_rope_backward(device(), dx.data(), c.stride(), norm ? dweight.data() : nullptr,
                               dy.data(), c.stride(), x.data(), c.stride(), rstd.data(),

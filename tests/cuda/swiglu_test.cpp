@@ -13,7 +13,7 @@ using test::DeviceArray;
 using test::expect_same;
 using test::held;
 using test::Noise;
-using test::stored;
+using test::stored_as;
 using test::twin;
 
 struct Case {
@@ -42,7 +42,7 @@ TYPED_TEST(CudaSwiglu, HasTheBitsOfTheCpuInBothDirections) {
     std::vector<float> h_host(dhs.size()), dgate_host(gates.size());
     swiglu_forward(twin(), h_host.data(), gates.data(), c.rows, c.dim);
     swiglu_backward(twin(), dgate_host.data(), dhs.data(), gates.data(), c.rows, c.dim);
-    const DeviceArray<T> gate_up(stored<T>(gates)), dh(stored<T>(dhs)), h(dhs.size()),
+    const DeviceArray<T> gate_up(stored_as<T>(gates)), dh(stored_as<T>(dhs)), h(dhs.size()),
         dgate_up(gates.size());
     swiglu_forward(device(), h.data(), gate_up.data(), c.rows, c.dim);
     swiglu_backward(device(), dgate_up.data(), dh.data(), gate_up.data(), c.rows, c.dim);

@@ -12,7 +12,7 @@ using test::device;
 using test::DeviceArray;
 using test::expect_same;
 using test::Noise;
-using test::stored;
+using test::stored_as;
 using test::twin;
 
 constexpr float infinite = std::numeric_limits<float>::infinity();
@@ -225,7 +225,7 @@ TEST(CudaTokenLaw, GradientsHaveTheBitsOfTheCpu) {
       }
       std::vector<float> expected = law.zs;
       const DeviceArray<float> dlogits(law.zs), in_place(law.zs);
-      const DeviceArray<Bf16> halves(stored<Bf16>(law.zs));
+      const DeviceArray<Bf16> halves(stored_as<Bf16>(law.zs));
       token_backward(twin(), expected.data(), law.zs.data(), law.lses.data(), ids.data(), host,
                      c.rows, c.stride(), c.stride(), law.part);
       token_backward(device(), dlogits.data(), law.z.data(), law.lse.data(), targets.data(), terms,

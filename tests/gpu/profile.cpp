@@ -158,7 +158,8 @@ struct DecodeStep {
 
   DecodeStep(Qwen3& decoder, std::int64_t sequences, std::int64_t context)
       : model(decoder),
-        cache(decoder.local_config(), decoder.device(), sequences * blocks_for(context + 1)),
+        cache(decoder.local_config(), decoder.device(), sequences * blocks_for(context + 1),
+              decoder.dtype()),
         inputs(decoder.device()),
         outputs(decoder.device()) {
     const std::int64_t width = blocks_for(context + 1);
@@ -169,7 +170,7 @@ struct DecodeStep {
                                           {i32, {sequences, width}},
                                           {DType::i64, {sequences}},
                                           {i32, {sequences}}});
-    batch = {tensors[0], tensors[1], {tensors[2], tensors[3], tensors[4], true, false}};
+    batch = {tensors[0], tensors[1], {tensors[2], tensors[3], tensors[4], true, false}, {}};
     keys = tensors[5];
     places = tensors[6];
     for (std::int64_t s = 0; s < sequences; ++s) {
@@ -217,7 +218,7 @@ void profile_prefill(Qwen3& model, Delay& delay, std::int64_t tokens) {
   PackedSequences packed(model.device());
   const TokenBatch& batch =
       packed.pack({std::vector<TokenId>(static_cast<std::size_t>(tokens), 7)});
-  KvCache cache(model.local_config(), model.device(), packed.blocks());
+  KvCache cache(model.local_config(), model.device(), packed.blocks(), model.dtype());
   const auto run = [&] { model.forward(batch, cache); };
   profile(model.device(), delay, ("prefill, " + std::to_string(tokens) + " tokens").c_str(), run);
   const double milliseconds = milliseconds_per_call(model.device(), run);
@@ -236,31 +237,37 @@ Parameters random_parameters(const Qwen3Config& config, const Device& device) {
   return parameters;
 }
 
-void run(const char* file, std::int64_t context) {
+void run(const char* file, std::int64_t context, DType dtype) {
   std::ifstream stream(file);
   const std::string text((std::istreambuf_iterator<char>(stream)), {});
   const Qwen3Config config = Qwen3Config::parse(text, file);
   const Device device = Device::cuda(0);
-  std::printf("%s, %s\n", device.description().c_str(), file);
-  Qwen3 model(config, device, {.use = Use::inference, .max_positions = context + 513});
+  std::printf("%s, %s, %s\n", device.description().c_str(), file, name_of(dtype));
+  Qwen3 model(config, device,
+              {.use = Use::inference,
+               .max_positions = std::max<std::int64_t>(context + 1, 4096),
+               .dtype = dtype});
   model.set_weights(random_parameters(config, device));
   Delay delay(device);
   for (const std::int64_t sequences : {1, 8, 64}) {
     profile_decoding(model, delay, sequences, context);
   }
   profile_prefill(model, delay, 512);
+  profile_prefill(model, delay, 4096);
 }
 
 }  // namespace
 }  // namespace fst
 
 int main(int argc, char** argv) {
-  if (argc != 2 && argc != 3) {
-    std::fprintf(stderr, "usage: profile CONFIG_JSON [context]\n");
+  const bool bf16 = argc == 4 && std::string(argv[3]) == "bf16";
+  if (argc < 2 || argc > 4 || (argc == 4 && !bf16)) {
+    std::fprintf(stderr, "usage: profile CONFIG_JSON [context [bf16]]\n");
     return EXIT_FAILURE;
   }
   try {
-    fst::run(argv[1], argc == 3 ? std::atoll(argv[2]) : 512);
+    fst::run(argv[1], argc > 2 ? std::atoll(argv[2]) : 512,
+             bf16 ? fst::DType::bf16 : fst::DType::f32);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "profile: %s\n", error.what());
     return EXIT_FAILURE;

@@ -18,40 +18,35 @@ namespace {
 
 constexpr std::int64_t f32_bytes = 4;
 
-bool is_row_parallel(const std::string& name) {
-  return name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
-}
-
 /// The sizes of the shards of one degree, which are all alike.
 struct ShardSizes {
   ShardSizes(const Qwen3Config& config, int degree, const RunConfig& run)
       : dtype(arithmetic_of(run.engine.dtype)),
         local(local_config(config, {0, degree})),
-        specs(parameter_specs(config, {0, degree})),
+        leaves(ops::leaves_of_rank(degree)),
         vocab(vocab_range(config, {0, degree}).size()),
         parameters(parameter_count(config, {0, degree})) {}
 
   /// Weights as the matrix products read them; for inference the embedding, which it copies, and
   /// for training the rounded weights in their natural order.
   std::int64_t packed_bytes(Use use) const {
-    std::int64_t elements = ops::packed_size(dtype, vocab, local.hidden_size, ops::Sum::chain);
-    if (use == Use::inference) elements += vocab * local.hidden_size;
+    const auto packed = [this](std::int64_t rows, std::int64_t columns, ops::Sum sum) {
+      return ops::packed_size(dtype, rows, columns, sum);
+    };
+    const std::int64_t size = local.hidden_size, mlp = local.intermediate_size;
+    const std::int64_t layer = packed(local.qkv_size(), size, ops::Sum::chain) +
+                               packed(size, local.q_size(), leaves) +
+                               packed(2 * mlp, size, ops::Sum::chain) + packed(size, mlp, leaves);
+    std::int64_t elements = packed(vocab, size, ops::Sum::chain) + local.num_hidden_layers * layer;
+    if (use == Use::inference) elements += vocab * size;
     if (use == Use::training && dtype != DType::f32) elements += parameters;
-    for (const ParameterSpec& spec : specs) {
-      if (spec.rank != 2 || spec.name.find(".layers.") == std::string::npos) continue;
-      elements +=
-          ops::packed_size(dtype, spec.rows, spec.cols,
-                           is_row_parallel(spec.name)
-                               ? ops::leaves_of_rank(static_cast<int>(spec.global_cols / spec.cols))
-                               : ops::Sum::chain);
-    }
     return elements * size_of(dtype);
   }
   std::int64_t weight_bytes() const { return parameters * f32_bytes; }
 
   DType dtype;
   Qwen3Config local;
-  std::vector<ParameterSpec> specs;
+  ops::Sum leaves;  // of a sum that the ranks share
   std::int64_t vocab, parameters;
 };
 

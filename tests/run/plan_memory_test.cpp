@@ -1,0 +1,113 @@
+// The memory plan against what the parts of a run allocate.
+#include <algorithm>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "fst/model/kv_cache.h"
+#include "fst/model/qwen3.h"
+#include "fst/run/engine.h"
+#include "fst/run/plan.h"
+
+#include "support/arithmetic.h"
+#include "support/thread_unit.h"
+#include "support/tiny_model.h"
+
+namespace fst {
+namespace {
+
+constexpr std::int64_t prompt_tokens = 21;
+
+/// Four KV heads, which degrees 1, 2 and 4 divide; the other sizes odd where they may be.
+Qwen3Config shared_config(bool tied) {
+  Qwen3Config config = testing::tiny_config(Family::qwen3, tied);
+  config.vocab_size = 108;
+  config.num_key_value_heads = 4;
+  return config;
+}
+
+/// A model of a rank as a run makes it, and what the plan leaves out of it because it is small:
+/// copies of the norms and the tables of rotations.
+struct RankModel {
+  RankModel(const Qwen3Config& config, DType dtype, Use use, const TensorParallel& unit)
+      : parameters(config, Device::cpu(), shard_of(&unit)),
+        model(config, Device::cpu(),
+              {.use = use, .max_positions = positions, .dtype = dtype, .unit = &unit}) {
+    model.set_weights(parameters);
+    for (const ParameterSpec& spec : parameters.specs()) {
+      if (spec.rank == 1) left_out += spec.size() * size_of(DType::f32);
+    }
+    left_out += positions * config.head_dim * size_of(DType::f32);  // sine and cosine of a half
+  }
+  static constexpr std::int64_t positions = 40;
+  Parameters parameters;
+  Qwen3 model;
+  std::int64_t left_out = 0;
+};
+
+class PlanMemory : public ::testing::TestWithParam<std::tuple<DType, int, bool>> {
+ protected:
+  PlanMemory() {
+    const auto [dtype, degree, tied] = GetParam();
+    config_.engine.dtype = name_of(dtype);
+    config_.learner.tp = config_.rollout.tp = config_.reflection.tp = degree;
+    config_.learner.micro_batch = 3;
+    config_.kl.coef = 0.1;
+    for (ModelSource* source : {&models_.policy, &models_.base, &models_.reflection}) {
+      source->config = shared_config(tied);
+    }
+    models_.policy.path = "policy";
+    models_.base.path = models_.reflection.path = "base";
+  }
+  std::int64_t planned(const std::string& what) {
+    const auto plan = memory_plan(config_, models_, std::get<int>(GetParam()), prompt_tokens);
+    const auto& parts = plan.front().parts;
+    const auto found = std::find_if(parts.begin(), parts.end(),
+                                    [&](const MemoryPart& part) { return part.what == what; });
+    if (found != parts.end()) return found->bytes;
+    ADD_FAILURE() << "no part \"" << what << "\"";
+    return -1;
+  }
+  RunConfig config_;
+  PlanModels models_;
+};
+
+INSTANTIATE_TEST_SUITE_P(ArithmeticDegreeTied, PlanMemory,
+                         ::testing::Combine(::testing::ValuesIn(test::arithmetics),
+                                            ::testing::Values(1, 2, 4), ::testing::Bool()));
+
+TEST_P(PlanMemory, IsWhatTheModelsOfARankTake) {
+  const auto [dtype, degree, tied] = GetParam();
+  EXPECT_EQ(arithmetic_of(config_.engine.dtype), dtype);
+  testing::ThreadUnit::Meeting meeting(degree);  // nobody meets: weights are set by each rank alone
+  const testing::ThreadUnit unit(meeting, degree - 1);
+  const RankModel policy(shared_config(tied), dtype, Use::training, unit);
+  const RankModel base(shared_config(tied), dtype, Use::inference, unit);
+  EXPECT_EQ(planned("weights"), policy.parameters.size() * size_of(DType::f32));
+  EXPECT_EQ(planned("packed weights"), policy.model.weight_bytes() - policy.left_out);
+  EXPECT_EQ(planned("base model"), base.model.weight_bytes() - base.left_out);
+  const std::int64_t blocks = blocks_for(prompt_tokens + config_.rollout.max_new_tokens);
+  const KvCache cache(policy.model.local_config(), Device::cpu(),
+                      config_.learner.micro_batch * blocks, dtype);
+  EXPECT_EQ(planned("keys and values of a micro-batch"), cache.bytes());
+}
+
+TEST_P(PlanMemory, GivesTheActivationsOfBf16HalfTheRoomAndMastersAllOfIt) {
+  const auto halved = [&](const std::string& what) {
+    config_.engine.dtype = "f32";
+    const auto wide = static_cast<double>(planned(what));
+    config_.engine.dtype = "bf16";
+    return static_cast<double>(planned(what)) / wide;
+  };
+  EXPECT_EQ(halved("weights"), 1.0);
+  EXPECT_EQ(halved("moments"), 1.0);
+  EXPECT_EQ(halved("gradients"), 1.0);
+  EXPECT_EQ(halved("keys and values of a micro-batch"), 0.5);
+  EXPECT_EQ(halved("logits of a chunk"), 1.25);  // the gradient of logits has a place of its own
+  // Not all: the scales of norms and the sums of attention are float32.
+  EXPECT_GT(halved("activations of a micro-batch"), 0.5);
+  EXPECT_LT(halved("activations of a micro-batch"), 0.55);
+}
+
+}  // namespace
+}  // namespace fst

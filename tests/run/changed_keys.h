@@ -13,13 +13,13 @@ namespace fst::test {
 /// Another valid value for a key.
 inline std::string changed(const KeyInfo& key) {
   static const std::map<std::string, std::string> special{
-      {"run.method", "copies"},  {"task.name", "world"},    {"task.variant", "hard"},
-      {"task.stages", "B,hard"}, {"rollout.tp", "2"},       {"reflection.tp", "2"},
-      {"learner.tp", "2"},       {"rollout.max_lag", "1"},  {"engine.device", "cpu"},
-      {"engine.dtype", "f32"},   {"kl.estimator", "k2"},    {"kl.place", "loss"},
-      {"eval.also", "C"},        {"task.lengths", "5,3"},   {"train.group_size", "20"},
-      {"evolve.prompts", "5"},   {"ranks.rollout", "4"},    {"ranks.learner", "2"},
-      {"evolve.anchors", "53"},  {"ranks.reflection", "2"}, {"cispo.tau", "3.5"}};
+      {"run.method", "copies"},  {"task.name", "world"},     {"task.variant", "hard"},
+      {"task.stages", "B,hard"}, {"rollout.tp", "2"},        {"reflection.tp", "2"},
+      {"learner.tp", "2"},       {"rollout.max_lag", "1"},   {"engine.device", "cpu"},
+      {"kl.estimator", "k2"},    {"kl.place", "loss"},       {"eval.also", "C"},
+      {"task.lengths", "5,3"},   {"train.group_size", "20"}, {"evolve.prompts", "5"},
+      {"ranks.rollout", "4"},    {"ranks.learner", "2"},     {"evolve.anchors", "53"},
+      {"ranks.reflection", "2"}, {"cispo.tau", "3.5"}};
   const auto found = special.find(key.name);
   if (found != special.end()) return found->second;
   if (key.type == "boolean") return key.text == "true" ? "false" : "true";

@@ -11,8 +11,8 @@ namespace fst::test {
 /// The instruction sets this CPU can run, the plain one first.
 inline std::vector<kernels::Isa> isas() {
   std::vector<kernels::Isa> all;
-  for (const auto isa :
-       {kernels::Isa::scalar, kernels::Isa::scalar_fma, kernels::Isa::avx2, kernels::Isa::avx512}) {
+  for (const auto isa : {kernels::Isa::scalar, kernels::Isa::scalar_fma, kernels::Isa::avx2,
+                         kernels::Isa::avx512, kernels::Isa::amx}) {
     if (kernels::supports(isa)) all.push_back(isa);
   }
   return all;

@@ -1,13 +1,21 @@
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include "fst/base/error.h"
 #include "fst/tensor/ops.h"
+
+#include "support/arithmetic.h"
+#include "support/isa.h"
+#include "support/message.h"
 
 namespace fst {
 namespace {
@@ -151,59 +159,123 @@ TEST_P(ElementwiseOps, NumbersBeyondTheRangeOfF16BecomeInfinity) {
   }
 }
 
+/// Element i of a contiguous tensor, f32 or bf16.
+float value_at(const Buffer& x, std::int64_t i) {
+  return x.tensor().dtype() == DType::f32 ? x.data<float>()[i]
+                                          : kernels::widened(x.data<kernels::Bf16>()[i]);
+}
+
 TEST_P(ElementwiseOps, AddAndFillStayInsideABlockOfColumns) {
-  Buffer y(device_, DType::f32, {7, 90}), x(device_, DType::f32, {7, 83});
-  ops::fill(x.tensor(), 0.5f);
-  Tensor block = y.tensor().columns(3, 86);
-  ops::fill(block, 2.0f);
-  ops::add(block, x.tensor());
-  for (std::int64_t i = 0; i < y.tensor().size(); ++i) {
-    const std::int64_t column = i % 90;
-    EXPECT_EQ(y.data<float>()[i], column >= 3 && column < 86 ? 2.5f : 0.0f);
+  for (const auto& [to, from] :
+       {std::pair{DType::f32, DType::f32}, {DType::bf16, DType::bf16}, {DType::bf16, DType::f32}}) {
+    Buffer y(device_, to, {7, 90}), x(device_, from, {7, 83});
+    ops::fill(x.tensor(), 0.5f);
+    Tensor block = y.tensor().columns(3, 86);
+    ops::fill(block, 2.0f);
+    ops::add(block, x.tensor());
+    for (std::int64_t i = 0; i < y.tensor().size(); ++i) {
+      const std::int64_t column = i % 90;
+      EXPECT_EQ(value_at(y, i), column >= 3 && column < 86 ? 2.5f : 0.0f);
+    }
+    Buffer other(device_, to, {7, 82});
+    EXPECT_THROW(ops::add(block, other.tensor()), Error);
   }
-  Buffer other(device_, DType::f32, {7, 82});
-  EXPECT_THROW(ops::add(block, other.tensor()), Error);
+}
+
+TEST_P(ElementwiseOps, AFloatIsAddedToBf16BeforeTheOnlyRounding) {
+  const std::int64_t n = 3;
+  Buffer y(device_, DType::bf16, {n}), x(device_, DType::f32, {n}),
+      rounded(device_, DType::bf16, {n});
+  ops::fill(y.tensor(), 1.0f);
+  // Half of the last place of 1 in bf16, which is 2^-7, and a little more, or less.
+  const float terms[] = {0x1p-8f, 0x1.01p-8f, 0x1.ffp-9f};
+  const float expected[] = {1.0f, 1.0f + 0x1p-7f, 1.0f};
+  for (int i = 0; i < n; ++i) x.data<float>()[i] = terms[i];
+  ops::convert(rounded.tensor(), x.tensor());
+  Buffer twice(device_, DType::bf16, {n});
+  ops::fill(twice.tensor(), 1.0f);
+  ops::add(y.tensor(), x.tensor());
+  ops::add(twice.tensor(), rounded.tensor());
+  for (int i = 0; i < n; ++i) EXPECT_EQ(value_at(y, i), expected[i]) << i;
+  EXPECT_EQ(value_at(twice, 1), 1.0f);  // rounded before as well, the little more is lost
+}
+
+TEST_P(ElementwiseOps, ConvertOfEqualTypesCopiesEveryBit) {
+  const std::int64_t n = 65536 + 7;
+  for (const DType dtype : test::arithmetics) {
+    Buffer x(device_, dtype, {n}), y(device_, dtype, {n});
+    for (std::int64_t i = 0; i < n; ++i) {  // every bf16, NaN and denormals too
+      const auto bits = static_cast<std::uint32_t>(i);
+      if (dtype == DType::bf16) {
+        static_cast<std::uint16_t*>(x.tensor().raw())[i] = static_cast<std::uint16_t>(bits);
+      } else {
+        static_cast<std::uint32_t*>(x.tensor().raw())[i] = bits * 2654435761u;
+      }
+    }
+    ops::convert(y.tensor(), x.tensor());
+    EXPECT_EQ(std::memcmp(y.tensor().raw(), x.tensor().raw(),
+                          static_cast<std::size_t>(n * size_of(dtype))),
+              0)
+        << name_of(dtype);
+  }
+}
+
+TEST_P(ElementwiseOps, SayWhichTypesDoNotGoTogether) {
+  Buffer wide(device_, DType::f32, {2, 3}), narrow(device_, DType::bf16, {2, 3});
+  Buffer half(device_, DType::f16, {2, 3}), numbers(device_, DType::i32, {2, 3});
+  EXPECT_EQ(test::message_of([&] { ops::add(wide.tensor(), narrow.tensor()); }),
+            "add: x: expected f32, found bf16 [2, 3]");
+  EXPECT_EQ(test::message_of([&] { ops::add(narrow.tensor(), half.tensor()); }),
+            "tensor: wanted bf16, found f16 [2, 3]");
+  EXPECT_EQ(test::message_of([&] { ops::add(half.tensor(), wide.tensor()); }),
+            "add: y: expected f32 or bf16, found f16 [2, 3]");
+  EXPECT_EQ(test::message_of([&] { ops::convert(narrow.tensor(), half.tensor()); }),
+            "convert: x: expected f32, since y is not, found f16 [2, 3]");
+  EXPECT_EQ(test::message_of([&] { ops::convert(numbers.tensor(), numbers.tensor()); }),
+            "convert: x: expected f32, bf16 or f16, found i32 [2, 3]");
+  EXPECT_EQ(test::message_of([&] { ops::copy_rows(wide.tensor(), narrow.tensor()); }),
+            "tensor: wanted f32, found bf16 [2, 3]");
 }
 
 TEST_P(ElementwiseOps, GatheredRowsScatterBackInOrderOfTheIndex) {
   const std::int64_t rows = 5, columns = 35, count = 4;
-  Buffer x(device_, DType::f32, {rows, columns}), y(device_, DType::f32, {count, columns});
-  Buffer dx(device_, DType::f32, {rows, columns}), index(device_, DType::i32, {count});
-  const std::int32_t chosen[] = {3, 0, 3, 4};
-  for (int i = 0; i < count; ++i) index.data<std::int32_t>()[i] = chosen[i];
-  for (std::int64_t i = 0; i < rows * columns; ++i) x.data<float>()[i] = static_cast<float>(i);
-  ops::gather_rows(y.tensor(), x.tensor(), index.tensor());
-  for (std::int64_t i = 0; i < count * columns; ++i) {
-    EXPECT_EQ(y.data<float>()[i], static_cast<float>(chosen[i / columns] * columns + i % columns));
+  Buffer index(device_, DType::i32, {count});
+  const auto choose = [&](const std::array<std::int32_t, 4>& chosen) {
+    std::copy(chosen.begin(), chosen.end(), index.data<std::int32_t>());
+  };
+  for (const DType dtype : test::arithmetics) {
+    Buffer x(device_, dtype, {rows, columns}), y(device_, dtype, {count, columns});
+    Buffer dx(device_, dtype, {rows, columns}), wide(device_, DType::f32, {rows, columns});
+    const std::array<std::int32_t, 4> chosen{3, 0, 3, 4};
+    choose(chosen);
+    for (std::int64_t i = 0; i < rows * columns; ++i) wide.data<float>()[i] = static_cast<float>(i);
+    ops::convert(x.tensor(), wide.tensor());  // at most 174: exact in bf16
+    ops::gather_rows(y.tensor(), x.tensor(), index.tensor());
+    for (std::int64_t i = 0; i < count * columns; ++i) {
+      const std::int32_t row = chosen[static_cast<std::size_t>(i / columns)];
+      EXPECT_EQ(value_at(y, i), static_cast<float>(row * columns + i % columns));
+    }
+    // The first number whose neighbour is two away, then 1 twice: in this order both ones are
+    // lost, in any other order they are not.
+    const float large = dtype == DType::f32 ? 0x1p24f : 0x1p8f;
+    choose({2, 2, 2, 1});
+    const float values[] = {large, 1.0f, 1.0f, 7.0f};
+    for (std::int64_t i = 0; i < count; ++i) {
+      Tensor row = y.tensor().rows(i, i + 1);
+      ops::fill(row, values[i]);
+    }
+    ops::scatter_add_rows(dx.tensor(), y.tensor(), index.tensor());
+    for (std::int64_t j = 0; j < columns; ++j) {
+      EXPECT_EQ(value_at(dx, 2 * columns + j), large);
+      EXPECT_EQ(value_at(dx, columns + j), 7.0f);
+      EXPECT_EQ(value_at(dx, j), 0.0f);
+    }
+    index.data<std::int32_t>()[1] = 5;
+    EXPECT_THROW(ops::gather_rows(y.tensor(), x.tensor(), index.tensor()), Error);
   }
-  // 2^24, then 1 twice: in this order both ones are lost, in any other order they are not.
-  const std::int32_t same[] = {2, 2, 2, 1};
-  const float values[] = {16777216.0f, 1.0f, 1.0f, 7.0f};
-  for (std::int64_t i = 0; i < count; ++i) {
-    index.data<std::int32_t>()[i] = same[i];
-    Tensor row = y.tensor().rows(i, i + 1);
-    ops::fill(row, values[i]);
-  }
-  ops::scatter_add_rows(dx.tensor(), y.tensor(), index.tensor());
-  for (std::int64_t j = 0; j < columns; ++j) {
-    EXPECT_EQ(dx.data<float>()[2 * columns + j], 16777216.0f);
-    EXPECT_EQ(dx.data<float>()[columns + j], 7.0f);
-    EXPECT_EQ(dx.data<float>()[j], 0.0f);
-  }
-  index.data<std::int32_t>()[1] = 5;
-  EXPECT_THROW(ops::gather_rows(y.tensor(), x.tensor(), index.tensor()), Error);
 }
 
-std::vector<kernels::Isa> instruction_sets() {
-  std::vector<kernels::Isa> all;
-  for (const kernels::Isa isa :
-       {kernels::Isa::scalar, kernels::Isa::scalar_fma, kernels::Isa::avx2, kernels::Isa::avx512}) {
-    if (kernels::supports(isa)) all.push_back(isa);
-  }
-  return all;
-}
-INSTANTIATE_TEST_SUITE_P(EveryInstructionSet, ElementwiseOps,
-                         testing::ValuesIn(instruction_sets()));
+INSTANTIATE_TEST_SUITE_P(EveryInstructionSet, ElementwiseOps, testing::ValuesIn(test::isas()));
 
 }  // namespace
 }  // namespace fst

@@ -4,18 +4,13 @@
 
 #include "fst/tensor/ops.h"
 
+#include "support/arithmetic.h"
+#include "support/message.h"
+
 namespace fst::ops {
 namespace {
 
-template <class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
+using test::message_of;
 
 TEST(NormOps, EmbeddingNamesTheTokenOutsideItsTable) {
   const Device device = Device::cpu();
@@ -48,12 +43,64 @@ TEST(NormOps, HeadNormRopeRefusesAPositionBeyondItsTable) {
                Error);
 }
 
-TEST(NormOps, AnEmptyBatchIsNoWork) {
+class NormOpsOf : public testing::TestWithParam<DType> {};
+
+INSTANTIATE_TEST_SUITE_P(Arithmetic, NormOpsOf, testing::ValuesIn(test::arithmetics),
+                         test::arithmetic_name);
+
+TEST_P(NormOpsOf, AnEmptyBatchIsNoWork) {
   const Device device = Device::cpu();
-  Buffer x(device, DType::f32, {0, 8}), rstd(device, DType::f32, {0});
-  Buffer weight(device, DType::f32, {8}), gate_up(device, DType::f32, {0, 16});
+  Buffer x(device, GetParam(), {0, 8}), rstd(device, DType::f32, {0});
+  Buffer weight(device, DType::f32, {8}), gate_up(device, GetParam(), {0, 16});
   EXPECT_NO_THROW(rms_norm_forward(x.tensor(), rstd.tensor(), x.tensor(), weight.tensor(), 1e-6f));
   EXPECT_NO_THROW(swiglu_forward(x.tensor(), gate_up.tensor()));
+}
+
+/// The message where one argument has the other arithmetic; it says which shape.
+std::string mixed(DType dtype, const char* shape) {
+  const DType other = dtype == DType::f32 ? DType::bf16 : DType::f32;
+  return std::string("tensor: wanted ") + name_of(dtype) + ", found " + name_of(other) + shape;
+}
+
+TEST_P(NormOpsOf, RowsOfTwoArithmeticsDoNotMix) {
+  const Device device = Device::cpu();
+  const DType dtype = GetParam(), other = dtype == DType::f32 ? DType::bf16 : DType::f32;
+  Buffer x(device, dtype, {2, 8}), y(device, other, {2, 8}), rstd(device, DType::f32, {2});
+  Buffer weight(device, DType::f32, {8}), half(device, other, {2, 4});
+  Buffer tokens(device, DType::i32, {2}), table(device, other, {3, 8}), dx(device, dtype, {2, 8});
+  EXPECT_EQ(message_of([&] {
+              rms_norm_forward(x.tensor(), rstd.tensor(), y.tensor(), weight.tensor(), 1e-6f);
+            }),
+            mixed(dtype, " [2, 8]"));
+  EXPECT_EQ(message_of([&] {
+              rms_norm_backward(dx.tensor(), weight.tensor(), x.tensor(), y.tensor(), rstd.tensor(),
+                                weight.tensor(), Write::overwrite);
+            }),
+            mixed(dtype, " [2, 8]"));
+  EXPECT_EQ(message_of([&] { embedding_forward(x.tensor(), tokens.tensor(), table.tensor()); }),
+            mixed(dtype, " [3, 8]"));
+  EXPECT_EQ(message_of([&] { swiglu_forward(half.tensor(), x.tensor()); }),
+            mixed(other, " [2, 8]"));
+}
+
+TEST_P(NormOpsOf, WeightsOfNormsAndTheirGradientsAreFloatInEitherArithmetic) {
+  const Device device = Device::cpu();
+  Buffer x(device, GetParam(), {2, 8}), rstd(device, DType::f32, {2});
+  Buffer weight(device, DType::bf16, {8}), fine(device, DType::f32, {8});
+  EXPECT_EQ(message_of([&] {
+              rms_norm_forward(x.tensor(), rstd.tensor(), x.tensor(), weight.tensor(), 1e-6f);
+            }),
+            "tensor: wanted f32, found bf16 [8]");
+  EXPECT_EQ(message_of([&] {
+              rms_norm_backward(x.tensor(), weight.tensor(), x.tensor(), x.tensor(), rstd.tensor(),
+                                fine.tensor(), Write::overwrite);
+            }),
+            "tensor: wanted f32, found bf16 [8]");
+  Buffer integers(device, DType::i32, {2, 8});
+  EXPECT_EQ(message_of([&] {
+              rms_norm_forward(integers.tensor(), rstd.tensor(), x.tensor(), fine.tensor(), 1e-6f);
+            }),
+            "rms_norm_forward: y: expected f32 or bf16, found i32 [2, 8]");
 }
 
 }  // namespace

@@ -1,7 +1,6 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
-#include <functional>
 #include <limits>
 #include <string>
 #include <vector>
@@ -9,6 +8,9 @@
 #include <gtest/gtest.h>
 
 #include "fst/tensor/ops.h"
+
+#include "kernels/bf16.h"
+#include "support/message.h"
 
 namespace fst {
 namespace {
@@ -86,14 +88,7 @@ TEST(TokenOps, TakesRowsOfAWiderMatrix) {
               tolerance);
 }
 
-std::string message_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
+using test::message_of;
 
 TEST(TokenOps, SaysWhichArgumentHasTheWrongShape) {
   const Device device = Device::cpu();
@@ -124,6 +119,30 @@ TEST(TokenOps, SaysWhichArgumentHasTheWrongShape) {
   EXPECT_EQ(sample_with({1.0f, 0, 1.0f, 0.0f, 5}, 2), "");
   EXPECT_GE(tokens.span<std::int32_t>()[0], 0);
   EXPECT_EQ(tokens.span<std::int32_t>()[1], -1);
+}
+
+TEST(TokenOps, AGradientInBf16IsTheOneInFloatRoundedOnce) {
+  const Device device = Device::cpu();
+  Table t;
+  Buffer narrow(device, DType::bf16, {1, 4});
+  const auto expected = t.gradient(-1.5f, 0.25f, 0.125f);
+  float dlogprob = -1.5f, dentropy = 0.25f, dkl = 0.125f;
+  ops::TokenGradient g;
+  g.dlogprob = Tensor(device, DType::f32, &dlogprob, {1});
+  g.dentropy = Tensor(device, DType::f32, &dentropy, {1});
+  g.entropy = t.entropy.tensor();
+  g.dkl = Tensor(device, DType::f32, &dkl, {1});
+  g.kl = t.kl.tensor();
+  g.reference_logits = t.reference;
+  g.reference_lse = t.reference_lse.tensor();
+  ops::token_backward(narrow.tensor(), t.logits, t.lse.tensor(), t.targets, g, t.law);
+  for (std::size_t v = 0; v < 4; ++v) {
+    EXPECT_EQ(kernels::widened(narrow.data<kernels::Bf16>()[v]),
+              kernels::widened(kernels::narrowed_to<kernels::Bf16>(expected[v])));
+  }
+  Buffer logits(device, DType::bf16, {1, 4});  // logits are float in either arithmetic
+  EXPECT_EQ(message_of([&] { ops::token_lse(t.lse.tensor(), logits.tensor(), t.law); }),
+            "tensor: wanted f32, found bf16 [1, 4]");
 }
 
 TEST(OptimiserOps, SumOfSquaresTakesBlocksOfColumns) {

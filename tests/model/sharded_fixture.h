@@ -79,12 +79,12 @@ inline std::int64_t differing_gradients(const Outcome& part, const Outcome& whol
 /// law ends in the last leaf of the vocabulary, chunks of the head are odd, and the leaf's gradient
 /// is continued over two calls.
 inline Outcome outcome_of(const Parameters& whole, const Parameters& whole_base,
-                          const Sequences& sequences, const TensorParallel* unit) {
+                          const Sequences& sequences, const TensorParallel* unit, DType dtype) {
   const Device& device = whole.flat().device();
   const Parameters mine = shard_of_parameters(whole, shard_of(unit));
   const Parameters base = shard_of_parameters(whole_base, shard_of(unit));
-  Runner runner(mine, device, Use::training, 2048, unit);
-  Runner reference(base, device, Use::inference, 2048, unit);
+  Runner runner(mine, device, Use::training, 2048, unit, dtype);
+  Runner reference(base, device, Use::inference, 2048, unit, dtype);
   Outcome outcome;
   outcome.hidden = values_of(runner.forward(sequences));
   outcome.logits = runner.logits(sequences);

@@ -6,6 +6,7 @@
 #include "fst/base/error.h"
 
 #include "model/sharded_fixture.h"
+#include "support/arithmetic.h"
 #include "support/thread_unit.h"
 
 // A model shared by threads against the same model whole: 0 differing bits.
@@ -28,28 +29,38 @@ void PrintTo(const Case& one, std::ostream* out) {
   *out << one.name;
 }
 
-class TensorParallelModel : public ::testing::TestWithParam<Case> {};
+class TensorParallelModel : public ::testing::TestWithParam<std::tuple<Case, DType>> {
+ protected:
+  static const Case& one() { return std::get<Case>(GetParam()); }
+  static DType dtype() { return std::get<DType>(GetParam()); }
+};
 
 INSTANTIATE_TEST_SUITE_P(
     Cases, TensorParallelModel,
-    ::testing::Values(Case{"qwen3_tied", testing::shared_config(), {2, 4, 8}},
-                      Case{"qwen3_untied", testing::shared_config(Family::qwen3, false), {2, 8}},
-                      Case{"qwen2_tied", testing::shared_config(Family::qwen2, true), {4, 8}},
-                      Case{"llama_untied", testing::shared_config(Family::llama, false), {2, 8}},
-                      Case{"odd_sizes", testing::odd_shared_config(), {2, 4}}),
-    [](const auto& instance) { return std::string(instance.param.name); });
+    ::testing::Combine(
+        ::testing::Values(
+            Case{"qwen3_tied", testing::shared_config(), {2, 4, 8}},
+            Case{"qwen3_untied", testing::shared_config(Family::qwen3, false), {2, 8}},
+            Case{"qwen2_tied", testing::shared_config(Family::qwen2, true), {4, 8}},
+            Case{"llama_untied", testing::shared_config(Family::llama, false), {2, 8}},
+            Case{"odd_sizes", testing::odd_shared_config(), {2, 4}}),
+        ::testing::ValuesIn(test::arithmetics)),
+    [](const auto& instance) {
+      return std::string(std::get<Case>(instance.param).name) + "_" +
+             name_of(std::get<DType>(instance.param));
+    });
 
 TEST_P(TensorParallelModel, GivesTheBitsOfTheWholeModelForwardAndBackward) {
-  const Qwen3Config& config = GetParam().config;
+  const Qwen3Config& config = one().config;
   const Parameters whole = testing::random_parameters(config, cpu, 41);
   const Parameters base = testing::random_parameters(config, cpu, 42);
-  const Sequences sequences = testing::random_sequences({9, 1, 21}, config.vocab_size - 3, 43);
-  const Outcome expected = testing::outcome_of(whole, base, sequences, nullptr);
+  const Sequences sequences = testing::random_sequences({9, 1, 37}, config.vocab_size - 3, 43);
+  const Outcome expected = testing::outcome_of(whole, base, sequences, nullptr, dtype());
   ASSERT_TRUE(std::any_of(expected.gradient.begin(), expected.gradient.end(),
                           [](float x) { return x != 0.0f; }));
-  for (const int degree : GetParam().degrees) {
+  for (const int degree : one().degrees) {
     testing::run_ranks(degree, [&](const TensorParallel& unit) {
-      const Outcome found = testing::outcome_of(whole, base, sequences, &unit);
+      const Outcome found = testing::outcome_of(whole, base, sequences, &unit, dtype());
       EXPECT_EQ(testing::differing_scores(found, expected), 0) << "degree " << degree;
       EXPECT_EQ(testing::differing_gradients(found, expected), 0) << "degree " << degree;
     });
@@ -57,14 +68,14 @@ TEST_P(TensorParallelModel, GivesTheBitsOfTheWholeModelForwardAndBackward) {
 }
 
 TEST_P(TensorParallelModel, PrefillsAndDecodesThroughItsPartOfTheCache) {
-  const Qwen3Config& config = GetParam().config;
+  const Qwen3Config& config = one().config;
   const Parameters whole = testing::random_parameters(config, cpu, 44);
   const auto tokens = testing::random_tokens(37, config.vocab_size, 45);
-  Runner runner(whole, cpu, Use::inference);
+  Runner runner(whole, cpu, Use::inference, 2048, nullptr, dtype());
   const auto expected = testing::values_of(runner.forward({tokens}));
-  testing::run_ranks(GetParam().degrees.back(), [&](const TensorParallel& unit) {
+  testing::run_ranks(one().degrees.back(), [&](const TensorParallel& unit) {
     const Parameters mine = testing::shard_of_parameters(whole, shard_of(&unit));
-    testing::Pieces pieces(mine, 37, &unit);
+    testing::Pieces pieces(mine, 37, &unit, dtype());
     std::vector<float> hidden;
     for (const std::int64_t end : {19, 20, 21, 36, 37}) {
       const auto begin = static_cast<std::int64_t>(hidden.size()) / config.hidden_size;

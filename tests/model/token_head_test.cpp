@@ -1,7 +1,10 @@
 #include "fst/model/token_head.h"
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -9,6 +12,7 @@
 #include "fst/base/error.h"
 
 #include "model_fixture.h"
+#include "support/arithmetic.h"
 #include "support/reference_model.h"
 
 namespace fst {
@@ -25,12 +29,12 @@ constexpr double tolerance = 1e-4;
 
 class Head : public ::testing::Test {
  protected:
-  Head()
+  explicit Head(DType dtype = DType::f32)
       : parameters_(testing::random_parameters(config_, cpu, 31)),
         base_parameters_(testing::random_parameters(config_, cpu, 32)),
         tokens_(testing::random_tokens(14, 90, 33)),
-        runner_(parameters_, cpu),
-        base_(base_parameters_, cpu, Use::inference) {
+        runner_(parameters_, cpu, Use::training, 2048, nullptr, dtype),
+        base_(base_parameters_, cpu, Use::inference, 2048, nullptr, dtype) {
     for (std::size_t t = 0; t + 1 < tokens_.size(); ++t) {
       rows_.push_back(static_cast<std::int32_t>(t));
       targets_.push_back(tokens_[t + 1]);
@@ -87,39 +91,82 @@ TEST_F(Head, ScoresLogprobEntropyAndKlUnderTheLaw) {
   }
 }
 
-TEST_F(Head, GivesTheSameBitsWithAnyChunk) {
-  const HeadReference base = reference();
+class HeadOfEitherDType : public Head, public ::testing::WithParamInterface<DType> {
+ protected:
+  HeadOfEitherDType() : Head(GetParam()) {}
+};
+INSTANTIATE_TEST_SUITE_P(Arithmetic, HeadOfEitherDType, ::testing::ValuesIn(test::arithmetics),
+                         test::arithmetic_name);
+
+/// Everything that a backward pass gives, and the chunks in which it went.
+struct HeadResult {
   std::vector<float> scores, gradient, dhidden;
-  for (const std::int64_t chunk : {100, 1, 2, 5, 13}) {
-    options_.chunk_rows = chunk;
+  std::vector<std::pair<std::int64_t, std::int64_t>> chunks;
+};
+
+// Sequences shorter and longer than a block of 32 rows, ends on and off its border.
+TEST_P(HeadOfEitherDType, GivesTheSameBitsWithAnyChunk) {
+  const Sequences sequences = testing::random_sequences({14, 77, 1, 33, 34, 65}, 90, 36);
+  std::vector<std::int32_t> rows, first;
+  std::vector<TokenId> targets;
+  std::int32_t row = 0;
+  for (const auto& tokens : sequences) {
+    first.push_back(static_cast<std::int32_t>(rows.size()));
+    for (std::size_t t = 0; t < tokens.size(); ++t, ++row) {
+      if (t + 1 == tokens.size()) continue;
+      rows.push_back(row);
+      targets.push_back(tokens[t + 1]);
+    }
+  }
+  first.push_back(static_cast<std::int32_t>(rows.size()));
+  const auto with = [&](std::int64_t chunk_rows) {
+    HeadResult result;
+    options_.chunk_rows = chunk_rows;
+    const HeadReference base{&base_.model, base_.forward(sequences)};
     Gradients gradients(config_, cpu);
-    const Tensor& hidden = runner_.forward({tokens_});
-    Buffer upstream(cpu, DType::f32, {hidden.dim(0), hidden.dim(1)});
-    const HeadLoss loss = [](const HeadChunk& chunk_of) {
-      for (std::int64_t i = chunk_of.begin; i < chunk_of.end; ++i) {
-        const auto k = static_cast<std::size_t>(i - chunk_of.begin);
-        chunk_of.dlogprob[k] = 0.1f * static_cast<float>(i + 1);
-        chunk_of.dentropy[k] = -0.3f;
-        chunk_of.dkl[k] = chunk_of.kl[k];
+    const Tensor& hidden = runner_.forward(sequences);
+    Buffer upstream(cpu, GetParam(), {hidden.dim(0), hidden.dim(1)});
+    const HeadLoss loss = [&](const HeadChunk& chunk) {
+      result.chunks.emplace_back(chunk.begin, chunk.end);
+      for (std::int64_t i = chunk.begin; i < chunk.end; ++i) {
+        const auto k = static_cast<std::size_t>(i - chunk.begin);
+        chunk.dlogprob[k] = 0.1f * static_cast<float>(i + 1);
+        chunk.dentropy[k] = -0.3f;
+        chunk.dkl[k] = chunk.kl[k];
       }
     };
-    const HeadScores& now = runner_.head.backward(upstream.tensor(), gradients, runner_.model,
-                                                  hidden, {rows_, targets_}, options_, base, loss);
-    std::vector<float> these = now.logprob;
-    these.insert(these.end(), now.entropy.begin(), now.entropy.end());
-    these.insert(these.end(), now.kl.begin(), now.kl.end());
-    if (scores.empty()) {
-      scores = these;
-      gradient = testing::values_of(gradients.head());
-      dhidden = testing::values_of(upstream.tensor());
+    const HeadScores& now =
+        runner_.head.backward(upstream.tensor(), gradients, runner_.model, hidden,
+                              {rows, targets, first}, options_, base, loss);
+    for (const auto* of : {&now.logprob, &now.entropy, &now.kl}) {
+      result.scores.insert(result.scores.end(), of->begin(), of->end());
     }
-    EXPECT_EQ(testing::differing_bits(scores, these), 0) << chunk;
-    EXPECT_EQ(testing::differing_bits(gradient, testing::values_of(gradients.head())), 0) << chunk;
-    EXPECT_EQ(testing::differing_bits(dhidden, testing::values_of(upstream.tensor())), 0) << chunk;
+    result.gradient = testing::values_of(gradients.head());
+    result.dhidden = testing::values_of(upstream.tensor());
+    return result;
+  };
+  const HeadResult expected = with(1000);
+  EXPECT_EQ(expected.chunks.size(), 1u);
+  const std::int64_t block = ops::rows_of_block(GetParam());
+  for (const std::int64_t chunk_rows : {1, 7, 32, 50, 101}) {
+    const HeadResult found = with(chunk_rows);
+    EXPECT_EQ(testing::differing_bits(expected.scores, found.scores), 0) << chunk_rows;
+    EXPECT_EQ(testing::differing_bits(expected.gradient, found.gradient), 0) << chunk_rows;
+    EXPECT_EQ(testing::differing_bits(expected.dhidden, found.dhidden), 0) << chunk_rows;
+    EXPECT_GT(found.chunks.size(), 1u);
+    std::int64_t next = 0;
+    for (const auto& [begin, end] : found.chunks) {
+      EXPECT_EQ(begin, next);
+      EXPECT_LE(end - begin, std::max(chunk_rows, block)) << begin;
+      const auto after = std::upper_bound(first.begin(), first.end(), begin);
+      EXPECT_EQ((begin - *std::prev(after)) % block, 0) << "a block is cut at " << begin;
+      next = end;
+    }
+    EXPECT_EQ(next, first.back());
   }
 }
 
-TEST_F(Head, BackwardScoresTheBitsOfScore) {
+TEST_P(HeadOfEitherDType, BackwardScoresTheBitsOfScore) {
   const HeadReference base = reference();
   const std::vector<float> scored =
       runner_.head.score(runner_.model, runner_.forward({tokens_}), {rows_, targets_}, options_)
@@ -175,25 +222,26 @@ TEST_F(Head, HasTheGradientOfAllThreeTermsThroughTheWholeModel) {
   }
 }
 
-TEST_F(Head, LeavesRowsThatPredictNothingAtZero) {
+TEST_P(HeadOfEitherDType, LeavesRowsThatPredictNothingAtZero) {
   const Tensor& hidden = runner_.forward({tokens_});
-  Buffer dhidden(cpu, DType::f32, {hidden.dim(0), hidden.dim(1)});
+  Buffer dhidden(cpu, GetParam(), {hidden.dim(0), hidden.dim(1)});
   ops::fill(dhidden.tensor(), 5.0f);
   Gradients gradients(config_, cpu);
   const std::vector<std::int32_t> rows = {9, 3};
   const std::vector<TokenId> targets = {1, 2};
   runner_.head.backward(dhidden.tensor(), gradients, runner_.model, hidden, {rows, targets}, {}, {},
                         [](const HeadChunk& chunk) { chunk.dlogprob[0] = 1.0f; });
+  const std::vector<float> values = testing::values_of(dhidden.tensor());
   for (std::int64_t r = 0; r < hidden.dim(0); ++r) {
     double sum = 0.0;
     for (std::int64_t i = 0; i < hidden.dim(1); ++i) {
-      sum += std::abs(static_cast<double>(dhidden.data<float>()[r * hidden.dim(1) + i]));
+      sum += std::abs(static_cast<double>(values[static_cast<std::size_t>(r * hidden.dim(1) + i)]));
     }
     EXPECT_EQ(sum > 0.0, r == 9) << "row " << r;
   }
 }
 
-TEST_F(Head, AcceptsAnEmptyList) {
+TEST_P(HeadOfEitherDType, AcceptsAnEmptyList) {
   const HeadScores& scores =
       runner_.head.score(runner_.model, runner_.forward({tokens_}), {}, options_);
   EXPECT_TRUE(scores.logprob.empty());

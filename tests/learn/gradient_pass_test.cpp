@@ -34,14 +34,15 @@ struct Seen {
   bool operator==(const Seen&) const = default;
 };
 
-/// Five sequences of odd lengths; the second has targets with gaps, the third a single one.
+/// Five sequences of odd lengths, one longer than a block of 32 rows; the second has targets with
+/// gaps, the third a single one.
 struct Batch {
   std::vector<std::vector<TokenId>> tokens;
   std::vector<std::vector<std::int32_t>> targets;
   std::vector<LossSequence> views;
 
   Batch() {
-    const std::int64_t lengths[] = {7, 19, 3, 33, 12};
+    const std::int64_t lengths[] = {7, 19, 3, 44, 12};
     for (std::int64_t s = 0; s < 5; ++s) {
       tokens.push_back(testing::random_tokens(lengths[s], test::odd_law.vocab,
                                               static_cast<std::uint64_t>(40 + s)));
@@ -81,14 +82,19 @@ Accumulated accumulate(TinyModels& models, const std::vector<LossSequence>& sequ
   return result;
 }
 
-TEST(GradientPass, MicroBatchesAndHeadChunksChangeNoBitOfTheGradient) {
-  TinyModels models;
+class GradientPassOf : public ::testing::TestWithParam<DType> {};
+
+INSTANTIATE_TEST_SUITE_P(Arithmetic, GradientPassOf, ::testing::ValuesIn(test::arithmetics),
+                         test::arithmetic_name);
+
+TEST_P(GradientPassOf, MicroBatchesAndHeadChunksChangeNoBitOfTheGradient) {
+  TinyModels models(GetParam());
   const Batch batch;
   for (const BaseUse base : {BaseUse::none, BaseUse::logprob, BaseUse::kl}) {
-    const Accumulated whole = accumulate(models, batch.views, options_of(64, 64, base));
+    const Accumulated whole = accumulate(models, batch.views, options_of(64, 256, base));
     EXPECT_TRUE(std::ranges::any_of(whole.gradient, [](float x) { return x != 0.0f; }));
     for (const std::int64_t micro_batch : {1, 2, 5}) {
-      for (const std::int64_t chunk_rows : {3, 64}) {
+      for (const std::int64_t chunk_rows : {3, 35}) {
         const Accumulated cut =
             accumulate(models, batch.views, options_of(micro_batch, chunk_rows, base));
         EXPECT_EQ(test::differing(cut.gradient, whole.gradient), 0)
@@ -102,21 +108,21 @@ TEST(GradientPass, MicroBatchesAndHeadChunksChangeNoBitOfTheGradient) {
 TEST(GradientPass, TheOrderOfSequencesIsTheOrderOfItsSums) {
   TinyModels models;
   Batch batch;
-  const auto options = options_of(64, 64, BaseUse::none);
+  const auto options = options_of(64, 256, BaseUse::none);
   const Accumulated forward = accumulate(models, batch.views, options);
   std::ranges::reverse(batch.views);
   const Accumulated backward = accumulate(models, batch.views, options);
   EXPECT_GT(test::differing(forward.gradient, backward.gradient), 0);
 }
 
-TEST(GradientPass, ScoreShowsTheBitsThatAccumulateShows) {
-  TinyModels models;
+TEST_P(GradientPassOf, ScoreShowsTheBitsThatAccumulateShows) {
+  TinyModels models(GetParam());
   const Batch batch;
   for (const BaseUse base : {BaseUse::none, BaseUse::logprob, BaseUse::kl}) {
     const Accumulated trained = accumulate(models, batch.views, options_of(2, 3, base));
     GradientPass pass(models.policy, &models.base);
     Seen scored(batch.views.size());
-    pass.score(batch.views, options_of(3, 64, base), [&](const PassChunk& chunk) {
+    pass.score(batch.views, options_of(3, 256, base), [&](const PassChunk& chunk) {
       EXPECT_TRUE(chunk.dlogprob.empty());
       scored.take(chunk);
     });
@@ -129,21 +135,22 @@ TEST(GradientPass, ScoreShowsTheBitsThatAccumulateShows) {
   }
 }
 
-TEST(GradientPass, ScoresOfASequenceDoNotDependOnItsNeighbours) {
-  TinyModels models;
+TEST_P(GradientPassOf, ScoresOfASequenceDoNotDependOnItsNeighbours) {
+  TinyModels models(GetParam());
   const Batch batch;
-  const Accumulated together = accumulate(models, batch.views, options_of(64, 64, BaseUse::kl));
+  const Accumulated together = accumulate(models, batch.views, options_of(64, 256, BaseUse::kl));
   for (std::size_t s = 0; s < batch.views.size(); ++s) {
-    const Accumulated alone = accumulate(models, {batch.views[s]}, options_of(64, 64, BaseUse::kl));
+    const Accumulated alone =
+        accumulate(models, {batch.views[s]}, options_of(64, 256, BaseUse::kl));
     EXPECT_EQ(alone.seen.logprob[0], together.seen.logprob[s]);
     EXPECT_EQ(alone.seen.kl[0], together.seen.kl[s]);
   }
 }
 
-TEST(GradientPass, AddsToWhatTheGradientsHold) {
-  TinyModels models;
+TEST_P(GradientPassOf, AddsToWhatTheGradientsHold) {
+  TinyModels models(GetParam());
   const Batch batch;
-  const Accumulated whole = accumulate(models, batch.views, options_of(2, 64, BaseUse::none));
+  const Accumulated whole = accumulate(models, batch.views, options_of(2, 256, BaseUse::none));
   GradientPass pass(models.policy, nullptr);
   Gradients gradients(models.policy.config(), models.device);
   const auto loss = [](const PassChunk& chunk) {
@@ -153,9 +160,9 @@ TEST(GradientPass, AddsToWhatTheGradientsHold) {
     }
   };
   const std::span<const LossSequence> all(batch.views);
-  pass.accumulate(gradients, all.first(2), options_of(2, 64, BaseUse::none), loss);
-  pass.accumulate(gradients, {}, options_of(2, 64, BaseUse::none), loss);
-  pass.accumulate(gradients, all.subspan(2), options_of(2, 64, BaseUse::none), loss);
+  pass.accumulate(gradients, all.first(2), options_of(2, 256, BaseUse::none), loss);
+  pass.accumulate(gradients, {}, options_of(2, 256, BaseUse::none), loss);
+  pass.accumulate(gradients, all.subspan(2), options_of(2, 256, BaseUse::none), loss);
   EXPECT_EQ(test::differing(test::values_of(gradients.finish()), whole.gradient), 0);
 }
 

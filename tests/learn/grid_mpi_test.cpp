@@ -40,12 +40,14 @@ void take_shard(Parameters& shard, const Parameters& whole) {
 
 /// This rank's shard of a policy and of a base that differs from it.
 struct Models {
-  explicit Models(const Unit& unit)
+  Models(const Unit& unit, DType dtype)
       : device(Device::cpu()),
         parameters(shared_config(), device, shard_of(&unit)),
         base_parameters(shared_config(), device, shard_of(&unit)),
-        policy(shared_config(), device, {.use = Use::training, .max_positions = 32, .unit = &unit}),
-        base(shared_config(), device, {.use = Use::inference, .max_positions = 32, .unit = &unit}) {
+        policy(shared_config(), device,
+               {.use = Use::training, .max_positions = 32, .dtype = dtype, .unit = &unit}),
+        base(shared_config(), device,
+             {.use = Use::inference, .max_positions = 32, .dtype = dtype, .unit = &unit}) {
     take_shard(parameters, testing::random_parameters(shared_config(), device, 5));
     take_shard(base_parameters, testing::random_parameters(shared_config(), device, 6));
     policy.set_weights(parameters);
@@ -78,9 +80,9 @@ void scatter(std::vector<float>& global, const Parameters& parameters, Range par
 constexpr float absent = -1234.5f;
 
 Learnt learn_twice(const Communicator& all, const Communicator& unit_ranks,
-                   const Communicator& replicas, std::int64_t leaves) {
+                   const Communicator& replicas, std::int64_t leaves, DType dtype) {
   const Unit unit(unit_ranks);
-  Models models(unit);
+  Models models(unit, dtype);
   LearnerOptions options = test::all_terms();
   options.gradient_leaves = leaves;
   constexpr std::int64_t groups = 5;
@@ -120,20 +122,23 @@ std::int64_t differing(const std::vector<float>& part, const std::vector<float>&
   return count;
 }
 
-class Grid : public ::testing::TestWithParam<std::int64_t> {};
+class Grid : public ::testing::TestWithParam<std::tuple<std::int64_t, DType>> {};
 
-INSTANTIATE_TEST_SUITE_P(Leaves, Grid, ::testing::Values<std::int64_t>(8, 5));
+INSTANTIATE_TEST_SUITE_P(Leaves, Grid,
+                         ::testing::Combine(::testing::Values<std::int64_t>(8, 5),
+                                            ::testing::ValuesIn(test::arithmetics)));
 
 TEST_P(Grid, EveryShapeLearnsTheBitsOfOneRank) {
   const Communicator self = Communicator::self();
-  const Learnt alone = learn_twice(self, self, self, GetParam());
+  const auto [leaves, dtype] = GetParam();
+  const Learnt alone = learn_twice(self, self, self, leaves, dtype);
   EXPECT_NE(alone.second.ratio_mean, 1.0);
   const int ranks = world().all().size();
   for (const int tp : {1, 2, 4}) {
     if (ranks % tp != 0) continue;
     world().split({{0, 1}, {0, 1}, {0, tp}});
     const Learnt learnt = learn_twice(world().learner(), world().unit(Role::learner),
-                                      world().across(Role::learner), GetParam());
+                                      world().across(Role::learner), leaves, dtype);
     EXPECT_EQ(test::numbers_of(learnt.first), test::numbers_of(alone.first)) << "tp " << tp;
     EXPECT_EQ(test::numbers_of(learnt.second), test::numbers_of(alone.second)) << "tp " << tp;
     std::int64_t there = 0;

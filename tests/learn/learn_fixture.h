@@ -8,6 +8,7 @@
 
 #include "fst/learn/learner.h"
 
+#include "support/arithmetic.h"
 #include "support/isa.h"
 #include "support/noise.h"
 #include "support/tiny_model.h"
@@ -31,15 +32,17 @@ inline Parameters near(const Parameters& parameters, double scale, std::uint32_t
 
 struct TinyModels {
   explicit TinyModels(Device where = Device::cpu(),
-                      const Qwen3Config& config = testing::tiny_config())
+                      const Qwen3Config& config = testing::tiny_config(), DType dtype = DType::f32)
       : device(std::move(where)),
         policy_parameters(testing::random_parameters(config, device, 7)),
         base_parameters(near(policy_parameters, 0.02, 9)),
-        policy(config, device, {.use = Use::training, .max_positions = 64}),
-        base(config, device, {.use = Use::inference, .max_positions = 64}) {
+        policy(config, device, {.use = Use::training, .max_positions = 64, .dtype = dtype}),
+        base(config, device, {.use = Use::inference, .max_positions = 64, .dtype = dtype}) {
     policy.set_weights(policy_parameters);
     base.set_weights(base_parameters);
   }
+  explicit TinyModels(DType dtype, Device where = Device::cpu())
+      : TinyModels(std::move(where), testing::tiny_config(), dtype) {}
   TinyModels(const TinyModels&) = delete;
   TinyModels& operator=(const TinyModels&) = delete;
 

@@ -10,14 +10,17 @@ std::vector<float> part(const std::vector<float>& x, Range range) {
   return {x.begin() + range.begin, x.begin() + range.end};
 }
 
-class LearnerTest : public ::testing::TestWithParam<std::int64_t> {};
+class LearnerTest : public ::testing::TestWithParam<std::tuple<std::int64_t, DType>> {};
 
-INSTANTIATE_TEST_SUITE_P(Leaves, LearnerTest, ::testing::Values<std::int64_t>(8, 5, 2));
+INSTANTIATE_TEST_SUITE_P(Leaves, LearnerTest,
+                         ::testing::Combine(::testing::Values<std::int64_t>(8, 5, 2),
+                                            ::testing::ValuesIn(test::arithmetics)));
 
 TEST_P(LearnerTest, TheNumberOfLearnersChangesNoBit) {
   LearnerOptions options = test::all_terms();
-  options.gradient_leaves = GetParam();
-  test::TinyModels models, alone;
+  options.gradient_leaves = std::get<std::int64_t>(GetParam());
+  const DType dtype = std::get<DType>(GetParam());
+  test::TinyModels models(dtype), alone(dtype);
   const test::Learnt expected = test::learn_twice(alone, Communicator::self(), options);
   const test::Learnt learnt = test::learn_twice(models, test::world().all(), options);
   EXPECT_EQ(test::differing(learnt.weights, expected.weights), 0);

@@ -23,28 +23,35 @@ void expect_same_bits(const test::Learnt& a, const test::Learnt& b, const std::s
   EXPECT_EQ(test::numbers_of(a.second), test::numbers_of(b.second)) << what;
 }
 
-test::Learnt learn_with(Device device, std::int64_t micro_batch, std::int64_t head_chunk) {
-  TinyModels models(std::move(device));
+class LearnerOf : public ::testing::TestWithParam<DType> {};
+
+INSTANTIATE_TEST_SUITE_P(Arithmetic, LearnerOf, ::testing::ValuesIn(test::arithmetics),
+                         test::arithmetic_name);
+
+test::Learnt learn_with(Device device, std::int64_t micro_batch, std::int64_t head_chunk,
+                        DType dtype = DType::f32) {
+  TinyModels models(dtype, std::move(device));
   LearnerOptions options = test::all_terms();
   options.micro_batch = micro_batch;
   options.head_chunk = head_chunk;
   return test::learn_twice(models, Communicator::self(), options);
 }
 
-TEST(Learner, MicroBatchesHeadChunksAndThreadsChangeNoBit) {
-  const test::Learnt expected = learn_with(Device::cpu(), 8, 256);
+TEST_P(LearnerOf, MicroBatchesHeadChunksAndThreadsChangeNoBit) {
+  const test::Learnt expected = learn_with(Device::cpu(), 8, 256, GetParam());
   EXPECT_EQ(expected.first.logprob_abs_diff_max, 0.0);
   EXPECT_EQ(expected.first.ratio_max, 1.0);
   EXPECT_NE(expected.second.ratio_max, 1.0);
-  expect_same_bits(learn_with(Device::cpu(), 1, 256), expected, "micro-batches of 1");
-  expect_same_bits(learn_with(Device::cpu(), 8, 3), expected, "head chunks of 3");
-  expect_same_bits(learn_with(Device::cpu(2), 8, 256), expected, "2 threads");
+  expect_same_bits(learn_with(Device::cpu(), 1, 256, GetParam()), expected, "micro-batches of 1");
+  expect_same_bits(learn_with(Device::cpu(), 8, 3, GetParam()), expected, "head chunks of 3");
+  expect_same_bits(learn_with(Device::cpu(2), 8, 256, GetParam()), expected, "2 threads");
 }
 
-TEST(Learner, InstructionSetsChangeNoBit) {
-  const test::Learnt expected = learn_with(Device::cpu(), 8, 256);
+TEST_P(LearnerOf, InstructionSetsChangeNoBit) {
+  const test::Learnt expected = learn_with(Device::cpu(), 8, 256, GetParam());
   for (const kernels::Isa isa : test::isas()) {
-    expect_same_bits(learn_with(Device::cpu(1, isa), 8, 256), expected, kernels::name_of(isa));
+    expect_same_bits(learn_with(Device::cpu(1, isa), 8, 256, GetParam()), expected,
+                     kernels::name_of(isa));
   }
 }
 
@@ -55,8 +62,8 @@ TEST(Learner, WarmsItsRateUpOverTheFirstSteps) {
   EXPECT_EQ(learnt.second.lr, options.lr * (2.0 / 3.0));
 }
 
-TEST(Learner, AnOnPolicyLogProbabilityThatDiffersByOneBitIsAnError) {
-  TinyModels models;
+TEST_P(LearnerOf, AnOnPolicyLogProbabilityThatDiffersByOneBitIsAnError) {
+  TinyModels models(GetParam());
   const auto before = test::values_of(models.policy_parameters.flat());
   const LearnerOptions options = test::all_terms();
   auto sequences = test::some_sequences(2, 2);
@@ -127,8 +134,8 @@ TEST(Learner, WithoutAnyLiveGroupWeightsMoveByMomentsAndDecayAlone) {
   }
 }
 
-TEST(Learner, TheModelThatSamplesNextHasTheNewWeights) {
-  TinyModels models;
+TEST_P(LearnerOf, TheModelThatSamplesNextHasTheNewWeights) {
+  TinyModels models(GetParam());
   const LearnerOptions options = test::all_terms();
   auto sequences = test::some_sequences(2, 2);
   test::sample_behaviour(sequences, models.policy, options.law);
@@ -138,7 +145,7 @@ TEST(Learner, TheModelThatSamplesNextHasTheNewWeights) {
   learner.step(2, sequences, {});
   auto updated = sequences, fresh = sequences;
   test::sample_behaviour(updated, models.policy, options.law);
-  Qwen3 rebuilt(models.policy.config(), models.device, {.max_positions = 64});
+  Qwen3 rebuilt(models.policy.config(), models.device, {.max_positions = 64, .dtype = GetParam()});
   rebuilt.set_weights(models.policy_parameters);
   test::sample_behaviour(fresh, rebuilt, options.law);
   for (std::size_t i = 0; i < fresh.size(); ++i) {

@@ -10,6 +10,7 @@
 #include "fst/base/random.h"
 #include "fst/model/token_head.h"
 
+#include "support/arithmetic.h"
 #include "tiny_model.h"
 
 namespace fst {
@@ -18,7 +19,7 @@ namespace {
 constexpr std::int64_t positions = 96;
 
 /// A model with random weights; stop tokens are common enough to end some completions.
-class GeneratorTest : public ::testing::Test {
+class GeneratorTest : public ::testing::TestWithParam<DType> {
  protected:
   GeneratorTest() { model_.set_weights(parameters_); }
 
@@ -57,7 +58,7 @@ class GeneratorTest : public ::testing::Test {
   Completion plainly(const GenerateRequest& request, const GeneratorOptions& options) {
     Completion completion;
     std::vector<TokenId> text = request.prompt;
-    KvCache cache(config_, device_, blocks_for(positions));
+    KvCache cache(config_, device_, blocks_for(positions), GetParam());
     PackedSequences packed(device_);
     Buffer logits(device_, DType::f32, {1, config_.vocab_size});
     Buffer token(device_, DType::i32, {1}), logprob(device_, DType::f32, {1});
@@ -94,7 +95,8 @@ class GeneratorTest : public ::testing::Test {
   Qwen3Config config_ = testing::tiny_config();
   Device device_ = Device::cpu();
   Parameters parameters_ = testing::random_parameters(config_, device_, 11);
-  Qwen3 model_{config_, device_, {.use = Use::inference, .max_positions = positions}};
+  Qwen3 model_{
+      config_, device_, {.use = Use::inference, .max_positions = positions, .dtype = GetParam()}};
 };
 
 bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
@@ -113,7 +115,10 @@ void expect_same(const std::vector<Completion>& a, const std::vector<Completion>
   }
 }
 
-TEST_F(GeneratorTest, DrawsWhatTheWholeTextComputedAnewDraws) {
+INSTANTIATE_TEST_SUITE_P(Arithmetic, GeneratorTest, ::testing::ValuesIn(test::arithmetics),
+                         test::arithmetic_name);
+
+TEST_P(GeneratorTest, DrawsWhatTheWholeTextComputedAnewDraws) {
   const auto all = requests();
   const auto drawn = generate(options(), all);
   expect_same(drawn, expected(all), "plain");
@@ -123,7 +128,7 @@ TEST_F(GeneratorTest, DrawsWhatTheWholeTextComputedAnewDraws) {
   EXPECT_LT(stopped, static_cast<std::int64_t>(drawn.size()));
 }
 
-TEST_F(GeneratorTest, NoOptionChangesABit) {
+TEST_P(GeneratorTest, NoOptionChangesABit) {
   const auto all = requests();
   const auto reference = generate(options(), all);
   for (const std::int64_t batch : {1, 2, 5, 27}) {
@@ -141,7 +146,7 @@ TEST_F(GeneratorTest, NoOptionChangesABit) {
   }
 }
 
-TEST_F(GeneratorTest, PreemptionChangesNoBit) {
+TEST_P(GeneratorTest, PreemptionChangesNoBit) {
   const auto all = requests();
   const auto reference = generate(options(), all);
   std::int64_t preemptions = 0;
@@ -159,7 +164,7 @@ TEST_F(GeneratorTest, PreemptionChangesNoBit) {
   EXPECT_GT(preemptions, 0);
 }
 
-TEST_F(GeneratorTest, ACompletionDoesNotDependOnTheOtherRequests) {
+TEST_P(GeneratorTest, ACompletionDoesNotDependOnTheOtherRequests) {
   const auto all = requests();
   const auto reference = generate(options(), all);
   auto reversed = all;
@@ -173,17 +178,18 @@ TEST_F(GeneratorTest, ACompletionDoesNotDependOnTheOtherRequests) {
   expect_same(single, reference, "one by one, with what the cache knew");
 }
 
-TEST_F(GeneratorTest, ThreadsChangeNoBit) {
+TEST_P(GeneratorTest, ThreadsChangeNoBit) {
   const auto all = requests();
   const auto reference = generate(options(), all);
   const Device two = Device::cpu(2);
   const Parameters parameters = testing::random_parameters(config_, two, 11);
-  Qwen3 model(config_, two, {.use = Use::inference, .max_positions = positions});
+  Qwen3 model(config_, two,
+              {.use = Use::inference, .max_positions = positions, .dtype = GetParam()});
   model.set_weights(parameters);
   expect_same(Generator(model, options()).generate(all), reference, "two threads");
 }
 
-TEST_F(GeneratorTest, LogProbabilitiesAreThoseOfTheLearner) {
+TEST_P(GeneratorTest, LogProbabilitiesAreThoseOfTheLearner) {
   const auto all = requests();
   const auto drawn = generate(options(), all);
   std::vector<std::vector<TokenId>> texts;
@@ -204,7 +210,7 @@ TEST_F(GeneratorTest, LogProbabilitiesAreThoseOfTheLearner) {
   }
   PackedSequences packed(device_);
   const TokenBatch& batch = packed.pack(texts);
-  KvCache cache(config_, device_, packed.blocks());
+  KvCache cache(config_, device_, packed.blocks(), GetParam());
   TokenHead head(device_);
   HeadOptions options;
   options.law = {all.front().law.temperature, all.front().law.vocab};
@@ -212,7 +218,7 @@ TEST_F(GeneratorTest, LogProbabilitiesAreThoseOfTheLearner) {
   EXPECT_TRUE(same_bits(head.score(model_, hidden, {rows, targets}, options).logprob, recorded));
 }
 
-TEST_F(GeneratorTest, RequestsOfSeveralLawsMayBeMixed) {
+TEST_P(GeneratorTest, RequestsOfSeveralLawsMayBeMixed) {
   auto all = requests();
   for (std::size_t i = 0; i < all.size(); ++i) {
     if (i % 3 == 0) all[i].law.temperature = 0.0f;
@@ -222,7 +228,7 @@ TEST_F(GeneratorTest, RequestsOfSeveralLawsMayBeMixed) {
   expect_same(generate(options(), all), expected(all), "mixed laws");
 }
 
-TEST_F(GeneratorTest, SamplesOfAPromptComputeItOnce) {
+TEST_P(GeneratorTest, SamplesOfAPromptComputeItOnce) {
   GenerateRequest request;
   request.prompt = testing::random_tokens(21, config_.vocab_size, 4);
   request.max_new_tokens = 2;
@@ -238,7 +244,7 @@ TEST_F(GeneratorTest, SamplesOfAPromptComputeItOnce) {
   EXPECT_EQ(generator.counts().rows, 21 + 8 + 1 + 8) << "then only the prompt's last row is new";
 }
 
-TEST_F(GeneratorTest, PromptsShareTheirBeginningToTheToken) {
+TEST_P(GeneratorTest, PromptsShareTheirBeginningToTheToken) {
   const auto beginning = testing::random_tokens(21, config_.vocab_size, 4);
   std::vector<GenerateRequest> all(5);
   for (std::size_t i = 0; i < all.size(); ++i) {
@@ -253,7 +259,7 @@ TEST_F(GeneratorTest, PromptsShareTheirBeginningToTheToken) {
   EXPECT_EQ(generator.counts().steps, 2);
 }
 
-TEST_F(GeneratorTest, RequestsThatFitTheBatchRunTogether) {
+TEST_P(GeneratorTest, RequestsThatFitTheBatchRunTogether) {
   std::vector<GenerateRequest> all(13);
   for (std::size_t i = 0; i < all.size(); ++i) {  // a block each, full at the end
     all[i].prompt = testing::random_tokens(11, config_.vocab_size, i);
@@ -264,7 +270,7 @@ TEST_F(GeneratorTest, RequestsThatFitTheBatchRunTogether) {
   EXPECT_EQ(generator.counts().steps, 6);
 }
 
-TEST_F(GeneratorTest, NewWeightsMakeTheCacheForget) {
+TEST_P(GeneratorTest, NewWeightsMakeTheCacheForget) {
   const auto all = requests();
   Generator generator(model_, options());
   generator.generate(all);
@@ -274,7 +280,7 @@ TEST_F(GeneratorTest, NewWeightsMakeTheCacheForget) {
   expect_same(generator.generate(all), expected(all), "other weights");
 }
 
-TEST_F(GeneratorTest, AFailedCallLeavesAUsableGenerator) {
+TEST_P(GeneratorTest, AFailedCallLeavesAUsableGenerator) {
   const auto all = requests();
   const auto reference = generate(options(), all);
   Generator generator(model_, options());
@@ -294,7 +300,7 @@ TEST_F(GeneratorTest, AFailedCallLeavesAUsableGenerator) {
   expect_same(generator.generate(all), reference, "after the failure");
 }
 
-TEST_F(GeneratorTest, RefusesRequestsThatCannotRunNamingThem) {
+TEST_P(GeneratorTest, RefusesRequestsThatCannotRunNamingThem) {
   auto all = requests();
   const auto refusal = [&](auto&& spoil) {
     auto changed = all;
@@ -327,7 +333,7 @@ TEST_F(GeneratorTest, RefusesRequestsThatCannotRunNamingThem) {
   EXPECT_TRUE(generate(options(), {}).empty());
 }
 
-TEST_F(GeneratorTest, FillsTheLastPositionAndTheLastBlock) {
+TEST_P(GeneratorTest, FillsTheLastPositionAndTheLastBlock) {
   GenerateRequest request;
   request.prompt = testing::random_tokens(31, config_.vocab_size, 4);
   request.max_new_tokens = positions - 31 + 1;  // the last token needs no position

@@ -6,6 +6,7 @@
 
 #include "model/sharded_fixture.h"
 #include "mpi_main.h"
+#include "support/arithmetic.h"
 
 // A model shared by MPI ranks against the same model whole: 0 differing bits. With 3 ranks two of
 // them share the model, and the third has it whole.
@@ -15,7 +16,7 @@ namespace {
 const Device cpu = Device::cpu();
 
 /// The communicator of this rank's unit: the first 2^k ranks, or one rank alone.
-class TensorParallelRanks : public ::testing::Test {
+class TensorParallelRanks : public ::testing::TestWithParam<DType> {
  protected:
   TensorParallelRanks() : comm_(make(test::world().all())), unit_(comm_) {}
   static Communicator make(const Communicator& all) {
@@ -28,14 +29,17 @@ class TensorParallelRanks : public ::testing::Test {
   Unit unit_;
 };
 
-TEST_F(TensorParallelRanks, GiveTheBitsOfTheWholeModelForwardAndBackward) {
+INSTANTIATE_TEST_SUITE_P(Arithmetic, TensorParallelRanks, ::testing::ValuesIn(test::arithmetics),
+                         test::arithmetic_name);
+
+TEST_P(TensorParallelRanks, GiveTheBitsOfTheWholeModelForwardAndBackward) {
   for (const Family family : {Family::qwen3, Family::qwen2}) {
     const Qwen3Config config = testing::shared_config(family, family == Family::qwen3);
     const Parameters whole = testing::random_parameters(config, cpu, 61);
     const Parameters base = testing::random_parameters(config, cpu, 62);
     const auto sequences = testing::random_sequences({60, 3, 181}, config.vocab_size - 3, 63);
-    const auto expected = testing::outcome_of(whole, base, sequences, nullptr);
-    const auto found = testing::outcome_of(whole, base, sequences, &unit_);
+    const auto expected = testing::outcome_of(whole, base, sequences, nullptr, GetParam());
+    const auto found = testing::outcome_of(whole, base, sequences, &unit_, GetParam());
     EXPECT_EQ(testing::differing_scores(found, expected), 0);
     EXPECT_EQ(testing::differing_gradients(found, expected), 0);
     EXPECT_EQ(testing::shard_of_parameters(whole, shard_of(&unit_)).identity(&unit_),
@@ -44,9 +48,10 @@ TEST_F(TensorParallelRanks, GiveTheBitsOfTheWholeModelForwardAndBackward) {
 }
 
 /// Completions of several prompts that share a beginning, with too few blocks for all at once.
-std::vector<Completion> completions_of(const Parameters& whole, const TensorParallel* unit) {
+std::vector<Completion> completions_of(const Parameters& whole, const TensorParallel* unit,
+                                       DType dtype) {
   const Parameters mine = testing::shard_of_parameters(whole, shard_of(unit));
-  Qwen3 model(whole.config(), cpu, {.max_positions = 96, .unit = unit});
+  Qwen3 model(whole.config(), cpu, {.max_positions = 96, .dtype = dtype, .unit = unit});
   model.set_weights(mine);
   GeneratorOptions options;
   options.kv_blocks = 17;
@@ -66,9 +71,10 @@ std::vector<Completion> completions_of(const Parameters& whole, const TensorPara
   return Generator(model, options).generate(requests);
 }
 
-TEST_F(TensorParallelRanks, DrawTheTokensOfTheWholeModel) {
+TEST_P(TensorParallelRanks, DrawTheTokensOfTheWholeModel) {
   const Parameters whole = testing::random_parameters(testing::shared_config(), cpu, 65);
-  const auto expected = completions_of(whole, nullptr), found = completions_of(whole, &unit_);
+  const auto expected = completions_of(whole, nullptr, GetParam());
+  const auto found = completions_of(whole, &unit_, GetParam());
   ASSERT_EQ(found.size(), expected.size());
   for (std::size_t i = 0; i < found.size(); ++i) {
     EXPECT_EQ(found[i].tokens, expected[i].tokens);

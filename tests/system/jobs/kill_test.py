@@ -1,7 +1,7 @@
 """Killed at random moments and resumed with random other layouts, a run is the undisturbed run.
 
-FST_KILLS (default 10) kills are done, FST_SEED chooses moments, victims and layouts. A run that
-finishes is compared, and the next one begun. tests/soak_restart.sh runs this with many kills.
+FST_KILLS (default 10) kills are done, a third of them in bfloat16; FST_SEED chooses moments, victims and
+layouts. A run that finishes is compared, and the next one begun. tests/soak_restart.sh runs this with many kills.
 """
 import os
 import random
@@ -45,7 +45,7 @@ class Kill(job.JobTest):
         victim = self.rng.choice(["all", "launcher", "rank"])
         moment = self.rng.uniform(0.1, longest)
         began = time.monotonic()
-        process = self.start(output, {**KEYS, **layout}, ranks=ranks, resume="auto")
+        process = self.start(output, {**self.keys, **layout}, ranks=ranks, resume="auto")
         while time.monotonic() < began + moment:
             if process.poll() is not None:
                 self.assertEqual(process.returncode, 0, self.log()[-4000:])
@@ -54,7 +54,7 @@ class Kill(job.JobTest):
         if not self.kill_job(process, ranks, victim):
             return True
         self.kills += 1
-        print(f"kill {self.kills} of {KILLS}: {victim} of {ranks} ranks {layout or 'colocated'} "
+        print(f"kill {self.kills}: {victim} of {ranks} ranks {layout or 'colocated'} "
               f"after {moment:.2f} s", flush=True)
         return False
 
@@ -63,24 +63,29 @@ class Kill(job.JobTest):
         steps = [line["step"] for line in job.metrics(self.folder / output, "step")]
         self.assertEqual(steps, list(range(1, KEYS["run.steps"] + 1)))
 
-    def test_killed_and_resumed_anywhere_it_is_the_straight_run(self):
-        print(f"seed {SEED}", flush=True)
-        self.rng = random.Random(SEED)
+    def expect_kills_to_change_nothing(self, dtype, kills):
+        self.keys = {**KEYS, "engine.dtype": dtype}
         began = time.monotonic()
-        self.run_job("straight", KEYS)
+        self.run_job("straight " + dtype, self.keys)
         longest = 1.5 * (time.monotonic() - began)
-        self.expected = self.digests("straight")
+        self.expected = self.digests("straight " + dtype)
         self.kills, finished = 0, 0
-        while self.kills < KILLS:
+        while self.kills < kills:
             output = f"run{finished}"
-            while self.kills < KILLS and not self.attempt(output, longest):
+            while self.kills < kills and not self.attempt(output, longest):
                 pass
             ranks, layout = self.rng.choice(LAYOUTS)
-            self.run_job(output, {**KEYS, **layout}, ranks=ranks, resume="auto")
+            self.run_job(output, {**self.keys, **layout}, ranks=ranks, resume="auto")
             self.expect_straight(output)
             finished += 1
             shutil.rmtree(self.folder / output)
-        print(f"{self.kills} kills, {finished} runs finished, all equal to the straight run")
+        print(f"{dtype}: {self.kills} kills, {finished} runs finished, all equal to the straight run", flush=True)
+
+    def test_killed_and_resumed_anywhere_it_is_the_straight_run(self):
+        print(f"seed {SEED}", flush=True)
+        self.rng = random.Random(SEED)
+        self.expect_kills_to_change_nothing("f32", KILLS - KILLS // 3)
+        self.expect_kills_to_change_nothing("bf16", KILLS // 3)
 
 
 if __name__ == "__main__":

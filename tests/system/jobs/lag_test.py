@@ -31,6 +31,7 @@ class Lag(job.JobTest):
     def test_layouts_change_no_bit(self):
         self.expect_same("fst", {}, [(2, {}), (3, split(1, 1, 1)), (4, split(2, 1, 1))])
         self.expect_same("rl", self.RL, [(3, {}), (3, split(1, 0, 2))])
+        self.expect_same("bf16", {"engine.dtype": "bf16", "run.steps": 4}, [(4, {**split(2, 1, 1), "rollout.tp": 2})])
 
     def test_the_lag_is_real_and_each_cycle_begins_on_policy(self):
         for name, method, on_policy in (("fst", {}, [1, 4]), ("rl", self.RL, [1])):

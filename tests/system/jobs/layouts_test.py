@@ -14,6 +14,8 @@ TINY = {"run.steps": 4, "train.steps_per_cycle": 2, "train.problems_per_step": 5
         "evolve.max_metric_calls": 18, "evolve.proposals": 2, "eval.every": 2, "eval.problems": 4,
         "train.entropy": 0.01, "train.zero_variance_filter": "false", "rollout.max_new_tokens": 6,
         "run.deadline": 120}
+# Two cycles of one step each: enough of every part of the job in another arithmetic.
+BRIEF = {"engine.dtype": "bf16", "run.steps": 2, "train.steps_per_cycle": 1}
 
 
 def tp(rollout, reflection, learner):
@@ -84,6 +86,24 @@ class Layouts(job.JobTest):
         for step, (ranks, keys) in enumerate(places, start=1):
             self.run_job("moved", {**self.keys, **keys, "run.steps": step}, ranks=ranks,
                          resume="auto")
+        self.assertEqual(self.digests("moved"), self.digests("straight"))
+
+    def test_nothing_of_the_layout_changes_a_bit_in_bfloat16(self):
+        found = self.expect_same(
+            {"2 threads, micro-batch 8": (1, {"engine.threads": 2, "learner.micro_batch": 8}, {}),
+             "micro-batch 1, head chunk 7": (1, {"learner.micro_batch": 1, "learner.head_chunk": 7,
+                                                 "rollout.max_batch": 5, "rollout.prefill_chunk": 16}, {}),
+             "colocated on 2": (2, {}, {}),
+             "split 1+1+1": (3, job.split(1, 1, 1), {}),
+             "all by 2": (2, tp(2, 2, 2), {}),
+             "DP 2 x TP 2, mixed": (4, tp(1, 2, 2), {})}, BRIEF)
+        self.run_job("wide", {**self.keys, **BRIEF, "engine.dtype": "f32"})
+        self.assertNotEqual(self.digests("wide")[2], found[2])
+
+    def test_a_run_in_bfloat16_goes_on_in_any_other_layout(self):
+        self.run_job("straight", {**self.keys, **BRIEF})
+        for step, (ranks, keys) in enumerate([(2, tp(2, 1, 2)), (3, job.split(1, 1, 1))], start=1):
+            self.run_job("moved", {**self.keys, **BRIEF, **keys, "run.steps": step}, ranks=ranks, resume="auto")
         self.assertEqual(self.digests("moved"), self.digests("straight"))
 
     def test_threads_and_batches_change_no_bit(self):

@@ -28,9 +28,10 @@ class Refuse(job.JobTest):
         return folder
 
     def test_keys_of_the_trajectory_may_not_change(self):
-        self.expect_refused({"optim.lr": 1e-4, "train.group_size": 8},
+        self.expect_refused({"optim.lr": 1e-4, "train.group_size": 8, "engine.dtype": "bf16"},
                             "belongs to another deck", "optim.lr = 1e-04, but the run has 3e-04",
-                            "train.group_size = 8, but the run has 4", ranks=2)
+                            "train.group_size = 8, but the run has 4",
+                            "engine.dtype = bf16, but the run has f32", ranks=2)
 
     def test_another_policy_is_refused_by_name(self):
         self.expect_refused({"model.policy": self.other_model()},

@@ -95,7 +95,7 @@ class Layouts(job.JobTest):
                                                  "rollout.max_batch": 5, "rollout.prefill_chunk": 16}, {}),
              "colocated on 2": (2, {}, {}),
              "split 1+1+1": (3, job.split(1, 1, 1), {}),
-             "all by 2": (2, tp(2, 2, 2), {}),
+             "all by 2, activations recomputed": (2, {**tp(2, 2, 2), "learner.recompute": "true"}, {}),
              "DP 2 x TP 2, mixed": (4, tp(1, 2, 2), {})}, BRIEF)
         self.run_job("wide", {**self.keys, **BRIEF, "engine.dtype": "f32"})
         self.assertNotEqual(self.digests("wide")[2], found[2])

@@ -1,4 +1,4 @@
-"""The whole job with device = cuda, on GPUs that tests/emulator executes: the bits of the CPU."""
+"""The whole job with device = cuda, on GPUs that tests/emulator executes: in f32 the bits of the CPU."""
 import os
 import unittest
 
@@ -32,6 +32,17 @@ class Cuda(job.JobTest):
         self.run_job("moved", {**TINY, **CPU, "run.steps": 1})
         self.cuda_job("moved", resume="auto")
         self.assertEqual(self.digests("moved"), self.digests("cpu"))
+
+    def test_a_run_in_bf16_has_one_set_of_bits_on_gpus_and_stays_there(self):
+        bf16 = {"engine.dtype": "bf16"}
+        self.cuda_job("alone", bf16)
+        shared = {**bf16, "learner.tp": 2, "rollout.tp": 2, "learner.micro_batch": 1, "learner.recompute": "on"}
+        self.cuda_job("moved", {**shared, "run.steps": 1}, ranks=2)
+        # Sums of products in bf16 are the device's: a CPU's would be others.
+        self.run_job("moved", {**TINY, **CPU, **bf16}, resume="auto", expect=2)
+        self.assertIn("engine.dtype: the run has bf16 of sm_90, here is bf16 of CPUs", self.log())
+        self.cuda_job("moved", {**bf16, **job.split(1, 1, 1)}, ranks=3, resume="auto")
+        self.assertEqual(self.digests("moved"), self.digests("alone"))
 
 
 if __name__ == "__main__":

@@ -96,6 +96,10 @@ void copy_async_16(void* to, const void* from, bool within, const Place& place) 
     check_access(to, piece, Access::write, place);
     mark_copy(to, within ? from : nullptr, piece, true);
   }
+  if (counting) {
+    if (within) count_access(from, piece, Access::read);
+    count_access(to, piece, Access::write);
+  }
   own_copies().open.push_back({to, from, within, place});
   if (early()) perform(own_copies().open.back());
 }

@@ -27,7 +27,13 @@ bool enable_checks();
 namespace {
 [[maybe_unused]] const bool checks_enabled = enable_checks();
 }
+void count_multiply_add();
 #endif
+inline void note_multiply_add() {
+#if defined(__SANITIZE_THREAD__)
+  count_multiply_add();
+#endif
+}
 
 using Place = std::source_location;
 
@@ -123,9 +129,11 @@ inline float float_of(std::uint32_t bits) {
   return std::bit_cast<float>(bits);
 }
 inline float fma(float a, float b, float c) {
+  emulator::note_multiply_add();
   return __builtin_fmaf(a, b, c);
 }
 inline double fma(double a, double b, double c) {
+  emulator::note_multiply_add();
   return __builtin_fma(a, b, c);
 }
 inline float root(float x) {

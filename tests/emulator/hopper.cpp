@@ -121,7 +121,7 @@ void land(const Load& load) {
 
 /// Rows of 16 elements that a descriptor names.
 void read_operand(std::uint64_t descriptor, std::uint16_t (&to)[tile][depth], const int* warps,
-                  const Place& place) {
+                  bool counted, const Place& place) {
   const std::size_t start = (descriptor & 0x3fff) << 4, stride = (descriptor >> 32 & 0x3fff) << 4;
   for (std::size_t r = 0; r < tile; ++r) {
     for (std::size_t p = 0; p < 2; ++p) {
@@ -136,6 +136,7 @@ void read_operand(std::uint64_t descriptor, std::uint16_t (&to)[tile][depth], co
         check_access(from, piece, Access::read, place);
         current = self;
       }
+      if (counted) count_access(from, piece, Access::read);
       std::memcpy(to[r] + 8 * p, from, piece);
     }
   }
@@ -144,8 +145,9 @@ void read_operand(std::uint64_t descriptor, std::uint16_t (&to)[tile][depth], co
 void perform(const Multiply& multiply, bool arithmetic) {
   static constexpr int own_warp[4] = {0, 1, 2, 3}, all_warps[4] = {-1, -1, -1, -1};
   std::uint16_t a[tile][depth], b[tile][depth];
-  read_operand(multiply.a, a, own_warp, multiply.place);
-  read_operand(multiply.b, b, all_warps, multiply.place);
+  const bool counted = counting && arithmetic;  // once
+  read_operand(multiply.a, a, own_warp, counted, multiply.place);
+  read_operand(multiply.b, b, all_warps, counted, multiply.place);
   if (!arithmetic) return;
   const auto element = [&](int r, int c) -> float& {
     return multiply.sums[r / 16 * 32 + r % 8 * 4 + c % 8 / 2][c / 8 * 4 + r % 16 / 8 * 2 + c % 2];
@@ -279,6 +281,8 @@ void tensor_load(void* to, const TensorMap& map, Barrier& barrier, int column, i
       if (from != nullptr) check_access(from, piece, Access::read, place);
       check_access(piece_to, piece, Access::write, place);
       mark_copy(piece_to, from, piece, true);
+      if (counting && from != nullptr) count_access(from, piece, Access::read);
+      if (counting) count_access(piece_to, piece, Access::write);
     });
     load.issued = check_time_passes();
   }

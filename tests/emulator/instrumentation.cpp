@@ -22,6 +22,7 @@ void judge(const void* address, std::size_t bytes, Access access, const void* co
   if (fst::emulator::InEmulator::inside || fst::emulator::own_stack_holds(address, bytes)) return;
   const fst::emulator::InEmulator inside;
   fst::emulator::check_access(address, bytes, access, code);
+  if (fst::emulator::counting) fst::emulator::count_access(address, bytes, access);
 }
 
 [[noreturn]] void found(const SourceLocation& location, std::string what) {

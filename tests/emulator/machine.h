@@ -12,20 +12,32 @@
 #include "emulate.h"
 #include "emulator.h"
 #include "history.h"
+#include "record.h"
 #include "schedule.h"
 
 /// Within the emulator: the machine that executes one block at a time on the calling thread.
 namespace fst::emulator {
 
 struct Launch {
+  const void* kernel = nullptr;
   std::unique_ptr<Body> body;
   std::size_t body_bytes = 0;
   dim3 grid, block;
   std::size_t shared = 0;
+  std::shared_ptr<Operation> operation;
 };
 
 /// Executes all blocks of a launch; false where something was wrong (report() then says what).
 bool execute(const Launch& launch);
+
+/// What is done with launches (record.cpp): record_launch() executes, counts or only lists one.
+Recording recording();
+void record_launch(const Launch& launch);
+std::shared_ptr<Operation> current_operation();
+/// Of the launch that runs; only called where `counting`.
+inline bool counting = false;
+void count_access(const void* address, std::size_t bytes, Access access);
+void count_tensor_product(std::int64_t rows, std::int64_t columns, std::int64_t depth);
 
 /// Whether a kernel is being executed.
 bool running();
@@ -54,6 +66,8 @@ void note_failure(std::string what);
 /// Adds the line of the guilty code; not on a thread's stack.
 void complete_report();
 [[noreturn]] void abandon_launch();
+/// Where the program was loaded: its symbols' addresses count from there.
+std::uintptr_t program_base();
 const std::string& report();
 std::string forget_report();
 

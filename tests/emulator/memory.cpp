@@ -166,7 +166,8 @@ cudaError_t allocate_device(void** memory, std::size_t bytes) {
   Device& d = device();
   if (bytes > d.limit - std::min(d.limit, d.used)) return cudaErrorMemoryAllocation;
   Pages pages(bytes, device_alignment);
-  std::memset(pages.start, poison, rounded_up(bytes, device_alignment));
+  const std::size_t filled = recording() == Recording::list ? bytes : 0;  // of which nothing is
+  std::memset(pages.start + filled, poison, rounded_up(bytes, device_alignment) - filled);
   if (checking()) pages.history.reset(bytes);
   if (d.closed) pages.open(false);
   *memory = pages.start;

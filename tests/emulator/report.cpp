@@ -14,16 +14,9 @@ struct Report {
 
 /// " at file.cu:12" from the program's debugging information.
 std::string source_of(const void* code) {
-  std::uintptr_t base = 0;  // where the program was loaded
-  dl_iterate_phdr(
-      [](dl_phdr_info* object, std::size_t, void* to) {
-        *static_cast<std::uintptr_t*>(to) = object->dlpi_addr;
-        return 1;  // the first is the program
-      },
-      &base);
   char command[128];
   std::snprintf(command, sizeof command, "addr2line -i -e /proc/%d/exe 0x%zx 2>&1", getpid(),
-                reinterpret_cast<std::uintptr_t>(code) - 1 - base);
+                reinterpret_cast<std::uintptr_t>(code) - 1 - program_base());
   FILE* const lines = popen(command, "r");
   if (lines == nullptr) return "";
   std::string text;
@@ -39,6 +32,17 @@ std::string source_of(const void* code) {
 }
 
 }  // namespace
+
+std::uintptr_t program_base() {
+  std::uintptr_t base = 0;
+  dl_iterate_phdr(
+      [](dl_phdr_info* object, std::size_t, void* to) {
+        *static_cast<std::uintptr_t*>(to) = object->dlpi_addr;
+        return 1;  // the first is the program
+      },
+      &base);
+  return base;
+}
 
 const std::string& report() {
   return noted.text;

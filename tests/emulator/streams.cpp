@@ -168,6 +168,8 @@ void queue_launch(const void* kernel, std::unique_ptr<Body> body, std::size_t bo
   }
   if (!captures(stream_of(stream))) ++runtime().calls.launches;
   auto launch = std::make_shared<Launch>();
+  launch->kernel = kernel;
+  launch->operation = current_operation();
   launch->body = std::move(body);
   launch->body_bytes = body_bytes;
   launch->grid = grid;
@@ -177,6 +179,8 @@ void queue_launch(const void* kernel, std::unique_ptr<Body> body, std::size_t bo
   enqueue(stream, [launch, fails] {
     if (fails) {
       lost("a launch");
+    } else if (recording() != Recording::off) {
+      record_launch(*launch);
     } else {
       execute(*launch);
     }
@@ -209,6 +213,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
   }
   if (!captures(stream_of(stream))) ++runtime().calls.copies;
   return enqueue(stream, [=] {
+    if (recording() == Recording::list && kind == cudaMemcpyDeviceToDevice) return;
     std::memcpy(to, from, bytes);
     if (kind == cudaMemcpyHostToDevice) mark_initialised(to, bytes);
     if (kind == cudaMemcpyDeviceToDevice) copy_initialised(to, from, bytes);
@@ -218,7 +223,9 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
 cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t stream) {
   if (bytes == 0) return cudaSuccess;
   if (find_allocation(to, bytes) == nullptr) return returned(cudaErrorInvalidValue);
+  constexpr std::size_t few = 4096;  // by which kernels tell the host something
   return enqueue(stream, [=] {
+    if (recording() == Recording::list && bytes > few) return;
     std::memset(to, value, bytes);
     mark_initialised(to, bytes);
   });

@@ -147,6 +147,7 @@ void load(const char* word, std::uint32_t* to, const void* row, void (*perform)(
     fail(std::string(word) + " at " + text_of(place) + ": a misaligned address");
   }
   if (checking()) check_access(row, row_bytes, Access::read, place);
+  if (counting) count_access(row, row_bytes, Access::read);
   LoadLane own{to, static_cast<const std::uint16_t*>(row)};
   meet_warp(word, &own, perform, place);
 }
@@ -155,6 +156,7 @@ void load(const char* word, std::uint32_t* to, const void* row, void (*perform)(
 
 void multiply_tile(const std::uint16_t* a, int a_rows, const std::uint16_t* b, int b_rows,
                    float* sum) {
+  if (counting) count_tensor_product(a_rows, b_rows, depth);
   static std::vector<Parts> left, right;
   static std::vector<bool> left_finite, right_finite;
   const auto split = [](const std::uint16_t* from, int count, std::vector<Parts>& to,

@@ -11,6 +11,7 @@ template <class Integer, class Update>
 void atomically(Integer* to, const void* code, const Update& update) {
   const emulator::InEmulator inside;
   if (emulator::checking()) check_access(to, sizeof *to, Access::atomic, code);
+  if (emulator::counting) emulator::count_access(to, sizeof *to, Access::atomic);
   *to = update(*to);
 }
 

@@ -20,6 +20,8 @@ std::string cuda_support();
 std::string cuda_name(int index);
 /// Whose tensor cores it has: "sm_90".
 std::string cuda_architecture(int index);
+/// Bytes of its memory.
+std::int64_t cuda_memory(int index);
 /// Whether kernels were compiled for it.
 bool cuda_has_code(int index);
 

@@ -66,6 +66,10 @@ std::string cuda_architecture(int index) {
   return "sm_" + std::to_string(properties.major) + std::to_string(properties.minor);
 }
 
+std::int64_t cuda_memory(int index) {
+  return static_cast<std::int64_t>(properties_of(index).totalGlobalMem);
+}
+
 bool cuda_has_code(int index) {
   check(cudaSetDevice(index), "cudaSetDevice");
   cudaFuncAttributes attributes{};

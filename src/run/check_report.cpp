@@ -85,7 +85,7 @@ void report_memory(std::string& text, const RunConfig& config,
     }
   }
   text += "  allowed: " + bytes_text(memory_limit(config)) +
-          (config.engine.memory_mib > 0 ? "" : ", what this machine has") + "\n";
+          (config.engine.memory_mib > 0 ? "" : ", what " + memory_owner(config) + " has") + "\n";
 }
 
 void report_steps(std::string& text, const RunConfig& config) {

@@ -107,7 +107,9 @@ void bind_roles(Table& t, RunConfig& c) {
   t.number("engine.threads", c.engine.threads, 1, 1024, "threads",
            "threads per rank; changes no bit");
   t.number("engine.memory_mib", c.engine.memory_mib, 0, big, "MiB",
-           "memory that a rank may take, as fst check estimates it; 0: what the machine has");
+           "memory that a rank may take, as fst check estimates it; 0: what the machine has, or "
+           "its GPU, or "
+           "an H100 where there is none");
 }
 
 void bind_train(Table& t, RunConfig& c) {

@@ -17,19 +17,28 @@ namespace fst {
 namespace {
 
 constexpr std::int64_t f32_bytes = 4;
+// What CUDA finds on an H100 of 80 GB, rounded down: the GPU of a plan made where there is none.
+constexpr std::int64_t h100_bytes = std::int64_t{79} << 30;
+
+bool on_gpu(const RunConfig& config) {
+  const std::string& device = config.engine.device;
+  return device == "cuda" || (device == "auto" && Device::cuda_devices() > 0);
+}
 
 /// The sizes of the shards of one degree, which are all alike.
 struct ShardSizes {
   ShardSizes(const Qwen3Config& config, int degree, const RunConfig& run)
       : dtype(arithmetic_of(run.engine.dtype)),
+        packs(dtype == DType::f32 || !on_gpu(run)),
         local(local_config(config, {0, degree})),
         leaves(ops::leaves_of_rank(degree)),
         vocab(vocab_range(config, {0, degree}).size()),
         parameters(parameter_count(config, {0, degree})) {}
 
   /// Weights as the matrix products read them; for inference the embedding, which it copies, and
-  /// for training the rounded weights in their natural order.
+  /// for training the rounded weights in their natural order. A GPU's products read these in bf16.
   std::int64_t packed_bytes(Use use) const {
+    if (!packs) return parameters * size_of(dtype);
     const auto packed = [this](std::int64_t rows, std::int64_t columns, ops::Sum sum) {
       return ops::packed_size(dtype, rows, columns, sum);
     };
@@ -45,6 +54,7 @@ struct ShardSizes {
   std::int64_t weight_bytes() const { return parameters * f32_bytes; }
 
   DType dtype;
+  bool packs;  // ops::packs()
   Qwen3Config local;
   ops::Sum leaves;  // of a sum that the ranks share
   std::int64_t vocab, parameters;
@@ -169,25 +179,32 @@ std::vector<RankMemory> memory_plan(const RunConfig& config, const PlanModels& m
 
 std::int64_t memory_limit(const RunConfig& config) {
   if (config.engine.memory_mib > 0) return config.engine.memory_mib << 20;
+  if (on_gpu(config)) return Device::cuda_devices() > 0 ? Device::cuda_memory(0) : h100_bytes;
   return static_cast<std::int64_t>(sysconf(_SC_PHYS_PAGES)) *
          static_cast<std::int64_t>(sysconf(_SC_PAGESIZE));
+}
+
+std::string memory_owner(const RunConfig& config) {
+  if (!on_gpu(config)) return "this machine";
+  return Device::cuda_devices() > 0 ? "its GPU" : "an H100 of 80 GB";
 }
 
 std::vector<std::string> memory_problems(const RunConfig& config,
                                          const std::vector<RankMemory>& memory) {
   const std::int64_t limit = memory_limit(config);
   const std::string whose =
-      config.engine.memory_mib > 0 ? "allows" : "= 0 allows what the machine has,";
+      config.engine.memory_mib > 0 ? "allows" : "= 0 allows what " + memory_owner(config) + " has,";
   std::vector<std::string> problems;
   for (const RankMemory& rank : memory) {
     if (rank.total() <= limit) continue;
     const auto largest = std::max_element(
         rank.parts.begin(), rank.parts.end(),
         [](const MemoryPart& a, const MemoryPart& b) { return a.bytes < b.bytes; });
-    problems.push_back("engine.memory_mib " + whose + " " + bytes_text(limit) + ", but " +
-                       (rank.rank == "every rank" ? "" : "a ") + rank.rank + " needs " +
-                       bytes_text(rank.total()) + ", of it " + bytes_text(largest->bytes) +
-                       " for " + largest->what + "; larger tp or more learners divide it");
+    problems.push_back(
+        "engine.memory_mib " + whose + " " + bytes_text(limit) + ", but " +
+        (rank.rank == "every rank" ? "" : "a ") + rank.rank + " needs " + bytes_text(rank.total()) +
+        ", of it " + bytes_text(largest->bytes) + " for " + largest->what +
+        "; larger tp or more learners divide it, learner.recompute keeps fewer activations");
   }
   return problems;
 }

@@ -84,6 +84,10 @@ int Device::cuda_devices() {
   return kernels::cuda_devices();
 }
 
+std::int64_t Device::cuda_memory(int index) {
+  return kernels::cuda_memory(index);
+}
+
 std::string Device::cuda_support() {
   return kernels::cuda_support();
 }

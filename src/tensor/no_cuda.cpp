@@ -24,6 +24,9 @@ std::string cuda_support() {
 std::string cuda_architecture(int /*index*/) {
   absent();
 }
+std::int64_t cuda_memory(int /*index*/) {
+  absent();
+}
 bool cuda_has_code(int /*index*/) {
   absent();
 }

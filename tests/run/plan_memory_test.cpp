@@ -49,6 +49,7 @@ class PlanMemory : public ::testing::TestWithParam<std::tuple<DType, int, bool>>
  protected:
   PlanMemory() {
     const auto [dtype, degree, tied] = GetParam();
+    config_.engine.device = "cpu";
     config_.engine.dtype = name_of(dtype);
     config_.learner.tp = config_.rollout.tp = config_.reflection.tp = degree;
     config_.learner.micro_batch = 3;
@@ -107,6 +108,87 @@ TEST_P(PlanMemory, GivesTheActivationsOfBf16HalfTheRoomAndMastersAllOfIt) {
   // Not all: the scales of norms and the sums of attention are float32.
   EXPECT_GT(halved("activations of a micro-batch"), 0.5);
   EXPECT_LT(halved("activations of a micro-batch"), 0.55);
+}
+
+/// The shapes of Qwen3 (their config.json): hidden, layers, heads, MLP, tied.
+struct Size {
+  const char* name;
+  std::int64_t hidden, layers, heads, mlp;
+  bool tied;
+  std::int64_t parameters;
+};
+constexpr Size sizes[] = {{"0.6B", 1024, 28, 16, 3072, true, 596'049'920},
+                          {"1.7B", 2048, 28, 16, 6144, true, 1'720'574'976},
+                          {"4B", 2560, 36, 32, 9728, true, 4'022'468'096},
+                          {"8B", 4096, 36, 32, 12288, false, 8'190'735'360},
+                          {"14B", 5120, 40, 40, 17408, false, 14'768'307'200},
+                          {"32B", 5120, 64, 64, 25600, false, 32'762'123'264}};
+
+Qwen3Config config_of(const Size& size) {
+  Qwen3Config config;
+  config.vocab_size = 151936;
+  config.hidden_size = size.hidden;
+  config.num_hidden_layers = size.layers;
+  config.num_attention_heads = size.heads;
+  config.num_key_value_heads = 8;
+  config.head_dim = 128;
+  config.intermediate_size = size.mlp;
+  config.tie_word_embeddings = size.tied;
+  return config;
+}
+
+/// A job on H100s, planned where there may be none.
+std::vector<RankMemory> gpu_plan(RunConfig& config, const Size& size, int ranks, int tp) {
+  config.engine.memory_mib = 79 << 10;
+  config.engine.device = "cuda";
+  config.engine.dtype = "bf16";
+  config.learner.recompute = true;
+  config.learner.micro_batch = 1;
+  config.rollout.max_new_tokens = 2048;
+  config.learner.tp = config.rollout.tp = config.reflection.tp = tp;
+  PlanModels models;
+  for (ModelSource* source : {&models.policy, &models.base, &models.reflection}) {
+    source->config = config_of(size);
+    source->path = "model";
+  }
+  return memory_plan(config, models, ranks, 512);
+}
+
+TEST(GpuPlan, HoldsWeightsOnceInBf16BesideTheMasters) {
+  for (const Size& size : sizes) {
+    ASSERT_EQ(config_of(size).parameter_count(), size.parameters) << size.name;
+    RunConfig config;
+    const auto plan = gpu_plan(config, size, 1, 1);
+    EXPECT_EQ(plan.front().parts.at(0).bytes, 4 * size.parameters) << size.name;
+    EXPECT_EQ(plan.front().parts.at(1).bytes, 2 * size.parameters) << size.name;
+  }
+}
+
+TEST(GpuPlan, SaysForEverySizeOnHowManyH100ItTrains) {
+  const auto fits = [](std::size_t size, int ranks, int tp) {
+    RunConfig config;
+    return memory_problems(config, gpu_plan(config, sizes[size], ranks, tp)).empty();
+  };
+  EXPECT_TRUE(fits(0, 1, 1));
+  EXPECT_TRUE(fits(1, 1, 1));
+  EXPECT_FALSE(fits(2, 1, 1));
+  EXPECT_TRUE(fits(2, 8, 1));
+  EXPECT_FALSE(fits(3, 8, 2));
+  EXPECT_TRUE(fits(3, 8, 4));
+  EXPECT_FALSE(fits(4, 8, 4));
+  EXPECT_TRUE(fits(4, 8, 8));
+  EXPECT_FALSE(fits(5, 8, 8));
+}
+
+TEST(GpuPlan, TakesTheGpuThatIsThereOrAnH100) {
+  RunConfig config;
+  const auto plan = gpu_plan(config, sizes[5], 8, 8);
+  config.engine.memory_mib = 0;
+  const bool there = Device::cuda_devices() > 0;
+  EXPECT_EQ(memory_limit(config), there ? Device::cuda_memory(0) : std::int64_t{79} << 30);
+  EXPECT_EQ(memory_owner(config), there ? "its GPU" : "an H100 of 80 GB");
+  config.engine.device = "cpu";
+  EXPECT_EQ(memory_owner(config), "this machine");
 }
 
 }  // namespace

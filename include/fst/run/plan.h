@@ -51,8 +51,10 @@ struct RankMemory {
 /// One entry for each kind of rank, of `ranks` in all. `prompt_tokens`: of a typical prompt.
 std::vector<RankMemory> memory_plan(const RunConfig& config, const PlanModels& models, int ranks,
                                     std::int64_t prompt_tokens);
-/// Bytes that a rank may take: engine.memory_mib, or what this machine has.
+/// Bytes that a rank may take: engine.memory_mib, or what this machine has, or with device cuda its
+/// GPU, or an H100 of 80 GB where there is none; memory_owner() says which of the three.
 std::int64_t memory_limit(const RunConfig& config);
+std::string memory_owner(const RunConfig& config);
 /// One sentence for each kind of rank that needs more than memory_limit().
 std::vector<std::string> memory_problems(const RunConfig& config,
                                          const std::vector<RankMemory>& memory);

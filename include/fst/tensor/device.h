@@ -28,6 +28,8 @@ class Device {
   static Device named(const std::string& name, int threads, int node_rank);
   /// How many GPUs this process can use; 0 without CUDA, a driver or a device.
   static int cuda_devices();
+  /// Bytes of memory of one of them.
+  static std::int64_t cuda_memory(int index);
   /// What there is of CUDA, in words; for --version.
   static std::string cuda_support();
 

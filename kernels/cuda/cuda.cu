@@ -4,6 +4,7 @@
 namespace fst::kernels {
 
 struct Cuda::Memory {
+  int architecture = 0;
   void* scratch = nullptr;
   std::size_t bytes = 0;
   CudaHistory history;
@@ -100,7 +101,9 @@ Cuda open_cuda(int index) {
   check(cudaSetDevice(index), "cudaSetDevice");
   Cuda cuda;
   check(cudaStreamCreateWithFlags(&cuda.stream, cudaStreamNonBlocking), "cudaStreamCreate");
+  const cudaDeviceProp properties = properties_of(index);
   cuda.memory = new Cuda::Memory;
+  cuda.memory->architecture = 10 * properties.major + properties.minor;
   return cuda;
 }
 
@@ -111,6 +114,10 @@ void close_cuda(Cuda& cuda) {
   cudaStreamDestroy(cuda.stream);
   delete cuda.memory;
   cuda = {};
+}
+
+int architecture(const Cuda& cuda) {
+  return cuda.memory->architecture;
 }
 
 void* scratch(const Cuda& cuda, std::size_t bytes) {

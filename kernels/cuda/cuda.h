@@ -37,6 +37,8 @@ struct Cuda {
 /// A stream on device `index`, which becomes the calling thread's device.
 Cuda open_cuda(int index);
 void close_cuda(Cuda& cuda);
+/// Of the stream's device: 90 of sm_90.
+int architecture(const Cuda& cuda);
 
 /// At least `bytes` of device memory, 256-byte aligned, for the kernels of one call: the next call
 /// may overwrite them (in stream order). Contents are undefined.

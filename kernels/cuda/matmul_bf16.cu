@@ -55,7 +55,7 @@ bool is_wide(const Bf16Product& p) {
 void run(const Cuda& cuda, Bf16Product p) {
   if (p.rows <= 0 || p.columns <= 0) return;
   p.wide = is_wide(p);
-  kernels::run(cuda, p, plan_of(p));
+  kernels::run(cuda, p, plan_of(cuda, p));
 }
 
 void set_output(Bf16Product& p, float* y) {
@@ -105,15 +105,6 @@ void backward_input(const Cuda& cuda, Y* dx, std::int64_t lddx, const Bf16* dy, 
 
 }  // namespace
 
-Plan plan_of(const Bf16Product& p) {
-  const int chains = p.matrices * p.leaves;
-  if (p.rows <= most_few_rows && p.b_lies == Lies::inner) return {Kernel::few_rows, chains > 1};
-  const std::int64_t tiles = parts_of(p.rows, 128) * parts_of(p.columns, 128);
-  const bool large = p.wide && tiles * chains >= full_device;
-  const std::int64_t all = large ? tiles : parts_of(p.rows, 64) * parts_of(p.columns, 64);
-  return {large ? Kernel::large_tiles : Kernel::small_tiles, chains > 1 && all < full_device};
-}
-
 void run(const Cuda& cuda, const Bf16Product& p, Plan plan) {
   Bf16Partials partials{nullptr, 0};
   if (plan.spread) {
@@ -132,8 +123,20 @@ void run(const Cuda& cuda, const Bf16Product& p, Plan plan) {
     case Kernel::large_tiles:
       product_of_large_tiles(cuda, p, partials);
       break;
+    case Kernel::group_tiles:
+    case Kernel::wide_group_tiles:
+      product_of_group_tiles(cuda, p, partials, plan);
+      break;
   }
   if (plan.spread) join_partials(cuda, p, partials);
+}
+
+void run(const Cuda& cuda, const Bf16Gradient& p, const Sequences& sequences, Plan plan) {
+  if (plan.kernel == Kernel::group_tiles || plan.kernel == Kernel::wide_group_tiles) {
+    gradient_of_group_tiles(cuda, p, sequences, plan);
+  } else {
+    gradient_of_tiles(cuda, p, sequences, plan.kernel == Kernel::large_tiles);
+  }
 }
 
 template <>
@@ -206,7 +209,6 @@ void linear_backward_weight(const Cuda& cuda, float* dweight, std::int64_t lddw,
   p.rows = static_cast<int>(n), p.columns = static_cast<int>(k);
   p.resume = chain == Chain::resume;
   p.wide = in_eights(n) && in_eights(k) && in_eights(dy, lddy) && in_eights(x, ldx);
-  const bool large = p.wide && parts_of(n, 128) * parts_of(k, 128) >= full_device;
   std::int64_t done = 0;
   do {
     Sequences part{};
@@ -217,7 +219,7 @@ void linear_backward_weight(const Cuda& cuda, float* dweight, std::int64_t lddw,
       const int rows = part.starts[s + 1] - part.starts[s];
       part.blocks[s + 1] = part.blocks[s] + static_cast<int>(parts_of(rows, tensor_block));
     }
-    kernels::run(cuda, p, part, large ? Kernel::large_tiles : Kernel::small_tiles);
+    kernels::run(cuda, p, part, plan_of(cuda, p, part));
     done += part.count;
     p.resume = true;
   } while (done < sequences);

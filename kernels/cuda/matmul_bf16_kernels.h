@@ -7,6 +7,10 @@
 namespace fst::kernels {
 namespace gpu {
 
+/// Inner indices of a step of those with many rows, and blocks.
+constexpr int step_depth = 64;
+constexpr int step_blocks = step_depth / tensor_block;
+
 /// Chain i of all matrices' chains.
 DEVICE Range chain_of(const Bf16Product& p, int i) {
   const int matrix = i / p.leaves, leaf = i % p.leaves;
@@ -14,6 +18,56 @@ DEVICE Range chain_of(const Bf16Product& p, int i) {
   const std::int64_t size = p.starts[matrix + 1] - begin;
   return {begin + static_cast<int>(leaf * size / p.leaves),
           begin + static_cast<int>((leaf + 1) * size / p.leaves)};
+}
+
+/// Steps of the chains [first, behind) of a product, in order. Empty chains have none.
+class ChainSteps {
+ public:
+  DEVICE ChainSteps(const Bf16Product& p, int first, int behind)
+      : p_(p), chain_(first - 1), behind_(behind), rest_{0, 0} {
+    advance();
+  }
+  DEVICE bool more() const { return chain_ < behind_; }
+  DEVICE Range take() {
+    const int end = rest_.begin + step_depth;
+    const Range step{rest_.begin, end < rest_.end ? end : rest_.end};
+    rest_.begin = step.end;
+    advance();
+    return step;
+  }
+
+ private:
+  DEVICE void advance() {
+    while (rest_.begin >= rest_.end && chain_ < behind_) {
+      if (++chain_ < behind_) rest_ = chain_of(p_, chain_);
+    }
+  }
+  const Bf16Product& p_;
+  int chain_, behind_;
+  Range rest_;
+};
+
+/// First row and column of a tile, or of a part of it.
+struct Origin {
+  int row, column;
+};
+/// Tile number `tile`: tall groups of 16 rows of tiles, so that what runs together shares operands.
+template <int height, int width>
+DEVICE Origin origin_of_tile(int rows, int columns, int tile) {
+  constexpr int group = 16;
+  const int across = static_cast<int>(parts_of(columns, width));
+  const int down = static_cast<int>(parts_of(rows, height));
+  const int first = tile / (group * across) * group, within = tile % (group * across);
+  const int tall = down - first < group ? down - first : group;
+  return {(first + within % tall) * height, within / tall * width};
+}
+
+/// Of a thread's sums, two columns of rows r and r + 8, four columns: neighbouring lanes exchange,
+/// and the even one gets row r.
+DEVICE float4 quad_of(const float (&v)[4]) {
+  const bool odd = threadIdx.x % 2 == 1;
+  const float x = shuffle_xor(odd ? v[0] : v[2], 1), y = shuffle_xor(odd ? v[1] : v[3], 1);
+  return odd ? float4{x, y, v[2], v[3]} : float4{v[0], v[1], x, y};
 }
 
 /// The first `count` of four elements (any count), zeros behind.

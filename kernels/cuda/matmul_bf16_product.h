@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/lies.h"
 #include "kernels/matmul_bf16.h"
 
 namespace fst::kernels {
@@ -11,10 +12,6 @@ namespace fst::kernels {
 inline constexpr int tensor_block = 16;
 /// Matrices that linear_backward_input() takes at most.
 inline constexpr int most_matrices = 8;
-
-/// How an operand lies in memory: an output's inner indices side by side, or the outputs of an
-/// inner index.
-enum class Lies { inner, outer };
 
 /// Some inner indices in a row.
 struct Range {
@@ -64,18 +61,29 @@ struct Bf16Gradient {
 /// Multiprocessors of an H100. Only speed depends on it.
 inline constexpr int full_device = 132;
 
-/// Which kernel does a product; no bit depends on it.
-enum class Kernel : std::uint8_t { few_rows, small_tiles, large_tiles };
+/// Which kernel does a product; no bit depends on it. The last two are for sm_90: tiles of 128 x
+/// 128 and of 128 x 256 outputs by warp groups.
+enum class Kernel : std::uint8_t {
+  few_rows,
+  small_tiles,
+  large_tiles,
+  group_tiles,
+  wide_group_tiles
+};
 struct Plan {
   Kernel kernel;
-  bool spread;  // the chains over blocks; their sums are joined by another kernel
+  bool spread;               // the chains over blocks; their sums are joined by another kernel
+  int blocks = full_device;  // that take the group tiles in turn, at most
 };
-Plan plan_of(const Bf16Product& p);
+Plan plan_of(const Cuda& cuda, const Bf16Product& p);
+Plan plan_of(const Cuda& cuda, const Bf16Gradient& p, const Sequences& sequences);
 /// What a plan needs: `few_rows` at most so many rows and b lying by inner indices; several chains
-/// there are spread. Large tiles need `wide`.
+/// there are spread. Large tiles need `wide`, group tiles fits_groups() and architecture() 90, the
+/// wide ones of a product a single chain.
 inline constexpr int most_few_rows = 64;
+bool fits_groups(const Bf16Product& p);
 void run(const Cuda& cuda, const Bf16Product& p, Plan plan);
-void run(const Cuda& cuda, const Bf16Gradient& p, const Sequences& sequences, Kernel tiles);
+void run(const Cuda& cuda, const Bf16Gradient& p, const Sequences& sequences, Plan plan);
 
 /// Sums of all chains of all elements, where blocks compute one chain each: [chains][rows][step].
 struct Bf16Partials {
@@ -85,5 +93,11 @@ struct Bf16Partials {
 void product_of_few_rows(const Cuda& cuda, const Bf16Product& p, const Bf16Partials& partials);
 void product_of_small_tiles(const Cuda& cuda, const Bf16Product& p, const Bf16Partials& partials);
 void product_of_large_tiles(const Cuda& cuda, const Bf16Product& p, const Bf16Partials& partials);
+void product_of_group_tiles(const Cuda& cuda, const Bf16Product& p, const Bf16Partials& partials,
+                            Plan plan);
+void gradient_of_tiles(const Cuda& cuda, const Bf16Gradient& p, const Sequences& sequences,
+                       bool large);
+void gradient_of_group_tiles(const Cuda& cuda, const Bf16Gradient& p, const Sequences& sequences,
+                             Plan plan);
 
 }  // namespace fst::kernels

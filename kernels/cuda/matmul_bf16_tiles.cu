@@ -11,8 +11,9 @@ void product_of_large_tiles(const Cuda& cuda, const Bf16Product& p, const Bf16Pa
   gpu::run_product<2, true>(cuda, p, partials);
 }
 
-void run(const Cuda& cuda, const Bf16Gradient& p, const Sequences& sequences, Kernel tiles) {
-  if (tiles == Kernel::large_tiles) {
+void gradient_of_tiles(const Cuda& cuda, const Bf16Gradient& p, const Sequences& sequences,
+                       bool large) {
+  if (large) {
     gpu::run_gradient<2, true>(cuda, p, sequences);
   } else {
     p.wide ? gpu::run_gradient<1, true>(cuda, p, sequences)

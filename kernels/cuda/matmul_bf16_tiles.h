@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/cuda/matmul_bf16_tree.h"
 #include "kernels/cuda/tensor_tiles.h"
 
 /// The kernels of products with many rows, for a size of tiles: matmul_bf16_tiles.cu.
@@ -50,40 +51,8 @@ chain_kernel(PARAMETER Bf16Product p, int tiles, PARAMETER Bf16Partials partials
   });
 }
 
-/// A thread's sums to or from memory of its own: [quad][thread][4].
-template <int m>
-DEVICE void put_aside(const Sums<m>& sum, float* to) {
-#pragma unroll
-  for (int i = 0; i < 4 * m * m; ++i) {
-    const float(&v)[4] = sum.of[i / (2 * m)][i % (2 * m)];
-    write4(to + i * tile_threads * 4, {v[0], v[1], v[2], v[3]});
-  }
-}
-/// sum = what was put aside + sum.
-template <int m>
-DEVICE void join(Sums<m>& sum, const float* from) {
-#pragma unroll
-  for (int i = 0; i < 4 * m * m; ++i) {
-    float(&v)[4] = sum.of[i / (2 * m)][i % (2 * m)];
-    const float4 first = read4(from + i * tile_threads * 4);
-#pragma unroll
-    for (int e = 0; e < 4; ++e) v[e] = gpu::part(first, e) + v[e];
-  }
-}
-template <int m>
-DEVICE void join(Sums<m>& sum, const Sums<m>& first) {
-#pragma unroll
-  for (int i = 0; i < 16 * m * m; ++i) {
-    float& v = sum.of[i / 4 / (2 * m)][i / 4 % (2 * m)][i % 4];
-    v = first.of[i / 4 / (2 * m)][i / 4 % (2 * m)][i % 4] + v;
-  }
-}
-
 template <int m>
 constexpr int tile_size = tile_side<m>* tile_side<m>;
-/// What a tree has waiting in device memory: a finished half, and the matrices before.
-constexpr int tree_levels = 2;
-
 template <int m, Lies b>
 struct TreeShared {
   Ring<m, Lies::inner, b> ring;
@@ -97,10 +66,9 @@ KERNEL(tile_threads, 1)
 tree_kernel(PARAMETER Bf16Product p, int tiles, float* waiting) {
   auto& shared = shared_memory<TreeShared<m, b>>();
   const Origin part = part_of_warp<m>();
-  float* const half =
-      waiting + blockIdx.x * std::int64_t{tree_levels} * tile_size<m> + threadIdx.x * 4;
-  float* const before = half + tile_size<m>;
-  float* const quarter = shared.quarter + threadIdx.x * 4;
+  Waiting<Sums<m>> aside(shared.quarter,
+                         waiting + blockIdx.x * std::int64_t{device_levels} * tile_size<m>,
+                         tile_size<m>);
   const int chains = p.matrices * p.leaves;
   for (int tile = static_cast<int>(blockIdx.x); tile < tiles; tile += static_cast<int>(gridDim.x)) {
     const Origin at = origin_of<m>(p.rows, p.columns, tile);
@@ -108,24 +76,11 @@ tree_kernel(PARAMETER Bf16Product p, int tiles, float* waiting) {
     Pipeline<m, Lies::inner, b, wide, ChainSteps> pipe(shared.ring, {p.a, p.lda, at.row, p.rows},
                                                        {p.b, p.ldb, at.column, p.columns},
                                                        ChainSteps(p, 0, chains));
-    Sums<m> sum, leaf_before;
+    Sums<m> sum;
     for (int chain = 0; chain < chains; ++chain) {
-      const int leaf = chain % p.leaves;
       clear(sum);
       accumulate(sum, pipe, chain_of(p, chain), part, works);
-      if ((leaf & 1) != 0) join(sum, leaf_before);
-      if ((leaf & 3) == 3) join(sum, quarter);
-      if ((leaf & 7) == 7) join(sum, half);
-      if (leaf + 1 < p.leaves) {
-        if ((leaf & 1) == 0) {
-          leaf_before = sum;
-        } else {
-          put_aside(sum, (leaf & 2) == 0 ? quarter : half);
-        }
-      } else {
-        if (chain + 1 > p.leaves) join(sum, before);
-        if (chain + 1 < chains) put_aside(sum, before);
-      }
+      join_chain(sum, aside, p, chain);
     }
     finish_tile(sum, p, at);
     sync_block();  // all have read the last stages
@@ -188,7 +143,7 @@ void run_product(const Cuda& cuda, const Bf16Product& p, const Bf16Partials& par
   }
   constexpr std::size_t shared = sizeof(TreeShared<m, b>);
   const int blocks = tiles < full_device ? tiles : full_device;
-  const auto floats = static_cast<std::size_t>(blocks * tree_levels * tile_size<m>);
+  const auto floats = static_cast<std::size_t>(blocks * device_levels * tile_size<m>);
   auto* const waiting = static_cast<float*>(scratch(cuda, floats * sizeof(float)));
   allow_shared(tree_kernel<m, b, wide>, shared);
   launch(tree_kernel<m, b, wide>, dim3(static_cast<unsigned>(blocks)), dim3(tile_threads), shared,

@@ -8,8 +8,6 @@
 namespace fst::kernels::gpu {
 
 constexpr int tile_threads = 256;
-constexpr int step_depth = 64;
-constexpr int step_blocks = step_depth / tensor_block;
 constexpr int piece_size = 8;  // elements of 16 bytes
 
 template <int m>
@@ -107,33 +105,6 @@ struct Feed {
   }
 };
 
-/// Steps of the chains [first, behind) of a product, in order. Empty chains have none.
-class ChainSteps {
- public:
-  DEVICE ChainSteps(const Bf16Product& p, int first, int behind)
-      : p_(p), chain_(first - 1), behind_(behind), rest_{0, 0} {
-    advance();
-  }
-  DEVICE bool more() const { return chain_ < behind_; }
-  DEVICE Range take() {
-    const int end = rest_.begin + step_depth;
-    const Range step{rest_.begin, end < rest_.end ? end : rest_.end};
-    rest_.begin = step.end;
-    advance();
-    return step;
-  }
-
- private:
-  DEVICE void advance() {
-    while (rest_.begin >= rest_.end && chain_ < behind_) {
-      if (++chain_ < behind_) rest_ = chain_of(p_, chain_);
-    }
-  }
-  const Bf16Product& p_;
-  int chain_, behind_;
-  Range rest_;
-};
-
 class SequenceSteps {
  public:
   DEVICE explicit SequenceSteps(const Sequences& sequences) : step_{sequences, 0, 0} {}
@@ -196,19 +167,9 @@ class Pipeline {
   int slot_;
 };
 
-/// First row and column of a tile, or of the part that a warp has of it.
-struct Origin {
-  int row, column;
-};
-/// Tile number `tile`: tall groups of 16 rows of tiles, so that what runs together shares operands.
 template <int m>
 DEVICE Origin origin_of(int rows, int columns, int tile) {
-  constexpr int group = 16;
-  const int across = static_cast<int>(parts_of(columns, tile_side<m>));
-  const int down = static_cast<int>(parts_of(rows, tile_side<m>));
-  const int first = tile / (group * across) * group, within = tile % (group * across);
-  const int height = down - first < group ? down - first : group;
-  return {(first + within % height) * tile_side<m>, within / height * tile_side<m>};
+  return origin_of_tile<tile_side<m>, tile_side<m>>(rows, columns, tile);
 }
 /// Of this warp's part within its tile.
 template <int m>
@@ -220,7 +181,9 @@ DEVICE Origin part_of_warp() {
 /// A thread's sums: [row of fragments][column of fragments][as multiply_16x8x16 has them].
 template <int m>
 struct Sums {
+  static constexpr int count = 16 * m * m;
   float of[2 * m][2 * m][4];
+  DEVICE float& at(int i) { return of[i / 4 / (2 * m)][i / 4 % (2 * m)][i % 4]; }
 };
 
 template <int m, Lies a, Lies b>
@@ -250,12 +213,6 @@ DEVICE void multiply(Sums<m>& sum, Stage<m, a, b>& stage, Origin part, int block
   }
 }
 
-template <int m>
-DEVICE void clear(Sums<m>& sum) {
-#pragma unroll
-  for (int i = 0; i < 16 * m * m; ++i) sum.of[i / 4 / (2 * m)][i / 4 % (2 * m)][i % 4] = 0.0f;
-}
-
 /// visit(row, column, four sums of neighbouring columns) for all of the thread's sums, in rows and
 /// columns of the tile: neighbouring lanes, which have two columns of two rows each, exchange.
 template <int m, class Visit>
@@ -268,10 +225,7 @@ DEVICE void each_quad(const Sums<m>& sum, Visit visit) {
   for (int i = 0; i < 2 * m; ++i) {
 #pragma unroll
     for (int j = 0; j < 2 * m; ++j) {
-      const float(&v)[4] = sum.of[i][j];
-      const float x = shuffle_xor(odd ? v[0] : v[2], 1), y = shuffle_xor(odd ? v[1] : v[3], 1);
-      visit(row + 16 * i, column + 8 * j,
-            odd ? float4{x, y, v[2], v[3]} : float4{v[0], v[1], x, y});
+      visit(row + 16 * i, column + 8 * j, quad_of(sum.of[i][j]));
     }
   }
 }

@@ -49,8 +49,9 @@ DEVICE void multiply_ring(HopperStages& stages, int steps, float (&sum)[32]) {
     group_registers(sum);
     group_fence();
     for (int k = 0; k < 64; k += 16) {
-      group_multiply_64x64x16(sum, operand(&stages.ring[slot].a[0][k]),
-                              operand(&stages.ring[slot].b[0][k]));
+      group_multiply<Lies::inner, Lies::inner>(sum,
+                                               operand<Lies::inner>(&stages.ring[slot].a[0][k]),
+                                               operand<Lies::inner>(&stages.ring[slot].b[0][k]));
     }
     group_commit();
     const bool frees = lane == 0 && warp < Variant::freeing_warps;
@@ -97,8 +98,8 @@ void multiply_hopper(const std::uint16_t* a, const std::uint16_t* b, float* c, i
                   static_cast<unsigned>((columns + 63) / 64));
   allow_shared(hopper_product<Variant>, sizeof(HopperStages));
   launch(hopper_product<Variant>, grid, 160, sizeof(HopperStages), stream,
-         tensor_map(a, rows, depth, 64), tensor_map(b, columns, depth, 64), c, rows, columns,
-         (depth + 63) / 64);
+         tensor_map(a, rows, depth, depth, 64), tensor_map(b, columns, depth, depth, 64), c, rows,
+         columns, (depth + 63) / 64);
 }
 
 }  // namespace fst::kernels::test

@@ -34,18 +34,18 @@ constexpr int pieces[8][8] = {
 
 TEST(HopperWords, LoadBoxesSwizzledAndWithZerosOutside) {
   if (!on_hopper()) GTEST_SKIP() << "needs sm_90a";
-  constexpr int rows = 21, columns = 120;
-  std::vector<std::uint16_t> matrix(std::size_t{rows} * columns);
+  constexpr int rows = 21, columns = 120, stride = 136;
+  std::vector<std::uint16_t> matrix(std::size_t{rows} * stride);
   for (std::size_t i = 0; i < matrix.size(); ++i) matrix[i] = static_cast<std::uint16_t>(i + 1);
   const DeviceArray<std::uint16_t> in(matrix), out(std::size_t{8 * 64});
   for (const int row : {3, 16}) {
-    load_box(device(), in.data(), rows, columns, row, 64, out.data());
+    load_box(device(), in.data(), rows, columns, stride, row, 64, out.data());
     const std::vector<std::uint16_t> box = out.host();
     for (int r = 0; r < 8; ++r) {
       for (int i = 0; i < 64; ++i) {
         const int column = 64 + 8 * pieces[r][i / 8] + i % 8;
         const bool inside = row + r < rows && column < columns;
-        const int expected = inside ? (row + r) * columns + column + 1 : 0;
+        const int expected = inside ? (row + r) * stride + column + 1 : 0;
         ASSERT_EQ(box[static_cast<std::size_t>(64 * r + i)], expected) << r << ", " << i;
       }
     }
@@ -77,6 +77,41 @@ TEST(HopperWords, MakeAProductTheChainOfItsSteps) {
         expected = tensor_core_dot(left, right, expected, TensorCore::hopper);
       }
       ASSERT_EQ(c[static_cast<std::size_t>(i)], expected) << "depth " << depth << ", element " << i;
+    }
+  }
+}
+
+/// Each width, and each way in which the operands can lie.
+TEST(HopperWords, MultiplyOperandsHoweverTheyLie) {
+  if (!on_hopper()) GTEST_SKIP() << "needs sm_90a";
+  Noise noise(32);
+  constexpr int rows = 64, depth = 64;
+  for (const GroupProduct& product : group_products()) {
+    const int columns = product.columns;
+    const std::vector<std::uint16_t> a = bf16_noise(noise, rows * depth);
+    const std::vector<std::uint16_t> b = bf16_noise(noise, columns * depth);
+    const DeviceArray<std::uint16_t> on_device_a(a), on_device_b(b);
+    const DeviceArray<float> on_device_c(static_cast<std::size_t>(rows * columns));
+    product.run(device(), on_device_a.data(), on_device_b.data(), on_device_c.data());
+    const std::vector<float> c = on_device_c.host();
+    const auto element = [](const std::vector<std::uint16_t>& from, Lies lies, int outputs,
+                            int output, int k) {
+      return from[static_cast<std::size_t>(lies == Lies::inner ? output * depth + k
+                                                               : k * outputs + output)];
+    };
+    for (int i = 0; i < rows * columns; ++i) {
+      float expected = 0.0f;
+      for (int step = 0; step < depth; step += 16) {
+        std::uint16_t left[16], right[16];
+        for (int k = 0; k < 16; ++k) {
+          left[k] = element(a, product.a, rows, i / columns, step + k);
+          right[k] = element(b, product.b, columns, i % columns, step + k);
+        }
+        expected = tensor_core_dot(left, right, expected, TensorCore::hopper);
+      }
+      ASSERT_EQ(c[static_cast<std::size_t>(i)], expected)
+          << columns << " columns, lying " << static_cast<int>(product.a)
+          << static_cast<int>(product.b) << ", element " << i;
     }
   }
 }

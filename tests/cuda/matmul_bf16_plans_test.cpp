@@ -1,7 +1,8 @@
 #include "kernels/cuda/matmul_bf16_product.h"
 #include "matmul_bf16_definition.h"
 
-/// Which kernel does a product depends on its size; here each does the same small ones.
+/// Which kernel does a product depends on its size and the device; here each does the same small
+/// ones.
 namespace fst::kernels::test {
 namespace {
 
@@ -13,20 +14,30 @@ using fst::test::DeviceArray;
 // one. A chain goes twice round the ring, and so do all leaves together.
 constexpr int rows = 72, columns = 136, inner = 448;
 
-Bf16Product product_of(const Halves& a, Lies b_lies, int matrices, int leaves) {
+struct Product {
+  int rows, columns, inner;
+  Lies b_lies;
+  int matrices, leaves;
+  std::vector<int> starts;
+};
+
+Bf16Product with(const Product& of) {
   Bf16Product p{};
-  p.lda = inner, p.ldb = b_lies == Lies::inner ? inner : columns, p.b_lies = b_lies;
-  p.ldc = columns;
-  p.rows = static_cast<int>(a.size()) / inner, p.columns = columns;
-  p.matrices = matrices, p.leaves = leaves, p.wide = true;
-  p.starts[1] = matrices == 1 ? inner : 256;
-  p.starts[2] = inner;
+  p.lda = of.inner, p.ldb = of.b_lies == Lies::inner ? of.inner : of.columns, p.b_lies = of.b_lies;
+  p.ldc = of.columns;
+  p.rows = of.rows, p.columns = of.columns;
+  p.matrices = of.matrices, p.leaves = of.leaves, p.wide = true;
+  p.starts[1] = of.inner;
+  std::copy(of.starts.begin(), of.starts.end(), p.starts);
   return p;
 }
 
-Floats result_of(Bf16Product p, const DeviceArray<Bf16>& a, const DeviceArray<Bf16>& b, Plan plan) {
-  const DeviceArray<float> c(Floats(index(std::int64_t{p.rows} * p.columns), -1.0f));
+template <class Y>
+std::vector<Y> result_of(Bf16Product p, const DeviceArray<Bf16>& a, const DeviceArray<Bf16>& b,
+                         Plan plan) {
+  const DeviceArray<Y> c(old_contents(std::int64_t{p.rows} * p.columns, Y{}));
   p.a = a.data(), p.b = b.data(), p.c = c.data();
+  p.narrow = std::is_same_v<Y, Bf16>;
   run(device(), p, plan);
   return c.host();
 }
@@ -37,10 +48,12 @@ TEST(CudaMatmulBf16Plans, HaveTheSameBits) {
   const DeviceArray<Bf16> as(a), bs(b);
   for (const Lies lies : {Lies::inner, Lies::outer}) {
     for (const auto& [matrices, leaves] : {std::pair{1, 1}, {1, 8}, {2, 4}}) {
-      Bf16Product p = product_of(a, lies, matrices, leaves);
-      const Floats expected = result_of(p, as, bs, {Kernel::small_tiles, leaves > 1});
+      const std::vector<int> starts =
+          matrices == 1 ? std::vector{0, inner} : std::vector{0, 256, inner};
+      Bf16Product p = with({rows, columns, inner, lies, matrices, leaves, starts});
+      const Floats expected = result_of<float>(p, as, bs, {Kernel::small_tiles, leaves > 1});
       const auto expect = [&](Kernel kernel, bool spread) {
-        EXPECT_EQ(differing_bits(expected, result_of(p, as, bs, {kernel, spread})), 0)
+        EXPECT_EQ(differing_bits(expected, result_of<float>(p, as, bs, {kernel, spread})), 0)
             << static_cast<int>(kernel) << (spread ? " spread" : "") << ", chains: " << leaves;
       };
       expect(Kernel::large_tiles, leaves > 1);
@@ -52,24 +65,119 @@ TEST(CudaMatmulBf16Plans, HaveTheSameBits) {
   }
 }
 
+// For group tiles: a second tile of rows and of columns of either width, and twice round the ring
+// in one tile. Inner indices that end in half a block, in a chain; leaves of a block and of two.
+const Product for_groups[] = {{136, 264, 648, Lies::inner, 1, 1, {}},
+                              {136, 264, 648, Lies::outer, 1, 1, {}},
+                              {72, 136, 256, Lies::inner, 1, 8, {}},
+                              {136, 72, 768, Lies::outer, 2, 8, {0, 512, 768}},
+                              {72, 136, 128, Lies::inner, 1, 2, {}},
+                              {72, 136, 448, Lies::outer, 2, 4, {0, 192, 448}},
+                              {72, 136, 96, Lies::outer, 3, 1, {0, 16, 80, 96}}};
+
+template <class Y>
+void expect_group_tiles(Bf16Product p, const DeviceArray<Bf16>& a, const DeviceArray<Bf16>& b) {
+  const bool tree = p.matrices * p.leaves > 1;
+  const std::vector<Y> expected = result_of<Y>(p, a, b, {Kernel::small_tiles, tree});
+  const auto expect = [&](Plan plan) {
+    EXPECT_EQ(differing_bits(expected, result_of<Y>(p, a, b, plan)), 0)
+        << p.rows << " x " << p.columns << ", leaves: " << p.leaves
+        << (plan.kernel == Kernel::group_tiles ? "" : ", wide") << (plan.spread ? ", spread" : "");
+  };
+  ASSERT_TRUE(fits_groups(p));
+  expect({Kernel::group_tiles, false, 1});  // all tiles one after the other
+  expect({tree ? Kernel::group_tiles : Kernel::wide_group_tiles, tree, 2});
+}
+
+TEST(CudaMatmulBf16Plans, OfWarpGroupsHaveTheSameBits) {
+  if (architecture(device()) != 90) GTEST_SKIP() << "needs sm_90a";
+  for (const Product& of : for_groups) {
+    const Halves a = bf16_test::random_halves(std::int64_t{of.rows} * of.inner, 1),
+                 b = bf16_test::random_halves(std::int64_t{of.columns} * of.inner, 2);
+    const DeviceArray<Bf16> as(a), bs(b);
+    Bf16Product p = with(of);
+    expect_group_tiles<float>(p, as, bs);
+    const DeviceArray<float> bias(bf16_test::random_floats(of.columns, 5));
+    p.bias = bias.data(), p.add = true;
+    expect_group_tiles<Bf16>(p, as, bs);
+    expect_group_tiles<float>(p, as, bs);
+  }
+}
+
+/// Rows that no access of 16 bytes fits, and columns that end within eight.
+TEST(CudaMatmulBf16Plans, OfWarpGroupsWriteRowsOfAnyAlignment) {
+  if (architecture(device()) != 90) GTEST_SKIP() << "needs sm_90a";
+  const Product of{70, 77, 64, Lies::inner, 1, 1, {}};
+  const DeviceArray<Bf16> a(bf16_test::random_halves(of.rows * of.inner, 1)),
+      b(bf16_test::random_halves(of.columns * of.inner, 2));
+  Bf16Product p = with(of);
+  p.add = true;
+  expect_group_tiles<Bf16>(p, a, b);
+  expect_group_tiles<float>(p, a, b);
+}
+
+TEST(CudaMatmulBf16Plans, DoNotGiveWarpGroupsWhatTheyCannotDo) {
+  const auto fits = [](const Product& of) { return fits_groups(with(of)); };
+  EXPECT_TRUE(fits({128, 128, 8, Lies::inner, 1, 1, {}}));
+  EXPECT_FALSE(fits({128, 128, 0, Lies::inner, 1, 1, {}})) << "nothing to load";
+  EXPECT_TRUE(fits({128, 128, 256, Lies::inner, 1, 8, {}}));
+  EXPECT_FALSE(fits({128, 128, 192, Lies::inner, 1, 8, {}})) << "a leaf ends within a block";
+  EXPECT_FALSE(fits({128, 128, 64, Lies::outer, 2, 1, {0, 24, 64}})) << "a matrix does";
+}
+
+Floats gradient_of(Bf16Gradient p, const Sequences& sequences, Plan plan) {
+  const DeviceArray<float> c(bf16_test::random_floats(p.rows * p.ldc, 3));
+  p.c = c.data();
+  run(device(), p, sequences, plan);
+  return c.host();
+}
+
+Sequences sequences_at(const std::vector<int>& starts) {
+  Sequences sequences{};
+  sequences.count = static_cast<int>(starts.size()) - 1;
+  std::copy(starts.begin(), starts.end(), sequences.starts);
+  for (int s = 0; s < sequences.count; ++s) {
+    sequences.blocks[s + 1] =
+        sequences.blocks[s] + (sequences.starts[s + 1] - sequences.starts[s] + 15) / 16;
+  }
+  return sequences;
+}
+
 TEST(CudaMatmulBf16Plans, OfGradientsHaveTheSameBits) {
-  const Halves a = bf16_test::random_halves(rows * inner, 1),
-               b = bf16_test::random_halves(columns * inner, 2);
-  const DeviceArray<Bf16> as(a), bs(b);
+  const DeviceArray<Bf16> as(bf16_test::random_halves(rows * inner, 1)),
+      bs(bf16_test::random_halves(columns * inner, 2));
   Bf16Gradient p{};
   p.ldc = p.ldb = columns, p.lda = rows;
   p.a = as.data(), p.b = bs.data();
   p.rows = rows, p.columns = columns;
   p.wide = p.resume = true;
-  Sequences sequences{2, {0, 37, inner}, {0, 3, 3 + (inner - 37 + 15) / 16}};
-  std::vector<Floats> results;
-  for (const Kernel tiles : {Kernel::small_tiles, Kernel::large_tiles}) {
-    const DeviceArray<float> c(bf16_test::random_floats(std::int64_t{rows} * columns, 3));
-    p.c = c.data();
-    run(device(), p, sequences, tiles);
-    results.push_back(c.host());
+  const Sequences sequences = sequences_at({0, 37, inner});
+  EXPECT_EQ(differing_bits(gradient_of(p, sequences, {Kernel::small_tiles, false}),
+                           gradient_of(p, sequences, {Kernel::large_tiles, false})),
+            0);
+}
+
+/// Sequences that end within a block, with it and with a step; an empty one; rows in front of the
+/// first and behind the last, which are nobody's.
+TEST(CudaMatmulBf16Plans, OfGradientsByWarpGroupsHaveTheSameBits) {
+  if (architecture(device()) != 90) GTEST_SKIP() << "needs sm_90a";
+  constexpr int outputs = 136, across = 264, tokens = 500;
+  const DeviceArray<Bf16> as(bf16_test::random_halves(outputs * tokens, 1)),
+      bs(bf16_test::random_halves(across * tokens, 2));
+  Bf16Gradient p{};
+  p.ldc = p.ldb = across, p.lda = outputs;
+  p.a = as.data(), p.b = bs.data();
+  p.rows = outputs, p.columns = across;
+  p.wide = true;
+  const Sequences sequences = sequences_at({3, 40, 104, 104, 105, 137, 490});
+  for (const bool resume : {false, true}) {
+    p.resume = resume;
+    const Floats expected = gradient_of(p, sequences, {Kernel::small_tiles, false});
+    for (const Kernel kernel : {Kernel::group_tiles, Kernel::wide_group_tiles}) {
+      EXPECT_EQ(differing_bits(expected, gradient_of(p, sequences, {kernel, false, 2})), 0)
+          << static_cast<int>(kernel) << (resume ? ", resumed" : "");
+    }
   }
-  EXPECT_EQ(differing_bits(results[0], results[1]), 0);
 }
 
 }  // namespace

@@ -9,10 +9,12 @@
 namespace fst::emulator {
 namespace {
 
+using kernels::Lies;
 using kernels::gpu::Barrier;
 using kernels::gpu::TensorMap;
 
-constexpr int group_size = 128, tile = 64, depth = 16, box_bytes = 128;
+constexpr int group_size = 128, group_rows = 64, depth = 16, box_bytes = 128;
+constexpr int box_columns = 64;
 constexpr std::size_t piece = 16;
 
 struct BarrierState {
@@ -34,7 +36,7 @@ struct Load {
 
 struct Multiply {
   float* sums[group_size];
-  std::uint64_t a, b;
+  GroupOperands of;
   Place place;
 };
 
@@ -90,7 +92,7 @@ void visit_pieces(const Load& load, const Visit& visit) {
       const auto* const from = static_cast<const std::uint16_t*>(load.map.base);
       const auto offset = static_cast<std::size_t>(r * box_bytes + p * static_cast<int>(piece));
       visit(shared_pages().start + swizzled(start + offset),
-            inside ? from + row * load.map.columns + column : nullptr);
+            inside ? from + row * load.map.stride + column : nullptr);
     }
   }
 }
@@ -119,63 +121,87 @@ void land(const Load& load) {
   complete_if_done(state);
 }
 
-/// Rows of 16 elements that a descriptor names.
-void read_operand(std::uint64_t descriptor, std::uint16_t (&to)[tile][depth], const int* warps,
-                  bool counted, const Place& place) {
-  const std::size_t start = (descriptor & 0x3fff) << 4, stride = (descriptor >> 32 & 0x3fff) << 4;
-  for (std::size_t r = 0; r < tile; ++r) {
-    for (std::size_t p = 0; p < 2; ++p) {
-      const std::size_t at = swizzled(start + r / 8 * stride + r % 8 * box_bytes + p * piece);
-      const unsigned char* const from = shared_pages().start + at;
-      if (!shared_pages().holds(from, piece))
-        fail("group_multiply at " + text_of(place) + " of " + describe_address(from));
-      for (int w = 0; checking() && w < 4; ++w) {
-        if (warps[r / 16] >= 0 && warps[r / 16] != w) continue;
-        const Current self = current;  // charged to lane 0 of each warp that uses it
-        current.thread = self.thread / group_size * group_size + 32u * static_cast<unsigned>(w);
-        check_access(from, piece, Access::read, place);
-        current = self;
-      }
+/// A piece of an operand, where it must be: of eight inner indices of an output, or eight outputs.
+const std::uint16_t* read_piece(std::size_t offset, const Place& place) {
+  const unsigned char* const from = shared_pages().start + swizzled(offset);
+  if (!shared_pages().holds(from, piece))
+    fail("group_multiply at " + text_of(place) + " of " + describe_address(from));
+  return reinterpret_cast<const std::uint16_t*>(from);
+}
+
+/// Charged to lane 0 of each warp that uses it; warp -1: of all four.
+void check_read(const std::uint16_t* from, int warp, const Place& place) {
+  if (!checking()) return;
+  const Current self = current;
+  for (unsigned w = 0; w < 4; ++w) {
+    if (warp >= 0 && static_cast<unsigned>(warp) != w) continue;
+    current.thread = self.thread / group_size * group_size + 32u * w;
+    check_access(from, piece, Access::read, place);
+  }
+  current = self;
+}
+
+/// [outputs][16] of what a descriptor names; warp_of(output): whose it is, or -1. `counted`: once.
+template <class WarpOf>
+std::vector<std::uint16_t> read_operand(std::uint64_t descriptor, Lies lies, int outputs,
+                                        bool counted, const Place& place, const WarpOf& warp_of) {
+  const auto field = [&](int bit) {
+    return static_cast<std::size_t>((descriptor >> bit & 0x3fff) << 4);
+  };
+  const std::size_t start = field(0), next_outputs = field(16), next_eight = field(32);
+  std::vector<std::uint16_t> to(static_cast<std::size_t>(outputs * depth));
+  const auto rows = static_cast<std::size_t>(lies == Lies::inner ? outputs : depth);
+  const auto pieces = static_cast<std::size_t>(lies == Lies::inner ? depth : outputs) / 8;
+  for (std::size_t r = 0; r < rows; ++r) {
+    for (std::size_t p = 0; p < pieces; ++p) {
+      const std::size_t row = start + r / 8 * next_eight + r % 8 * box_bytes;
+      constexpr std::size_t across = box_columns / 8;
+      const auto* const from =
+          read_piece(row + p / across * next_outputs + p % across * piece, place);
+      check_read(from, warp_of(static_cast<int>(lies == Lies::inner ? r : 8 * p)), place);
       if (counted) count_access(from, piece, Access::read);
-      std::memcpy(to[r] + 8 * p, from, piece);
+      for (std::size_t e = 0; e < 8; ++e) {
+        to[lies == Lies::inner ? r * depth + 8 * p + e : (8 * p + e) * depth + r] = from[e];
+      }
     }
   }
+  return to;
 }
 
 void perform(const Multiply& multiply, bool arithmetic) {
-  static constexpr int own_warp[4] = {0, 1, 2, 3}, all_warps[4] = {-1, -1, -1, -1};
-  std::uint16_t a[tile][depth], b[tile][depth];
-  const bool counted = counting && arithmetic;  // once
-  read_operand(multiply.a, a, own_warp, counted, multiply.place);
-  read_operand(multiply.b, b, all_warps, counted, multiply.place);
+  const GroupOperands& of = multiply.of;
+  const bool counted = counting && arithmetic;
+  const auto a = read_operand(of.a, of.a_lies, group_rows, counted, multiply.place,
+                              [](int output) { return output / 16; });
+  const auto b =
+      read_operand(of.b, of.b_lies, of.columns, counted, multiply.place, [](int) { return -1; });
   if (!arithmetic) return;
   const auto element = [&](int r, int c) -> float& {
     return multiply.sums[r / 16 * 32 + r % 8 * 4 + c % 8 / 2][c / 8 * 4 + r % 16 / 8 * 2 + c % 2];
   };
-  static float sum[tile * tile];
-  for (int r = 0; r < tile; ++r) {
-    for (int c = 0; c < tile; ++c) sum[r * tile + c] = element(r, c);
+  std::vector<float> sum;
+  for (int i = 0; i < group_rows * of.columns; ++i) {
+    sum.push_back(element(i / of.columns, i % of.columns));
   }
-  multiply_tile(a[0], tile, b[0], tile, sum);
-  for (int r = 0; r < tile; ++r) {
-    for (int c = 0; c < tile; ++c) element(r, c) = sum[r * tile + c];
+  multiply_tile(a.data(), group_rows, b.data(), of.columns, sum.data());
+  for (int i = 0; i < group_rows * of.columns; ++i) {
+    element(i / of.columns, i % of.columns) = sum[static_cast<std::size_t>(i)];
   }
 }
 
 struct MultiplyThread {
-  float* sum;
-  std::uint64_t a, b;
+  GroupOperands of;
   Place place;
 };
 
 void issue(Lanes threads) {
   const auto& first = *static_cast<const MultiplyThread*>(threads[0]);
-  Multiply multiply{{}, first.a, first.b, first.place};
+  Multiply multiply{{}, first.of, first.place};
   for (int t = 0; t < group_size; ++t) {
     const auto& own = *static_cast<const MultiplyThread*>(threads[t]);
-    if (own.a != first.a || own.b != first.b)
+    if (own.of.a != first.of.a || own.of.b != first.of.b)
       fail("group_multiply at " + text_of(first.place) + ": operands differ within the group");
-    multiply.sums[t] = own.sum;
+    multiply.sums[t] = own.of.sum;
   }
   if (early()) perform(multiply, true);
   own_group().open.push_back(multiply);
@@ -208,6 +234,19 @@ bool land_a_load() {
   return true;
 }
 
+void group_multiply(const GroupOperands& of, const Place& place) {
+  MultiplyThread own{of, place};
+  meet_group("group_multiply", &own, issue, place);
+}
+
+std::uint64_t operand(const void* p, Lies lies) {
+  const auto address =
+      static_cast<std::uint64_t>(static_cast<const unsigned char*>(p) - shared_pages().start);
+  const std::uint64_t next_outputs = lies == Lies::outer ? box_columns * box_bytes : piece;
+  return (address & 0x3ffff) >> 4 | next_outputs >> 4 << 16 | std::uint64_t{1024 >> 4} << 32 |
+         std::uint64_t{1} << 62;
+}
+
 void group_wait(std::size_t under_way, const Place& place) {
   std::size_t allowed = under_way;
   const auto finish = [](Lanes threads) {
@@ -226,11 +265,13 @@ namespace fst::kernels::gpu {
 
 using namespace emulator;
 
-TensorMap tensor_map(const void* base, std::int64_t rows, std::int64_t columns, int box_rows) {
-  const bool fits = box_rows > 0 && box_rows <= 256 && columns % 8 == 0 &&
+TensorMap tensor_map(const void* base, std::int64_t rows, std::int64_t columns, std::int64_t stride,
+                     int box_rows) {
+  const bool fits = box_rows > 0 && box_rows <= 256 && columns > 0 && rows > 0 &&
+                    columns % 8 == 0 && stride % 8 == 0 &&
                     reinterpret_cast<std::uintptr_t>(base) % 16 == 0;
   if (!fits) throw std::runtime_error("cuTensorMapEncodeTiled was refused");
-  return {base, rows, columns, box_rows};
+  return {base, rows, columns, stride, box_rows};
 }
 
 void barrier_init(Barrier& barrier, int arrivals) {
@@ -292,18 +333,6 @@ void tensor_load(void* to, const TensorMap& map, Barrier& barrier, int column, i
   } else {
     hopper.loads.push_back(load);
   }
-}
-
-std::uint64_t operand(const void* p) {
-  const auto address =
-      static_cast<std::uint64_t>(static_cast<const unsigned char*>(p) - shared_pages().start);
-  return (address & 0x3ffff) >> 4 | std::uint64_t{1024 >> 4} << 32 | std::uint64_t{1} << 62;
-}
-
-void group_multiply_64x64x16(float (&sum)[32], std::uint64_t a, std::uint64_t b,
-                             const Place& place) {
-  MultiplyThread own{sum, a, b, place};
-  meet_group("group_multiply", &own, issue, place);
 }
 
 void group_commit(const Place& place) {

@@ -25,6 +25,9 @@ std::int64_t cuda_memory(int index);
 /// Whether kernels were compiled for it.
 bool cuda_has_code(int index);
 
+/// The same for no two devices anywhere: "GPU-" and 32 hexadecimal digits.
+std::string cuda_identity(int index);
+
 /// A stream on device `index`, which becomes the calling thread's device. Closed with the last
 /// owner. One host thread at a time.
 std::shared_ptr<const Cuda> cuda_stream(int index);
@@ -39,8 +42,14 @@ void zero(const Cuda& cuda, void* memory, std::size_t bytes);
 /// Copies in stream order. The host's side may be reused, and is complete, when they return.
 void copy_to_device(const Cuda& cuda, void* to, const void* from, std::size_t bytes);
 void copy_to_host(const Cuda& cuda, void* to, const void* from, std::size_t bytes);
+/// A copy within the device's memory, in stream order.
+void copy_on_device(const Cuda& cuda, void* to, const void* from, std::size_t bytes);
 /// Waits until all queued work is done.
 void wait(const Cuda& cuda);
+/// True if all queued work is done. Does not wait.
+bool idle(const Cuda& cuda);
+/// The stream as libraries that queue work of their own take it, a cudaStream_t.
+void* stream_handle(const Cuda& cuda);
 
 /// Page-locked host memory: copies from and to it run while the host goes on.
 void* allocate_host(const Cuda& cuda, std::size_t bytes);

@@ -89,6 +89,18 @@ std::string cuda_name(int index) {
          std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " GiB";
 }
 
+std::string cuda_identity(int index) {
+  const cudaDeviceProp properties = properties_of(index);
+  constexpr const char* digits = "0123456789abcdef";
+  std::string text = "GPU-";
+  for (const char byte : properties.uuid.bytes) {
+    const auto value = static_cast<unsigned char>(byte);
+    text += digits[value >> 4];
+    text += digits[value & 15];
+  }
+  return text;
+}
+
 std::shared_ptr<const Cuda> cuda_stream(int index) {
   return {new Cuda(open_cuda(index)), [](const Cuda* cuda) {
             Cuda closed = *cuda;
@@ -162,6 +174,18 @@ void copy_on_device(const Cuda& cuda, void* to, const void* from, std::size_t by
 void wait(const Cuda& cuda) {
   check(cudaStreamSynchronize(cuda.stream), "waiting for the device");
   ++cuda.memory->history.waits;
+}
+
+bool idle(const Cuda& cuda) {
+  const cudaError_t error = cudaStreamQuery(cuda.stream);
+  if (error == cudaErrorNotReady) return false;
+  check(error, "waiting for the device");
+  ++cuda.memory->history.waits;
+  return true;
+}
+
+void* stream_handle(const Cuda& cuda) {
+  return cuda.stream;
 }
 
 const CudaHistory& history(const Cuda& cuda) {

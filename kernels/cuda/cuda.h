@@ -47,7 +47,4 @@ void* scratch(const Cuda& cuda, std::size_t bytes);
 /// What one kernel left in a 64-bit word of device memory; waits for the stream.
 std::int64_t read_word(const Cuda& cuda, const std::int64_t* word);
 
-/// A copy within the device's memory, in stream order.
-void copy_on_device(const Cuda& cuda, void* to, const void* from, std::size_t bytes);
-
 }  // namespace fst::kernels

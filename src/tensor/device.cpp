@@ -130,6 +130,18 @@ void Device::copy_out(void* to, const void* from, std::int64_t bytes) const {
   }
 }
 
+void Device::copy(void* to, const void* from, std::int64_t bytes) const {
+  if (on_host()) {
+    std::memcpy(to, from, unsigned_of(bytes));
+  } else {
+    kernels::copy_on_device(*cuda_, to, from, unsigned_of(bytes));
+  }
+}
+
+bool Device::idle() const {
+  return on_host() || kernels::idle(*cuda_);
+}
+
 void Device::synchronize() const {
   if (!on_host()) kernels::wait(*cuda_);
 }
@@ -159,6 +171,10 @@ int Device::threads() const {
 std::string Device::arithmetic(bool bf16) const {
   if (!bf16) return "f32";
   return on_host() ? "bf16 of CPUs" : "bf16 of " + kernels::cuda_architecture(index_);
+}
+
+std::string Device::identity() const {
+  return on_host() ? "" : kernels::cuda_identity(index_);
 }
 
 std::string Device::description() const {

@@ -94,6 +94,13 @@ void convert(Tensor& y, const Tensor& x) {
   }
 }
 
+void copy(Tensor& y, const Tensor& x) {
+  expect_contiguous("copy: y", y);
+  expect_elements("copy: x", x, y.size());
+  if (x.dtype() != y.dtype()) wrong_shape("copy: x", name_of(y.dtype()), x);
+  y.device().copy(y.raw(), x.raw(), y.size() * size_of(y.dtype()));
+}
+
 void copy_rows(Tensor& y, const Tensor& x) {
   expect_matrix("copy_rows: y", y);
   expect_matrix("copy_rows: x", x, y.dim(0), y.dim(1));

@@ -33,6 +33,9 @@ bool cuda_has_code(int /*index*/) {
 std::string cuda_name(int /*index*/) {
   absent();
 }
+std::string cuda_identity(int /*index*/) {
+  absent();
+}
 std::shared_ptr<const Cuda> cuda_stream(int /*index*/) {
   absent();
 }
@@ -55,7 +58,17 @@ void copy_to_device(const Cuda& /*cuda*/, void* /*to*/, const void* /*from*/,
 void copy_to_host(const Cuda& /*cuda*/, void* /*to*/, const void* /*from*/, std::size_t /*bytes*/) {
   absent();
 }
+void copy_on_device(const Cuda& /*cuda*/, void* /*to*/, const void* /*from*/,
+                    std::size_t /*bytes*/) {
+  absent();
+}
 void wait(const Cuda& /*cuda*/) {
+  absent();
+}
+bool idle(const Cuda& /*cuda*/) {
+  absent();
+}
+void* stream_handle(const Cuda& /*cuda*/) {
   absent();
 }
 void* allocate_host(const Cuda& /*cuda*/, std::size_t /*bytes*/) {

@@ -92,6 +92,18 @@ Tensor Tensor::columns(std::int64_t begin, std::int64_t end) const {
   return view;
 }
 
+Tensor Tensor::block(std::int64_t begin, std::int64_t rows, std::int64_t cols,
+                     std::int64_t stride) const {
+  const std::int64_t end = rows == 0 ? begin : begin + (rows - 1) * stride + cols;
+  if (!contiguous() || begin < 0 || rows < 0 || cols < 0 || stride < cols || end > size()) {
+    throw Error("tensor: no block of " + std::to_string(rows) + " rows of " + std::to_string(cols) +
+                " elements, " + std::to_string(stride) + " apart, at element " +
+                std::to_string(begin) + " of " + shape());
+  }
+  char* const first = static_cast<char*>(data_) + begin * size_of(dtype_);
+  return {*device_, dtype_, first, {rows, cols}, stride};
+}
+
 Tensor Tensor::view(std::initializer_list<std::int64_t> dims) const {
   Tensor other(*device_, dtype_, data_, dims);
   if (!contiguous() || other.size() != size()) {

@@ -4,9 +4,9 @@
 
 /// Stands in for CUDA's header of this name where kernels and their launches are executed on the
 /// CPU: the types and the part of the run time that the program uses, with CUDA's meaning. Work is
-/// queued; nothing runs before somebody waits (streams.cpp). What a kernel does wrong comes back as
-/// cudaErrorLaunchFailure from the call that waits and from every later one, as on a device;
-/// cudaGetErrorString() then is the emulator's report.
+/// queued; nothing runs before somebody waits or looks (streams.cpp). What a kernel does wrong
+/// comes back as cudaErrorLaunchFailure from the call that waits and from every later one, as on a
+/// device; cudaGetErrorString() then is the emulator's report.
 
 struct alignas(8) float2 {
   float x, y;
@@ -94,8 +94,12 @@ using cudaEvent_t = struct CUevent_st*;
 using cudaGraph_t = struct CUgraph_st*;
 using cudaGraphExec_t = struct CUgraphExec_st*;
 
+struct cudaUUID_t {
+  char bytes[16];
+};
 struct cudaDeviceProp {
   char name[256];
+  cudaUUID_t uuid;  // the device's number: processes that take one number share a device
   std::size_t totalGlobalMem, sharedMemPerBlockOptin;
   int major, minor, multiProcessorCount;
 };
@@ -138,6 +142,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph,
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
 cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
+/// Runs one piece of work where there is some, so that who looks often enough sees the end.
 cudaError_t cudaStreamQuery(cudaStream_t stream);
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags = 0);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);

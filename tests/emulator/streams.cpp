@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <utility>
 
 #include "faults.h"
 #include "machine.h"
@@ -296,7 +297,14 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
-  return stream_of(stream).tasks.empty() ? cudaSuccess : cudaErrorNotReady;
+  if (must_fail("cudaStreamQuery")) return lost("cudaStreamQuery");
+  if (spoils_capture()) return returned(cudaErrorStreamCaptureUnsupported);
+  if (!report().empty()) return returned(cudaErrorLaunchFailure);
+  if (stream_of(stream).tasks.empty()) return cudaSuccess;
+  // Time passes between two looks, enough for one piece of work.
+  bool ran = false;
+  const cudaError_t error = run_until([&] { return std::exchange(ran, true); });
+  return error == cudaSuccess ? cudaErrorNotReady : error;
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
@@ -425,7 +433,7 @@ cudaError_t cudaSetDevice(int index) {
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
   if (index < 0 || index >= asked_devices()) return returned(cudaErrorInvalidDevice);
   const int major = asked_major(index, tensor_core() == TensorCore::hopper ? 9 : 8);
-  *properties = {"emulated device", 0, shared_limit, major, 0, 1};
+  *properties = {"emulated device", {{static_cast<char>(index)}}, 0, shared_limit, major, 0, 1};
   std::size_t free = 0;
   device_memory(&free, &properties->totalGlobalMem);
   return cudaSuccess;

@@ -53,6 +53,8 @@ class Device {
   std::string arithmetic(bool bf16) const;
   /// For example "cpu, avx512, 2 threads".
   std::string description() const;
+  /// The same for all who use one GPU, on any machine; "" on the CPU.
+  std::string identity() const;
 
   /// Memory of at least 64 bytes' alignment, contents undefined; nullptr: there is not enough.
   void* allocate(std::int64_t bytes) const;
@@ -63,8 +65,12 @@ class Device {
   /// Copies between host memory and this device's; they wait until the copy is done.
   void copy_in(void* to, const void* from, std::int64_t bytes) const;
   void copy_out(void* to, const void* from, std::int64_t bytes) const;
+  /// A copy within this device's memory, in the order of the calls.
+  void copy(void* to, const void* from, std::int64_t bytes) const;
   /// Waits until all queued work is done.
   void synchronize() const;
+  /// True if all queued work is done. Does not wait.
+  bool idle() const;
 
  private:
   kernels::Cpu exec_;

@@ -263,6 +263,8 @@ void sum_of_squares(kernels::ExactSum& sum, const Tensor& x);
 /// narrowing rounds to nearest even.
 void convert(Tensor& y, const Tensor& x);
 void fill(Tensor& y, float value);
+/// y = x, bit for bit, for contiguous tensors of one size and one dtype, whichever it is.
+void copy(Tensor& y, const Tensor& x);
 /// y = x for matrices of one shape whose rows may be strided (blocks of columns).
 void copy_rows(Tensor& y, const Tensor& x);
 /// y[i] = x[index[i]] (rows); y [n, D], x [T, D], index i32 [n].

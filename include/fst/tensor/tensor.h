@@ -78,6 +78,9 @@ class Tensor {
   Tensor rows(std::int64_t begin, std::int64_t end) const;
   /// Columns [begin, end) of a matrix; strided.
   Tensor columns(std::int64_t begin, std::int64_t end) const;
+  /// [rows, cols] of contiguous elements: row r begins at element begin + r * stride. Strided where
+  /// cols < stride.
+  Tensor block(std::int64_t begin, std::int64_t rows, std::int64_t cols, std::int64_t stride) const;
   /// The same contiguous elements with other dimensions.
   Tensor view(std::initializer_list<std::int64_t> dims) const;
 

@@ -9,13 +9,15 @@
 #include "fst/base/error.h"
 
 #include "board.h"
+#include "nccl_channel.h"
 
 namespace fst {
 
 namespace {
-constexpr double spin_seconds = 50e-6;       // a small message between awake ranks takes 1 to 20 us
-constexpr long sleep_nanoseconds = 100'000;  // toolchain notes: waiting ranks then cost no core
-constexpr int tests_per_clock = 16;          // reading the clock is dearer than a test
+constexpr double spin_seconds = 50e-6;  // a small message between awake ranks takes 1 to 20 us
+constexpr double device_spin_seconds = 2e-3;  // a training step's kernels between two exchanges
+constexpr long sleep_nanoseconds = 100'000;   // toolchain notes: waiting ranks then cost no core
+constexpr int tests_per_clock = 16;           // reading the clock is dearer than a test
 
 }  // namespace
 
@@ -44,6 +46,7 @@ Communicator::Channel::Channel(MPI_Comm communicator, std::string called)
 }
 
 Communicator::Channel::~Channel() {
+  nccl.reset();  // before the members part
   int finalized = 1;
   if (comm == MPI_COMM_NULL || MPI_Finalized(&finalized) != MPI_SUCCESS || finalized != 0) return;
   MPI_Comm_free(&comm);
@@ -51,19 +54,27 @@ Communicator::Channel::~Channel() {
 
 void Communicator::Channel::wait(std::span<MPI_Request> requests, const char* operation,
                                  std::string_view what, Pace pace) const {
+  const auto done = [&] {
+    int all = 0;
+    FST_MPI_CHECK(
+        MPI_Testall(static_cast<int>(requests.size()), requests.data(), &all, MPI_STATUSES_IGNORE));
+    return all != 0;
+  };
+  poll(done, operation, what, pace);
+}
+
+void Communicator::Channel::poll(const std::function<bool()>& done, const char* operation,
+                                 std::string_view what, Pace pace) const {
   const Stopwatch clock;
+  const double spin = pace == Pace::device ? device_spin_seconds : spin_seconds;
   bool noted = false;  // on the board, which is for long waits
   double waited = 0;
-  for (std::int64_t tests = 1;; ++tests) {
-    int done = 0;
-    FST_MPI_CHECK(MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done,
-                              MPI_STATUSES_IGNORE));
-    if (done != 0) break;
-    const bool sleeping = pace == Pace::patient && waited >= spin_seconds;
+  for (std::int64_t tests = 1; !done(); ++tests) {
+    const bool sleeping = pace != Pace::eager && waited >= spin;
     if (sleeping) {
       const timespec pause{0, sleep_nanoseconds};
       nanosleep(&pause, nullptr);
-    } else if (pace == Pace::eager) {
+    } else if (pace != Pace::patient) {
       sched_yield();
     }
     if (sleeping || tests % tests_per_clock == 0) {
@@ -94,6 +105,11 @@ void Communicator::Channel::count(std::string_view what, std::int64_t sent,
   ++entry->second.calls;
   entry->second.sent += sent;
   entry->second.received += received;
+}
+
+std::string Communicator::Channel::place() const {
+  return "communicator " + name + ", its rank " + std::to_string(rank) + " of " +
+         std::to_string(size) + ", host " + host;
 }
 
 void Communicator::Channel::give_up(const char* operation, std::string_view what,

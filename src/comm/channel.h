@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -11,10 +13,12 @@
 namespace fst {
 
 class Board;
+class NcclChannel;
 
 /// patient: a partner may be busy for minutes, so the core is given away between tests.
+/// device: as patient, but a GPU may first have work of milliseconds to do.
 /// eager: all partners are there and data is moving, so only yield.
-enum class Pace { patient, eager };
+enum class Pace { patient, device, eager };
 
 struct Communicator::Channel {
   Channel(MPI_Comm communicator, std::string called);
@@ -26,6 +30,9 @@ struct Communicator::Channel {
   /// the kind of call, `what` the thing that is moved.
   void wait(std::span<MPI_Request> requests, const char* operation, std::string_view what,
             Pace pace = Pace::patient) const;
+  /// The same until done() says so; what it throws goes through.
+  void poll(const std::function<bool()>& done, const char* operation, std::string_view what,
+            Pace pace) const;
   /// Waits patiently until all members have come to this operation.
   void gather_round(const char* operation, std::string_view what) const;
   /// Notes one call that moved this many bytes.
@@ -43,6 +50,11 @@ struct Communicator::Channel {
   mutable std::int64_t waits = 0;     // completed so far; the same on all members at the same place
   mutable std::string last = "none";  // the last completed one
   mutable TrafficTable traffic;
+  std::string against_nccl = "not connected";  // why tensors go through the host; "": they do not
+  mutable std::unique_ptr<NcclChannel> nccl;   // once tensors have gone by it
+
+  /// For messages: "communicator learner across, its rank 0 of 2, host n1"
+  std::string place() const;
 
  private:
   [[noreturn]] void give_up(const char* operation, std::string_view what, double seconds) const;

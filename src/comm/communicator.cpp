@@ -7,10 +7,10 @@
 
 #include "fst/base/error.h"
 #include "fst/base/random.h"
-#include "fst/tensor/host_view.h"
 
 #include "board.h"
 #include "channel.h"
+#include "nccl_channel.h"
 
 namespace fst {
 
@@ -179,16 +179,6 @@ void Communicator::move_from(int root, std::span<std::byte> x, std::string_view 
   }
 }
 
-void Communicator::broadcast(Tensor& x, int root, std::string_view what) const {
-  if (alone(*this)) return;
-  if (!x.contiguous()) {
-    throw Error("broadcast of " + std::string(what) + ": " + x.shape() + " is not contiguous");
-  }
-  HostView<std::byte> bytes(x);
-  broadcast_bytes(bytes.span(), root, what);
-  bytes.store();
-}
-
 void Communicator::broadcast(std::string& text, int root, std::string_view what) const {
   if (alone(*this)) return;
   std::array<std::uint64_t, 1> length{text.size()};
@@ -223,6 +213,17 @@ void Communicator::all_reduce_max(std::span<double> x, std::string_view what) co
 
 std::vector<std::vector<std::byte>> Communicator::all_gather(std::span<const std::byte> mine,
                                                              std::string_view what) const {
+  auto parts = gather_parts(mine, what);
+  if (alone(*this)) return parts;
+  std::int64_t total = 0;
+  for (const auto& part : parts) total += bytes_of(part.size());
+  const std::int64_t others = size() - 1, own = bytes_of(mine.size());
+  channel_->count(what, others * (length_bytes + own), others * length_bytes + total - own);
+  return parts;
+}
+
+std::vector<std::vector<std::byte>> Communicator::gather_parts(std::span<const std::byte> mine,
+                                                               std::string_view what) const {
   if (!member()) return {};
   std::vector<std::vector<std::byte>> parts(static_cast<std::size_t>(size()));
   parts[static_cast<std::size_t>(rank())].assign(mine.begin(), mine.end());
@@ -238,8 +239,6 @@ std::vector<std::vector<std::byte>> Communicator::all_gather(std::span<const std
   for (const std::int64_t bytes : sizes) total += bytes;
   for (std::size_t r = 0; r < parts.size(); ++r)
     parts[r].resize(static_cast<std::size_t>(sizes[r]));
-  const std::int64_t others = size() - 1;
-  channel_->count(what, others * (length_bytes + own), others * length_bytes + total - own);
   if (total > channel_->chunk_bytes) {  // displacements of MPI are 32 bits wide
     for (std::size_t r = 0; r < parts.size(); ++r) {
       move_from(static_cast<int>(r), parts[r], what);

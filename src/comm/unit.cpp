@@ -1,11 +1,10 @@
 #include "fst/comm/unit.h"
 
-#include <algorithm>
 #include <string>
+#include <vector>
 
 #include "fst/base/error.h"
 #include "fst/base/range.h"
-#include "fst/tensor/host_view.h"
 #include "fst/tensor/ops.h"
 
 namespace fst {
@@ -15,8 +14,6 @@ namespace {
 /// Tensors up to here are sent whole to everybody: a second round costs more than the bytes.
 /// Between two ranks both ways move as many.
 constexpr std::int64_t small_bytes = std::int64_t{32} << 10;
-
-using Bytes = HostView<std::byte>;
 
 void expect_contiguous(const Tensor& x, std::string_view what) {
   if (!x.contiguous()) {
@@ -41,10 +38,7 @@ void Unit::sum(Tensor& x, std::string_view what) const {
   expect_contiguous(x, what);
   if (size() == 2 || x.size() * size_of(DType::f32) <= small_bytes) {
     parts_.reserve(x.device(), DType::f32, {size(), x.size()});
-    Bytes parts(parts_.tensor(), Contents::undefined);
-    const Bytes mine(x);
-    comm_->all_gather_into(parts.span(), mine.span(), what);
-    parts.store();
+    comm_->all_gather_into(parts_.tensor(), x, what);
     join(parts_.tensor(), 0, size());
     take_first(x);
   } else {
@@ -67,46 +61,27 @@ void Unit::sum_slices(Tensor& x, std::string_view what) const {
   };
   Tensor mine = slice(rank());
   parts_.reserve(x.device(), DType::f32, {size(), mine.size()});
-  std::vector<Outgoing> out;
-  std::vector<Incoming> in;
-  Bytes whole(x), parts(parts_.tensor(), Contents::undefined);
-  const auto part_bytes = static_cast<std::size_t>(mine.size()) * sizeof(float);
-  const auto slice_bytes = [&](int r) {
-    const Range range = part_of(x.size(), size(), r);
-    return whole.span().subspan(static_cast<std::size_t>(range.begin) * sizeof(float),
-                                static_cast<std::size_t>(range.size()) * sizeof(float));
-  };
+  std::vector<OutgoingTensor> out;
+  std::vector<IncomingTensor> in;
   for (int r = 0; r < size(); ++r) {
-    out.push_back({r, slice_bytes(r)});
-    in.push_back({r, parts.span().subspan(static_cast<std::size_t>(r) * part_bytes, part_bytes)});
+    out.push_back({{r}, slice(r)});
+    in.push_back({r, parts_.tensor().rows(r, r + 1)});
   }
   comm_->transfer(out, in, what);
-  parts.store();
   join(parts_.tensor(), 0, size());
   take_first(mine);
-  const Bytes joined(mine);
-  const std::span<std::byte> own = slice_bytes(rank());
-  if (own.data() != joined.data()) std::ranges::copy(joined.span(), own.begin());
-  out.clear();
+  out = {{{}, mine}};
   in.clear();
   for (int r = 0; r < size(); ++r) {
     if (r == rank()) continue;
-    out.push_back({r, joined.span()});
-    in.push_back({r, slice_bytes(r)});
+    out.front().peers.push_back(r);
+    in.push_back({r, slice(r)});
   }
   comm_->transfer(out, in, what);
-  whole.store();
 }
 
 void Unit::gather(Tensor& all, const Tensor& mine, std::string_view what) const {
-  if (all.dtype() != mine.dtype() || !all.contiguous() || !mine.contiguous()) {
-    throw Error("gather of " + std::string(what) + ": " + mine.shape() + " into " + all.shape() +
-                "; expected contiguous tensors of one dtype");
-  }
-  Bytes gathered(all, Contents::undefined);
-  const Bytes own(mine);
-  comm_->all_gather_into(gathered.span(), own.span(), what);
-  gathered.store();
+  comm_->all_gather_into(all, mine, what);
 }
 
 }  // namespace fst

@@ -178,6 +178,35 @@ void World::split(const RankPlan& plan) {
   policy_ = all_.subset(in ? 0 : -1, me, "policy");
 }
 
+void World::connect(const Device& device, DeviceExchange exchange) {
+  if (exchange == DeviceExchange::nccl && device.on_host()) {
+    throw InputError("engine.exchange = nccl: the device is the CPU; use auto or host");
+  }
+  all_.connect(device, exchange);
+  policy_.connect(device, exchange);
+  for (const Role role : all_roles) {
+    const std::size_t i = number(role);
+    roles_[i].connect(device, exchange);
+    units_[i].connect(device, exchange);
+    across_[i].connect(device, exchange);
+  }
+}
+
+std::string World::exchange() const {
+  const std::string against = all_.against_nccl();
+  if (against.empty()) return "by NCCL " + nccl_support();
+  bool some = false;
+  for (const Role role : all_roles) {
+    const std::size_t i = number(role);
+    for (const Communicator* c : {&units_[i], &across_[i], &roles_[i]}) {
+      some = some || (c->size() > 1 && c->against_nccl().empty());
+    }
+  }
+  const std::string through = "through the host's memory (" + against + ")";
+  return some ? "by NCCL " + nccl_support() + " and, in groups that share a GPU, " + through
+              : through;
+}
+
 int World::role_size(Role role) const {
   return plan_.colocated() ? all_.size() : plan_.of(role).ranks;
 }

@@ -4,7 +4,6 @@
 #include <bit>
 
 #include "fst/base/error.h"
-#include "fst/tensor/host_view.h"
 #include "fst/tensor/ops.h"
 
 namespace fst {
@@ -139,14 +138,12 @@ const Tensor& GradientTree::reduce(const LeafGradient& gradient_of) {
 /// Sends each rank its shard of this rank's nodes and joins what came for this shard.
 Tensor GradientTree::exchange(const std::vector<Node>& nodes) {
   const int ranks = replicas_->size();
-  std::vector<Outgoing> out;
-  std::vector<HostView<const float>> views;
+  std::vector<OutgoingTensor> out;
   for (const Node& node : nodes) {
-    const float* values = views.emplace_back(node->finish()).data();  // stays when moved
+    const Tensor values = node->finish();
     for (int r = 0; r < ranks; ++r) {
       const Range shard = part_of(size_, ranks, r);
-      out.push_back({r, std::as_bytes(std::span(values + shard.begin,
-                                                static_cast<std::size_t>(shard.size())))});
+      out.push_back({{r}, values.rows(shard.begin, shard.end)});
     }
   }
   std::vector<std::pair<int, Range>> expected;  // by source rank, as sent
@@ -158,20 +155,16 @@ Tensor GradientTree::exchange(const std::vector<Node>& nodes) {
   const std::int64_t width = shard_.size();
   received_.reserve(device_, DType::f32,
                     {static_cast<std::int64_t>(expected.size()), std::max<std::int64_t>(width, 1)});
-  HostView<float> received(received_.tensor(), Contents::undefined);
-  std::vector<Incoming> in;
+  std::vector<IncomingTensor> in;
   std::vector<Range> ranges;
   std::vector<Tensor> parts;
   for (std::size_t i = 0; i < expected.size(); ++i) {
     const auto row = static_cast<std::int64_t>(i);
-    float* to = received.data() + row * width;
-    in.push_back({expected[i].first,
-                  std::as_writable_bytes(std::span(to, static_cast<std::size_t>(width)))});
-    ranges.push_back(expected[i].second);
     parts.push_back(received_.tensor().rows(row, row + 1).columns(0, width).view({width}));
+    in.push_back({expected[i].first, parts.back()});
+    ranges.push_back(expected[i].second);
   }
   replicas_->transfer(out, in, "gradient leaves");
-  received.store();
   join({0, leaves_}, ranges, parts);
   return parts.front();
 }

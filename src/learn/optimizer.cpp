@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
+#include <vector>
 
 #include "fst/base/error.h"
-#include "fst/tensor/host_view.h"
 #include "fst/tensor/ops.h"
 
 namespace fst {
@@ -90,20 +91,16 @@ double Optimizer::step(const Tensor& gradient_shard, double lr) {
 void Optimizer::gather() {
   const Communicator& replicas = *grid_.replicas;
   if (replicas.size() == 1) return;
-  HostView<float> flat(parameters_->flat());
-  const auto bytes_of = [&](Range range) {
-    return std::as_writable_bytes(
-        std::span(flat.data() + range.begin, static_cast<std::size_t>(range.size())));
-  };
-  std::vector<Outgoing> out;
-  std::vector<Incoming> in;
+  const Tensor& flat = parameters_->flat();
+  OutgoingTensor mine{{}, flat.rows(shard_.begin, shard_.end)};
+  std::vector<IncomingTensor> in;
   for (int r = 0; r < replicas.size(); ++r) {
     if (r == replicas.rank()) continue;
-    out.push_back({r, bytes_of(shard_)});
-    in.push_back({r, bytes_of(part_of(parameters_->size(), replicas.size(), r))});
+    const Range theirs = part_of(parameters_->size(), replicas.size(), r);
+    mine.peers.push_back(r);
+    in.push_back({r, flat.rows(theirs.begin, theirs.end)});
   }
-  replicas.transfer(out, in, "updated weights");
-  flat.store();
+  replicas.transfer(std::span<const OutgoingTensor>(&mine, 1), in, "updated weights");
 }
 
 }  // namespace fst

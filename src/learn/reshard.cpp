@@ -1,11 +1,10 @@
 #include "fst/learn/reshard.h"
 
 #include <algorithm>
-#include <optional>
 #include <utility>
 
 #include "fst/base/error.h"
-#include "fst/tensor/host_view.h"
+#include "fst/tensor/ops.h"
 
 namespace fst {
 
@@ -24,12 +23,6 @@ Range common(Range a, Range b) {
 /// The place of a global element in the flat vector of the shard that holds it.
 std::int64_t place_of(const ParameterSpec& spec, std::int64_t row, std::int64_t col) {
   return spec.offset + (row - spec.row_begin) * spec.cols + col - spec.col_begin;
-}
-
-std::size_t size_of_all(const std::vector<SharedBlock>& blocks) {
-  std::int64_t size = 0;
-  for (const SharedBlock& block : blocks) size += block.size();
-  return static_cast<std::size_t>(size);
 }
 
 }  // namespace
@@ -83,13 +76,6 @@ std::vector<SharedBlock> shared_blocks(const ShardSpecs& from, const ShardSpecs&
   return blocks;
 }
 
-/// What travels in one bucket to (or from) some ranks: the blocks one after another.
-struct Resharding::Parcel {
-  std::vector<int> peers;
-  std::vector<SharedBlock> blocks;
-  std::vector<float> values;
-};
-
 Resharding::Resharding(const Qwen3Config& config, Holders from, Holders to,
                        const Communicator& comm, std::int64_t bucket_elements)
     : from_(std::move(from)), to_(std::move(to)), comm_(&comm) {
@@ -104,82 +90,80 @@ int Resharding::source_unit(int member) const {
   return own >= 0 ? own / from_.degree : member / to_.degree % from_.units();
 }
 
-/// One parcel for each place that receivers this rank's unit serves have, packed once for all of
-/// them.
-std::vector<Resharding::Parcel> Resharding::packed(const float* flat,
-                                                   const std::vector<RowSlab>& bucket) const {
+/// Adds what this rank sends of a bucket: block by block, for each place that receivers its unit
+/// serves have. A block of whole rows leaves from where it lies; others are packed first.
+void Resharding::add_outgoing(std::vector<OutgoingTensor>& out, const Tensor& flat,
+                              const std::vector<RowSlab>& bucket) const {
   const int me = from_.member_of(comm_->rank());
   const ShardSpecs& mine = from_specs_[static_cast<std::size_t>(me % from_.degree)];
-  std::vector<Parcel> parcels;
+  std::int64_t packed = 0;
   for (int place = 0; place < to_.degree; ++place) {
-    Parcel parcel;
+    std::vector<int> peers;
     for (int unit = 0; unit < to_.units(); ++unit) {
       const int member = unit * to_.degree + place;
-      if (source_unit(member) == me / from_.degree) {
-        parcel.peers.push_back(to_.rank_of(unit, place));
-      }
+      if (source_unit(member) == me / from_.degree) peers.push_back(to_.rank_of(unit, place));
     }
-    parcel.blocks = shared_blocks(mine, to_specs_[static_cast<std::size_t>(place)], bucket);
-    if (parcel.peers.empty() || parcel.blocks.empty()) continue;
-    parcel.values.reserve(size_of_all(parcel.blocks));
-    for (const SharedBlock& block : parcel.blocks) {
-      for (std::int64_t r = 0; r < block.rows; ++r) {
-        const float* row = flat + block.from + r * block.from_stride;
-        parcel.values.insert(parcel.values.end(), row, row + block.cols);
+    if (peers.empty()) continue;
+    const auto& receiver = to_specs_[static_cast<std::size_t>(place)];
+    for (const SharedBlock& block : shared_blocks(mine, receiver, bucket)) {
+      const Tensor from = flat.block(block.from, block.rows, block.cols, block.from_stride);
+      if (from.contiguous()) {
+        out.push_back({peers, from});
+        continue;
       }
+      Tensor copy = packed_.tensor().block(packed, block.rows, block.cols, block.cols);
+      ops::copy_rows(copy, from);
+      out.push_back({peers, copy});
+      packed += block.size();
     }
-    parcels.push_back(std::move(parcel));
   }
-  return parcels;
 }
 
-/// Room for what each place of the unit that serves this rank will send.
-std::vector<Resharding::Parcel> Resharding::expected(const std::vector<RowSlab>& bucket) const {
+/// Adds what this rank gets of a bucket from each place of the unit that serves it, and the blocks
+/// that must be unpacked then.
+void Resharding::add_incoming(std::vector<IncomingTensor>& in, std::vector<Unpacking>& unpackings,
+                              const Tensor& flat, const std::vector<RowSlab>& bucket) const {
   const int me = to_.member_of(comm_->rank());
   const ShardSpecs& mine = to_specs_[static_cast<std::size_t>(me % to_.degree)];
-  std::vector<Parcel> parcels;
+  std::int64_t packed = 0;
   for (int place = 0; place < from_.degree; ++place) {
-    Parcel parcel;
-    parcel.peers = {from_.rank_of(source_unit(me), place)};
-    parcel.blocks = shared_blocks(from_specs_[static_cast<std::size_t>(place)], mine, bucket);
-    if (parcel.blocks.empty()) continue;
-    parcel.values.resize(size_of_all(parcel.blocks));
-    parcels.push_back(std::move(parcel));
+    const int peer = from_.rank_of(source_unit(me), place);
+    const auto& sender = from_specs_[static_cast<std::size_t>(place)];
+    for (const SharedBlock& block : shared_blocks(sender, mine, bucket)) {
+      const Tensor to = flat.block(block.to, block.rows, block.cols, block.to_stride);
+      if (to.contiguous()) {
+        in.push_back({peer, to});
+        continue;
+      }
+      const Tensor copy = received_.tensor().block(packed, block.rows, block.cols, block.cols);
+      in.push_back({peer, copy});
+      unpackings.push_back({copy, to});
+      packed += block.size();
+    }
   }
-  return parcels;
 }
 
 void Resharding::run(const Parameters* from, Parameters* to) const {
-  std::optional<HostView<const float>> held;
-  std::optional<HostView<float>> adopted;
-  if (from != nullptr) held.emplace(from->flat());
-  if (to != nullptr) adopted.emplace(to->flat());
+  const bool packs = from_.degree != to_.degree;  // else all blocks are whole rows at both ends
   for (const std::vector<RowSlab>& bucket : buckets_) {
-    std::vector<Parcel> sent, received;
-    if (from != nullptr) sent = packed(held->data(), bucket);
-    if (to != nullptr) received = expected(bucket);
-    std::vector<Outgoing> out;
-    std::vector<Incoming> in;
-    for (const Parcel& parcel : sent) {
-      for (const int peer : parcel.peers) {
-        out.push_back({peer, std::as_bytes(std::span(parcel.values))});
-      }
+    std::int64_t elements = 0;
+    for (const RowSlab& slab : bucket) {
+      elements += slab.rows.size() * from_specs_.front().specs[slab.parameter].global_cols;
     }
-    for (Parcel& parcel : received) {
-      in.push_back({parcel.peers.front(), std::as_writable_bytes(std::span(parcel.values))});
+    std::vector<OutgoingTensor> out;
+    std::vector<IncomingTensor> in;
+    std::vector<Unpacking> unpackings;
+    if (from != nullptr) {
+      if (packs) packed_.reserve(from->flat().device(), DType::f32, {elements});
+      add_outgoing(out, from->flat(), bucket);
+    }
+    if (to != nullptr) {
+      if (packs) received_.reserve(to->flat().device(), DType::f32, {elements});
+      add_incoming(in, unpackings, to->flat(), bucket);
     }
     comm_->transfer(out, in, "policy weights");
-    for (const Parcel& parcel : received) {
-      const float* values = parcel.values.data();
-      float* flat = adopted->data();
-      for (const SharedBlock& block : parcel.blocks) {
-        for (std::int64_t r = 0; r < block.rows; ++r, values += block.cols) {
-          std::copy_n(values, block.cols, flat + block.to + r * block.to_stride);
-        }
-      }
-    }
+    for (Unpacking& unpacking : unpackings) ops::copy_rows(unpacking.to, unpacking.copy);
   }
-  if (adopted) adopted->store();
 }
 
 template <class Float>

@@ -20,11 +20,13 @@ FREE_KERNEL_HEADERS = {"kernels/philox.h", "kernels/exact_sum.h", "kernels/exec.
 OWNERS = {
     "mpi.h": ["include/fst/comm/", "src/comm/", "include/fst/store/", "src/store/"],
     "hdf5.h": ["include/fst/store/", "src/store/"],
-    "nccl.h": ["src/comm/"],
-    "cuda_runtime.h": ["kernels/cuda/", "src/comm/nccl.cpp"],
+    "nccl.h": [],  # opened at run time: src/comm/nccl_api.h
+    "cuda_runtime.h": ["kernels/cuda/"],
     "boost": ["include/fst/run/", "src/run/", "src/main.cpp"],
     "nlohmann": ["src/"],
 }
+DEVICE_MEMORY = "fst/tensor/device_memory.h"  # addresses for a library that moves tensors itself
+DEVICE_MEMORY_USERS = ["src/tensor/", "src/comm/nccl_channel.cpp"]
 CUDA_SWITCHES = ["include/fst/tensor/device.h"]
 LINES = {"src": 400, "include": 400, "kernels": 400, "analysis": 80}
 LONGER = {"analysis/scaling": 200}  # what a file may have whose path begins so: a model, not a figure
@@ -46,10 +48,13 @@ def include_fault(path, quote, header):
     floor, parts = floor_of(path), header.split("/")
     if parts[0] in OWNERS:
         owners = OWNERS[parts[0]]
-        return "" if path.startswith(tuple(owners)) else f"only {', '.join(owners)} may include it"
+        who = f"only {', '.join(owners)}" if owners else "no part of the program"
+        return "" if path.startswith(tuple(owners)) else f"{who} may include it"
     if parts[0] == "kernels":
         free = floor in ("kernels", "tensor") or header in FREE_KERNEL_HEADERS
         return "" if free else "only tensor includes kernels/"
+    if header == DEVICE_MEMORY and not path.startswith(tuple(DEVICE_MEMORY_USERS)):
+        return f"only {', '.join(DEVICE_MEMORY_USERS)} may include it"
     if parts[0] == "fst":
         other = parts[1]
         if floor == "kernels":
@@ -112,6 +117,8 @@ PLANTS = [  # file, text, what must be reported
     ("src/learn/planted.cpp", "#include <boost/program_options.hpp>", "may include it"),
     ("include/fst/task/planted.h", "#include <nlohmann/json.hpp>", "may include it"),
     ("src/tensor/planted.cpp", "#include <cuda_runtime.h>", "may include it"),
+    ("src/comm/planted.cpp", "#include <nccl.h>", "no part of the program may include it"),
+    ("src/comm/planted.cpp", '#include "fst/tensor/device_memory.h"', "may include it"),
     ("src/model/planted.cpp", '#include "fst/nowhere/x.h"', "no such floor"),
     ("src/model/planted.cpp", '#include "model/qwen3.h"', "from fst/"),
     ("src/run/planted.cpp", "if (world.learner().member()) step();", "a branch on a role"),

@@ -68,13 +68,7 @@ TEST_P(CommunicatorTest, AllGatherIntoPutsEqualPiecesInRankOrder) {
   }
 }
 
-TEST_P(CommunicatorTest, BroadcastMovesTensorsAndTexts) {
-  const Device device = Device::cpu();
-  Buffer buffer(device, DType::i64, {3, 67});
-  for (auto& x : buffer.span<std::int64_t>()) x = rank() + 5;
-  comm_.broadcast(buffer.tensor(), 0, "tensor");
-  for (const auto x : buffer.span<std::int64_t>()) EXPECT_EQ(x, 5);
-
+TEST_P(CommunicatorTest, BroadcastMovesTexts) {
   std::string text = rank() == size() - 1 ? std::string(2500, 'z') + "\n" : "old";
   comm_.broadcast(text, size() - 1, "text");
   EXPECT_EQ(text, std::string(2500, 'z') + "\n");
@@ -164,7 +158,7 @@ TEST_P(CommunicatorTest, TransferMatchesPiecesInOrder) {
   for (int r = 0; r < size(); ++r) {
     EXPECT_EQ(received[static_cast<std::size_t>(r)], elements(r, count));
   }
-  comm_.transfer({}, {}, "nothing");
+  comm_.transfer(std::span<const Outgoing>{}, std::span<const Incoming>{}, "nothing");
 }
 
 TEST_P(CommunicatorTest, AllOfIsTrueOnlyIfEverybodySaysSo) {

@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "fst/comm/device_exchange.h"
 #include "fst/comm/traffic.h"
 #include "fst/tensor/tensor.h"
 
@@ -25,6 +26,18 @@ struct Incoming {
   int peer;
   std::span<std::byte> bytes;
 };
+
+/// A contiguous tensor that goes to each of the ranks `peers`, or comes from rank `peer`.
+struct OutgoingTensor {
+  std::vector<int> peers;
+  Tensor x;
+};
+struct IncomingTensor {
+  int peer;
+  Tensor x;
+};
+
+class NcclChannel;
 
 /// A group of ranks that talk to each other. A rank outside holds an empty one (member() is false).
 ///
@@ -68,8 +81,6 @@ class Communicator {
   void broadcast(std::span<T> x, int root, std::string_view what) const {
     broadcast_bytes(std::as_writable_bytes(x), root, what);
   }
-  /// The same for a contiguous tensor of any dtype.
-  void broadcast(Tensor& x, int root, std::string_view what) const;
   /// The same for a text of any length, which need not be known elsewhere.
   void broadcast(std::string& text, int root, std::string_view what) const;
 
@@ -100,6 +111,20 @@ class Communicator {
   /// not overlap.
   void transfer(std::span<const Outgoing> out, std::span<const Incoming> in,
                 std::string_view what) const;
+  /// The same for contiguous tensors, each to one rank or several. Complete, in the device's memory
+  /// too, when it returns. On GPUs the tensors of all members are on their devices of connect().
+  void transfer(std::span<const OutgoingTensor> out, std::span<const IncomingTensor> in,
+                std::string_view what) const;
+  /// all = the members' `mine` one after the other, by rank: contiguous tensors of one dtype that
+  /// do not overlap, complete as above. Throws Error where the sizes do not fit.
+  void all_gather_into(Tensor& all, const Tensor& mine, std::string_view what) const;
+  /// Chooses how the two operations above move tensors: by NCCL where every member has a GPU of its
+  /// own in `device`, else through the host's memory, as before the first call. Throws InputError
+  /// where NCCL is asked for and cannot be. Moves nothing that traffic() counts.
+  void connect(const Device& device, DeviceExchange exchange);
+  /// Why tensors do not travel by NCCL, the same on every member; "": they do.
+  std::string against_nccl() const;
+
   /// Returns when all members have come.
   void barrier(std::string_view what) const;
 
@@ -133,6 +158,11 @@ class Communicator {
   void move_from(int root, std::span<std::byte> x, std::string_view what) const;
   void move_pieces(std::span<const Outgoing> out, std::span<const Incoming> in,
                    std::string_view what) const;
+  void move_staged(std::span<const OutgoingTensor> out, std::span<const IncomingTensor> in,
+                   std::string_view what) const;
+  std::vector<std::vector<std::byte>> gather_parts(std::span<const std::byte> mine,
+                                                   std::string_view what) const;
+  NcclChannel* nccl() const;
 
   std::unique_ptr<Channel> channel_;
 };

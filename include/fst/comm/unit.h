@@ -5,10 +5,10 @@
 
 namespace fst {
 
-/// TensorParallel over a communicator, usually World::unit(role). Floats are moved by MPI and added
-/// here: each rank gets one slice of all parts, joins it, and the joined slices are gathered; what
-/// is small is sent whole, in one round instead of two. With one member nothing happens. Collective
-/// over `comm`, which must outlive this.
+/// TensorParallel over a communicator, usually World::unit(role). Floats are only moved between
+/// ranks and added here: each rank gets one slice of all parts, joins it, and the joined slices are
+/// gathered; what is small is sent whole, in one round instead of two. With one member nothing
+/// happens. Collective over `comm`, which must outlive this.
 class Unit final : public TensorParallel {
  public:
   explicit Unit(const Communicator& comm) : comm_(&comm) {}

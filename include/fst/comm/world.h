@@ -66,6 +66,13 @@ class World {
   /// Makes the communicators below. Throws InputError listing all problems_of(plan). Collective.
   void split(const RankPlan& plan);
 
+  /// Communicator::connect() for all communicators above, after split(): how tensors on `device`
+  /// travel from now on. DeviceExchange::nccl needs a GPU of its own for every rank of the job.
+  /// Collective.
+  void connect(const Device& device, DeviceExchange exchange);
+  /// How tensors travel, as this rank sees it: "by NCCL 2.28.9", or how else and why.
+  std::string exchange() const;
+
   const Communicator& all() const { return all_; }
   const Communicator& rollout() const { return role(Role::rollout); }
   const Communicator& reflection() const { return role(Role::reflection); }

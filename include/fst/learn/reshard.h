@@ -79,14 +79,19 @@ class Resharding {
   int source_unit(int member) const;
 
  private:
-  struct Parcel;
-  std::vector<Parcel> packed(const float* flat, const std::vector<RowSlab>& bucket) const;
-  std::vector<Parcel> expected(const std::vector<RowSlab>& bucket) const;
+  struct Unpacking {
+    Tensor copy, to;
+  };
+  void add_outgoing(std::vector<OutgoingTensor>& out, const Tensor& flat,
+                    const std::vector<RowSlab>& bucket) const;
+  void add_incoming(std::vector<IncomingTensor>& in, std::vector<Unpacking>& unpackings,
+                    const Tensor& flat, const std::vector<RowSlab>& bucket) const;
 
   Holders from_, to_;
   std::vector<ShardSpecs> from_specs_, to_specs_;  // by place
   const Communicator* comm_;
   std::vector<std::vector<RowSlab>> buckets_;
+  mutable Buffer packed_, received_;  // blocks of a bucket that are parts of rows at one end
 };
 
 /// The elements `part` of a shard's flat vector as parts of the global vector, which has all

@@ -1,0 +1,151 @@
+#include "nccl_channel.h"
+
+#include "fst/base/error.h"
+#include "fst/base/log.h"
+#include "fst/tensor/device_memory.h"
+
+namespace fst {
+
+namespace {
+
+nccl::Type type_of(DType dtype) {
+  switch (dtype) {
+    case DType::f32:
+      return nccl::f32;
+    case DType::bf16:
+      return nccl::bf16;
+    case DType::f16:
+      return nccl::f16;
+    case DType::f64:
+      return nccl::f64;
+    case DType::i32:
+      return nccl::i32;
+    case DType::i64:
+      return nccl::i64;
+    case DType::u8:
+      return nccl::u8;
+  }
+  throw Error("NCCL has no such type of elements");
+}
+
+std::size_t count_of(const Tensor& x) {
+  return static_cast<std::size_t>(x.size());
+}
+
+}  // namespace
+
+NcclChannel::NcclChannel(const NcclLibrary& library, const Communicator::Channel& channel,
+                         const nccl::UniqueId& id)
+    : library_(&library), channel_(&channel), place_("at the start of its communicator") {
+  nccl::Config config;
+  config.blocking = 0;
+  try {
+    check(library_->api.comm_init_rank_config(&comm_, channel.size, id, channel.rank, &config),
+          "ncclCommInitRankConfig");
+    channel_->poll([this] { return !under_way(); }, "start", "NCCL", Pace::patient);
+  } catch (...) {
+    abort();
+    throw;
+  }
+}
+
+NcclChannel::~NcclChannel() {
+  if (comm_ == nullptr) return;
+  const nccl::Result result = library_->api.comm_destroy(comm_);
+  if (result != nccl::success && result != nccl::in_progress) {
+    log::warn(std::string("ncclCommDestroy: ") + library_->api.get_error_string(result));
+  }
+}
+
+void NcclChannel::transfer(std::span<const OutgoingTensor> out, std::span<const IncomingTensor> in,
+                           std::string_view what) {
+  const NcclApi& api = library_->api;
+  const Device* device = nullptr;  // stays so where this rank has nothing to move
+  for (const IncomingTensor& piece : in) {
+    if (piece.peer != channel_->rank && !piece.x.empty()) device = &piece.x.device();
+  }
+  for (const OutgoingTensor& piece : out) {
+    for (const int peer : piece.peers) {
+      if (peer != channel_->rank && !piece.x.empty()) device = &piece.x.device();
+    }
+  }
+  run("transfer", what, device, [&] {
+    for (const IncomingTensor& piece : in) {
+      if (piece.peer == channel_->rank || piece.x.empty()) continue;
+      const DeviceMemory to = device_memory(piece.x);
+      check(api.recv(to.address, count_of(piece.x), type_of(piece.x.dtype()), piece.peer, comm_,
+                     to.stream),
+            "ncclRecv");
+    }
+    for (const OutgoingTensor& piece : out) {
+      for (const int peer : piece.peers) {
+        if (peer == channel_->rank || piece.x.empty()) continue;
+        const DeviceMemory from = device_memory(piece.x);
+        check(api.send(from.address, count_of(piece.x), type_of(piece.x.dtype()), peer, comm_,
+                       from.stream),
+              "ncclSend");
+      }
+    }
+  });
+}
+
+void NcclChannel::all_gather_into(const Tensor& all, const Tensor& mine, std::string_view what) {
+  run("all_gather_into", what, &all.device(), [&] {
+    const DeviceMemory from = device_memory(mine), to = device_memory(all);
+    check(library_->api.all_gather(from.address, to.address, count_of(mine), type_of(mine.dtype()),
+                                   comm_, to.stream),
+          "ncclAllGather");
+  });
+}
+
+template <class Queue>
+void NcclChannel::run(const char* operation, std::string_view what, const Device* device,
+                      Queue&& queue) {
+  if (comm_ == nullptr) throw Error("NCCL was aborted before the " + std::string(operation));
+  place_ = "at the " + std::string(operation) + " of " + std::string(what);
+  try {
+    if (device != nullptr) {
+      check(library_->api.group_start(), "ncclGroupStart");
+      try {
+        queue();
+      } catch (...) {
+        static_cast<void>(library_->api.group_end());  // closes it; what came first is told
+        throw;
+      }
+      check(library_->api.group_end(), "ncclGroupEnd");
+    }
+    const auto done = [&] { return device == nullptr || (!under_way() && device->idle()); };
+    channel_->poll(done, operation, what, Pace::device);
+  } catch (...) {
+    abort();
+    throw;
+  }
+}
+
+/// Whether NCCL is still queueing what it was told, on its own thread. Throws what it has met.
+bool NcclChannel::under_way() const {
+  nccl::Result state = nccl::success;
+  check(library_->api.comm_get_async_error(comm_, &state), "ncclCommGetAsyncError");
+  if (state == nccl::in_progress) return true;
+  check(state, "NCCL");
+  return false;
+}
+
+void NcclChannel::check(nccl::Result result, const char* call) const {
+  if (result == nccl::success || result == nccl::in_progress) return;
+  const char* const last = library_->api.get_last_error(comm_);
+  std::string text = std::string(call) + ": " + library_->api.get_error_string(result);
+  if (last != nullptr && *last != '\0') text += " (" + std::string(last) + ")";
+  throw Error(text + ", " + place_ + " (" + channel_->place() + ", NCCL " +
+              library_->version_text() + ")");
+}
+
+/// After a failure, which is what the caller reports: what this meets is no news.
+void NcclChannel::abort() {
+  if (comm_ == nullptr) return;
+  const nccl::Result result = library_->api.comm_abort(comm_);
+  if (result != nccl::success && result != nccl::in_progress) log::warn("ncclCommAbort failed");
+  comm_ = nullptr;
+}
+
+}  // namespace fst

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "channel.h"
+#include "nccl_api.h"
+
+namespace fst {
+
+/// This rank's end of an NCCL communicator over the members of a channel, each of which has a GPU
+/// of its own. Moves device tensors and never adds any. Nothing here blocks: a call is queued, and
+/// this rank then looks whether it has ended, whether NCCL has met an error and whether the
+/// channel's deadline is over. What goes wrong aborts the communicator, which frees the GPU of
+/// NCCL's kernels, and throws Error.
+class NcclChannel {
+ public:
+  /// Collective over the channel; `id` is one and the same on all members.
+  NcclChannel(const NcclLibrary& library, const Communicator::Channel& channel,
+              const nccl::UniqueId& id);
+  NcclChannel(const NcclChannel&) = delete;
+  NcclChannel& operator=(const NcclChannel&) = delete;
+  ~NcclChannel();
+
+  /// As Communicator::transfer, pieces of a rank to itself left out. All other pieces move at the
+  /// same time, so their order among different ranks does not matter.
+  void transfer(std::span<const OutgoingTensor> out, std::span<const IncomingTensor> in,
+                std::string_view what);
+  /// As Communicator::all_gather_into, for the same number of elements on every member.
+  void all_gather_into(const Tensor& all, const Tensor& mine, std::string_view what);
+
+ private:
+  /// Queues calls of NCCL as a group and waits for their end.
+  template <class Queue>
+  void run(const char* operation, std::string_view what, const Device* device, Queue&& queue);
+  void check(nccl::Result result, const char* call) const;
+  bool under_way() const;
+  void abort();
+
+  const NcclLibrary* library_;
+  const Communicator::Channel* channel_;
+  nccl::Comm comm_ = nullptr;
+  std::string place_;  // for messages: what is being done
+};
+
+}  // namespace fst

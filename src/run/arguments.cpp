@@ -129,16 +129,19 @@ const std::string& Arguments::choice(const std::string& name,
 
 void add_engine_options(Usage& usage) {
   usage.options.add_options()("device", po::value<std::string>()->default_value("auto"),
-                              "auto, cpu or cuda")("dtype",
-                                                   po::value<std::string>()->default_value("f32"),
-                                                   "weights and activations: f32 or bf16")(
-      "tp", po::value<std::int64_t>()->default_value(1), "ranks that share one copy of the model")(
+                              "auto, cpu or cuda")(
+      "exchange", po::value<std::string>()->default_value("auto"),
+      "how tensors travel between GPUs: auto, nccl or host; changes no bit")(
+      "dtype", po::value<std::string>()->default_value("f32"),
+      "weights and activations: f32 or bf16")("tp", po::value<std::int64_t>()->default_value(1),
+                                              "ranks that share one copy of the model")(
       "threads", po::value<std::int64_t>()->default_value(1), "threads per rank; changes no bit");
 }
 
-Device engine_device(const World& world, const Arguments& arguments) {
+Device engine_device(World& world, const Arguments& arguments) {
   const std::string device = arguments.choice("device", {"auto", "cpu", "cuda"});
-  return open_engine(world, device, arguments.integer("threads", 1, 1024));
+  return open_engine(world, device, arguments.choice("exchange", {"auto", "nccl", "host"}),
+                     arguments.integer("threads", 1, 1024));
 }
 
 DType engine_dtype(const Arguments& arguments) {

@@ -7,6 +7,7 @@
 #include "fst/base/error.h"
 #include "fst/run/conversation.h"
 #include "fst/run/deck_file.h"
+#include "fst/run/engine.h"
 #include "fst/run/model_source.h"
 #include "fst/run/plan.h"
 #include "fst/run/records.h"
@@ -73,6 +74,7 @@ void report_ranks(std::string& text, const RunConfig& config, int ranks) {
     }
   }
   if (traits.trains) print_role(text, "learner", plan.learner, of_role(plan.learner));
+  text += "  tensors between ranks: " + exchange_report(config, ranks) + "\n";
 }
 
 void report_memory(std::string& text, const RunConfig& config,

@@ -8,8 +8,10 @@
 
 namespace fst {
 
-Device open_engine(const World& world, const std::string& name, std::int64_t threads) {
+Device open_engine(World& world, const std::string& name, const std::string& exchange,
+                   std::int64_t threads) {
   const Device device = Device::named(name, static_cast<int>(threads), world.node_rank());
+  world.connect(device, device_exchange_named(exchange));
   if (device.on_host()) return device;
   const int devices = Device::cuda_devices();
   if (world.node_ranks() > devices) {
@@ -17,7 +19,24 @@ Device open_engine(const World& world, const std::string& name, std::int64_t thr
               (devices == 1 ? " GPU" : " GPUs") + " on node " + world.host() +
               ": they take turns, and each needs its own memory");
   }
+  if (world.all().size() > 1) log::info("tensors travel between ranks " + world.exchange());
   return device;
+}
+
+std::string exchange_report(const RunConfig& config, int ranks) {
+  const std::string through_host = "through the host's memory, by MPI: ";
+  const int devices = Device::cuda_devices();
+  if (ranks == 1) return "no tensor travels: one rank";
+  if (config.engine.device == "cpu" || (config.engine.device == "auto" && devices == 0)) {
+    return through_host + "the device is the CPU";
+  }
+  if (config.engine.exchange == "host") return through_host + "engine.exchange = host";
+  const std::string nccl = "NCCL here: " + nccl_support();
+  if (!nccl_usable()) {
+    return (config.engine.exchange == "nccl" ? "refused: " : through_host) + nccl;
+  }
+  return "by NCCL from GPU to GPU between ranks with a GPU each, else through the host's memory; " +
+         nccl + ", " + std::to_string(devices) + (devices == 1 ? " GPU" : " GPUs");
 }
 
 void expect_one_arithmetic(const World& world, const Device& device, DType dtype) {

@@ -103,6 +103,9 @@ void bind_roles(Table& t, RunConfig& c) {
   t.number("learner.head_chunk", c.learner.head_chunk, 1, 65536, "tokens",
            "rows of the vocabulary projection computed at once; changes no bit");
   t.choice("engine.device", c.engine.device, {"auto", "cpu", "cuda"}, "where the model runs");
+  t.choice("engine.exchange", c.engine.exchange, {"auto", "nccl", "host"},
+           "how tensors travel between GPUs: by NCCL where each rank has its own, or through the "
+           "host's memory; changes no bit");
   t.choice("engine.dtype", c.engine.dtype, {"f32", "bf16"}, "arithmetic");
   t.number("engine.threads", c.engine.threads, 1, 1024, "threads",
            "threads per rank; changes no bit");

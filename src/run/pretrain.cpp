@@ -272,7 +272,8 @@ class Reporter {
 
 void pretrain(World& world, const RunConfig& config) {
   const auto& p = config.pretrain;
-  const Device device = open_engine(world, config.engine.device, config.engine.threads);
+  const Device device =
+      open_engine(world, config.engine.device, config.engine.exchange, config.engine.threads);
   const Tokenizer tokenizer = Tokenizer::load(p.tokenizer);
   const Chat chat = Chat::load(p.tokenizer);
   const bool scratch = p.init == "scratch";

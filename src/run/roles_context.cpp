@@ -9,7 +9,8 @@ namespace fst {
 RunContext::RunContext(World& world_, const RunConfig& config_)
     : world(world_),
       config(config_),
-      device(open_engine(world_, config_.engine.device, config_.engine.threads)),
+      device(open_engine(world_, config_.engine.device, config_.engine.exchange,
+                         config_.engine.threads)),
       policy_source(ModelSource::open(world_.all(), config_.model.policy)),
       tokenizer(policy_source.tokenizer()),
       chat(policy_source.chat()),

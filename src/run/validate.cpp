@@ -37,6 +37,11 @@ void validate_roles(const RunConfig& c, std::vector<std::string>& mistakes) {
         "rollout.max_lag: 1 trains on rollouts of older weights, and train.loss = reinforce has no "
         "ratio to correct for it: use cispo, grpo, dapo or dr_grpo, or 0");
   }
+  if (c.engine.exchange == "nccl" && c.engine.device == "cpu") {
+    mistakes.push_back(
+        "engine.exchange: nccl moves tensors between GPUs, but engine.device = cpu: use auto or "
+        "host");
+  }
 }
 
 void validate_training(const RunConfig& c, std::vector<std::string>& mistakes) {

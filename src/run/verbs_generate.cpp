@@ -198,12 +198,12 @@ int generate_verb(World& world, const Words& words) {
   if (!arguments) return EXIT_SUCCESS;
   const std::string in = arguments->required("prompts"), target = arguments->required("out");
   const ModelSource source = ModelSource::open(world.all(), arguments->required("model"));
+  split_into_units(world, *arguments, source);
   const Device device = engine_device(world, *arguments);
   const DType dtype = engine_dtype(*arguments);
   expect_one_arithmetic(world, device, dtype);
   const Tokenizer tokenizer = source.tokenizer();
   const GenerateOptions options = generate_options(*arguments, law_vocabulary(source, tokenizer));
-  split_into_units(world, *arguments, source);
   on_first_rank(world, target, [&] { expect_output(target); });
   const std::vector<Prompt> prompts = read_prompts(world, in, source, tokenizer);
   std::int64_t longest = 0;

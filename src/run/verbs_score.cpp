@@ -272,6 +272,7 @@ int score_verb(World& world, const Words& words) {
   if (!arguments) return EXIT_SUCCESS;
   const std::string in = arguments->required("tokens"), target = arguments->required("out");
   const ModelSource source = ModelSource::open(world.all(), arguments->required("model"));
+  split_into_units(world, *arguments, source);
   const Device device = engine_device(world, *arguments);
   const DType dtype = engine_dtype(*arguments);
   expect_one_arithmetic(world, device, dtype);
@@ -280,7 +281,6 @@ int score_verb(World& world, const Words& words) {
   law.temperature = static_cast<float>(arguments->real("temperature", 1e-3, 1e3));
   law.vocab = arguments->flag("full-vocab") ? source.config.vocab_size
                                             : law_vocabulary(source, source.tokenizer());
-  split_into_units(world, *arguments, source);
   on_first_rank(world, target, [&] { expect_output(target); });
   const std::vector<ScoreCase> cases = read_cases(world, in, source.config);
   std::int64_t longest = 0;

@@ -2,6 +2,7 @@
 
 #include <boost/version.hpp>
 
+#include "fst/comm/device_exchange.h"
 #include "fst/store/library.h"
 #include "fst/tensor/device.h"
 
@@ -38,6 +39,7 @@ std::string version_report() {
   text +=
       std::string("kernels      cpu; best here: ") + kernels::name_of(kernels::best_isa()) + "\n";
   text += "cuda         " + Device::cuda_support() + "\n";
+  text += "nccl         " + nccl_support() + "\n";
   return text;
 }
 

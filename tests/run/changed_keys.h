@@ -19,7 +19,7 @@ inline std::string changed(const KeyInfo& key) {
       {"kl.estimator", "k2"},    {"kl.place", "loss"},       {"eval.also", "C"},
       {"task.lengths", "5,3"},   {"train.group_size", "20"}, {"evolve.prompts", "5"},
       {"ranks.rollout", "4"},    {"ranks.learner", "2"},     {"evolve.anchors", "53"},
-      {"ranks.reflection", "2"}, {"cispo.tau", "3.5"}};
+      {"ranks.reflection", "2"}, {"cispo.tau", "3.5"},       {"engine.exchange", "host"}};
   const auto found = special.find(key.name);
   if (found != special.end()) return found->second;
   if (key.type == "boolean") return key.text == "true" ? "false" : "true";

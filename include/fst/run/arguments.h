@@ -47,10 +47,10 @@ class Arguments {
   boost::program_options::variables_map values_;
 };
 
-/// Adds --device, --dtype, --tp and --threads.
+/// Adds --device, --exchange, --dtype, --tp and --threads.
 void add_engine_options(Usage& usage);
-/// The device they ask for. Throws InputError where there is none.
-Device engine_device(const World& world, const Arguments& arguments);
+/// The device they ask for, by open_engine(). Throws InputError where there is none.
+Device engine_device(World& world, const Arguments& arguments);
 DType engine_dtype(const Arguments& arguments);
 
 }  // namespace fst

@@ -4,15 +4,23 @@
 #include <string>
 
 #include "fst/comm/world.h"
+#include "fst/run/config.h"
 #include "fst/tensor/device.h"
 #include "fst/tensor/tensor.h"
 
 namespace fst {
 
-/// The device of this rank where a deck or an option says `name` = cpu | cuda | auto. Where a node
-/// has more ranks than GPUs they share them; rank 0 says so of its own. Throws InputError where
-/// there is no such device. Not collective.
-Device open_engine(const World& world, const std::string& name, std::int64_t threads);
+/// The device of this rank where a deck or an option says `name` = cpu | cuda | auto, and how
+/// tensors travel between ranks, `exchange` = auto | nccl | host. Where a node has more ranks than
+/// GPUs they share them; rank 0 says so of its own, and between GPUs how tensors travel. Throws
+/// InputError where there is no such device or exchange. After World::split(); collective over all
+/// ranks.
+Device open_engine(World& world, const std::string& name, const std::string& exchange,
+                   std::int64_t threads);
+
+/// How tensors would travel between `ranks` ranks on this machine with this deck, in a sentence,
+/// for `fst check`. Moves nothing and throws nothing.
+std::string exchange_report(const RunConfig& config, int ranks);
 
 /// Throws InputError on all ranks where their devices do not compute the same bits: in bf16 the CPU
 /// and every kind of GPU have sums of products of their own. Collective over all ranks.

@@ -28,10 +28,11 @@ class JobTest(unittest.TestCase):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="fst_job_"))
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
 
-    def command(self, output, keys=None, ranks=1, deck=DECK, resume=None, program=FST):
+    def command(self, output, keys=None, ranks=1, deck=DECK, resume=None, program=FST, traffic=None):
         keys = {**SMALL, **(keys or {}), "run.output": self.folder / output}
         launcher = ["mpirun", "-n", str(ranks)] if ranks > 1 else []
         return [*launcher, program, "run", str(deck), *(["--resume", resume] if resume else []),
+                *(["--traffic", str(traffic)] if traffic else []),
                 *(f"--{key}={value}" for key, value in keys.items())]
 
     def start(self, *arguments, environment=None, log="log.txt", file_bytes=None, **options):

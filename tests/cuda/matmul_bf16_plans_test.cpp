@@ -65,15 +65,20 @@ TEST(CudaMatmulBf16Plans, HaveTheSameBits) {
   }
 }
 
-// For group tiles: a second tile of rows and of columns of either width, and twice round the ring
-// in one tile. Inner indices that end in half a block, in a chain; leaves of a block and of two.
-const Product for_groups[] = {{136, 264, 648, Lies::inner, 1, 1, {}},
-                              {136, 264, 648, Lies::outer, 1, 1, {}},
+// For group tiles: a second tile of rows and of columns of either width, so that a block goes
+// several times round its ring; inner indices that end in half a block; leaves of one block and of
+// two.
+const Product for_groups[] = {{136, 264, 200, Lies::inner, 1, 1, {}},
+                              {136, 264, 200, Lies::outer, 1, 1, {}},
                               {72, 136, 256, Lies::inner, 1, 8, {}},
-                              {136, 72, 768, Lies::outer, 2, 8, {0, 512, 768}},
-                              {72, 136, 128, Lies::inner, 1, 2, {}},
-                              {72, 136, 448, Lies::outer, 2, 4, {0, 192, 448}},
-                              {72, 136, 96, Lies::outer, 3, 1, {0, 16, 80, 96}}};
+                              {136, 72, 384, Lies::outer, 2, 8, {0, 256, 384}},
+                              {72, 136, 64, Lies::inner, 1, 2, {}},
+                              {72, 136, 192, Lies::outer, 2, 4, {0, 64, 192}},
+                              {72, 72, 96, Lies::outer, 3, 1, {0, 16, 80, 96}}};
+const Product layers[] = {{2050, 6144, 4096, Lies::inner, 1, 1, {}},
+                          {2050, 1000, 3072, Lies::inner, 1, 8, {}},
+                          {1500, 3072, 1024, Lies::outer, 1, 1, {}},
+                          {1500, 1024, 4096, Lies::outer, 3, 8, {0, 2048, 3072, 4096}}};
 
 template <class Y>
 void expect_group_tiles(Bf16Product p, const DeviceArray<Bf16>& a, const DeviceArray<Bf16>& b) {
@@ -91,16 +96,16 @@ void expect_group_tiles(Bf16Product p, const DeviceArray<Bf16>& a, const DeviceA
 
 TEST(CudaMatmulBf16Plans, OfWarpGroupsHaveTheSameBits) {
   if (architecture(device()) != 90) GTEST_SKIP() << "needs sm_90a";
-  for (const Product& of : for_groups) {
-    const Halves a = bf16_test::random_halves(std::int64_t{of.rows} * of.inner, 1),
-                 b = bf16_test::random_halves(std::int64_t{of.columns} * of.inner, 2);
-    const DeviceArray<Bf16> as(a), bs(b);
+  std::vector<Product> products(std::begin(for_groups), std::end(for_groups));
+  if (fst::test::large()) products.insert(products.end(), std::begin(layers), std::end(layers));
+  for (const Product& of : products) {
+    const DeviceArray<Bf16> a(bf16_test::random_halves(std::int64_t{of.rows} * of.inner, 1)),
+        b(bf16_test::random_halves(std::int64_t{of.columns} * of.inner, 2));
     Bf16Product p = with(of);
-    expect_group_tiles<float>(p, as, bs);
+    expect_group_tiles<float>(p, a, b);
     const DeviceArray<float> bias(bf16_test::random_floats(of.columns, 5));
     p.bias = bias.data(), p.add = true;
-    expect_group_tiles<Bf16>(p, as, bs);
-    expect_group_tiles<float>(p, as, bs);
+    expect_group_tiles<Bf16>(p, a, b);
   }
 }
 
@@ -157,19 +162,16 @@ TEST(CudaMatmulBf16Plans, OfGradientsHaveTheSameBits) {
             0);
 }
 
-/// Sequences that end within a block, with it and with a step; an empty one; rows in front of the
-/// first and behind the last, which are nobody's.
-TEST(CudaMatmulBf16Plans, OfGradientsByWarpGroupsHaveTheSameBits) {
-  if (architecture(device()) != 90) GTEST_SKIP() << "needs sm_90a";
-  constexpr int outputs = 136, across = 264, tokens = 500;
-  const DeviceArray<Bf16> as(bf16_test::random_halves(outputs * tokens, 1)),
-      bs(bf16_test::random_halves(across * tokens, 2));
+void expect_group_gradients(int outputs, int across, const std::vector<int>& starts, int behind) {
+  const int tokens = starts.back() + behind;
+  const DeviceArray<Bf16> as(bf16_test::random_halves(std::int64_t{outputs} * tokens, 1)),
+      bs(bf16_test::random_halves(std::int64_t{across} * tokens, 2));
   Bf16Gradient p{};
   p.ldc = p.ldb = across, p.lda = outputs;
   p.a = as.data(), p.b = bs.data();
   p.rows = outputs, p.columns = across;
   p.wide = true;
-  const Sequences sequences = sequences_at({3, 40, 104, 104, 105, 137, 490});
+  const Sequences sequences = sequences_at(starts);
   for (const bool resume : {false, true}) {
     p.resume = resume;
     const Floats expected = gradient_of(p, sequences, {Kernel::small_tiles, false});
@@ -178,6 +180,15 @@ TEST(CudaMatmulBf16Plans, OfGradientsByWarpGroupsHaveTheSameBits) {
           << static_cast<int>(kernel) << (resume ? ", resumed" : "");
     }
   }
+}
+
+/// Sequences that end within a block, with it and with a step; an empty one; rows in front of the
+/// first and behind the last, which are nobody's.
+TEST(CudaMatmulBf16Plans, OfGradientsByWarpGroupsHaveTheSameBits) {
+  if (architecture(device()) != 90) GTEST_SKIP() << "needs sm_90a";
+  expect_group_gradients(136, 264, {3, 40, 104, 104, 105, 137, 215}, 10);
+  if (!fst::test::large()) return;
+  expect_group_gradients(4096, 1024, {0, 1000, 2000, 2017, 3001}, 0);
 }
 
 }  // namespace

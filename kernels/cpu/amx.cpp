@@ -1,8 +1,6 @@
 #include "kernels/cpu/amx.h"
 
 #include <cpuid.h>
-#include <cstdlib>
-#include <cstring>
 
 #if defined(__linux__)
 #include <sys/syscall.h>
@@ -49,16 +47,10 @@ bool permitted() {
 #endif
 }
 
-/// The instructions have not met a CPU that has them yet, only the imitation in the tests.
-bool asked_for() {
-  const char* isa = std::getenv("FST_ISA");
-  return isa != nullptr && std::strcmp(isa, "amx") == 0;
-}
-
 }  // namespace
 
 bool may_use_tiles() {
-  static const bool yes = asked_for() && has_tiles() && permitted();
+  static const bool yes = has_tiles() && permitted();
   return yes;
 }
 

@@ -5,8 +5,7 @@
 namespace fst::kernels {
 
 /// True if the CPU has AMX-TILE, AMX-BF16 and palette 1 as we use it, the system saves tiles, and
-/// it lets this process use them; and if FST_ISA=amx asks for them, as long as no such CPU has
-/// shown that they give the bits of the others. Asks once: Linux gives tiles only on request.
+/// it lets this process use them. Asks once: Linux gives tiles only on request.
 bool may_use_tiles();
 
 /// The layout of LDTILECFG's operand (Intel SDM, volume 2).

@@ -274,6 +274,7 @@ void pretrain(World& world, const RunConfig& config) {
   const auto& p = config.pretrain;
   const Device device =
       open_engine(world, config.engine.device, config.engine.exchange, config.engine.threads);
+  expect_one_arithmetic(world, device, arithmetic_of(config.engine.dtype));
   const Tokenizer tokenizer = Tokenizer::load(p.tokenizer);
   const Chat chat = Chat::load(p.tokenizer);
   const bool scratch = p.init == "scratch";

@@ -23,6 +23,8 @@
 ///   uniform(v)                           v of lane 0, so that ptxas knows it is the same
 ///   everywhere add_atomic(p, v)  min_atomic(p, v)   integers only: no order can show
 ///   bits_of(float)  float_of(bits)       reinterpretation
+///   narrowed_pair(low, high)             the bits of two bf16 side by side, each narrowed() as in
+///                                        kernels/bf16.h; every NaN is 0x7fff
 ///   fma(a, b, c)  root(x)                rounded once; + - * / are IEEE too (nvcc: -fmad=false)
 ///   copy_async_16(to, from, inside)      16 aligned bytes from global to shared memory, or zeros
 ///                                        where not inside; they arrive at any time up to the wait
@@ -91,6 +93,11 @@ DEVICE std::uint32_t bits_of(float value) {
 }
 DEVICE float float_of(std::uint32_t bits) {
   return __uint_as_float(bits);
+}
+DEVICE std::uint32_t narrowed_pair(float low, float high) {
+  std::uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
 }
 DEVICE float fma(float a, float b, float c) {
   return __fmaf_rn(a, b, c);

@@ -121,7 +121,8 @@ class Producer {
 template <class Ring, class Sums>
 class Consumer {
  public:
-  DEVICE explicit Consumer(Ring& ring) : ring_(ring) {}
+  DEVICE explicit Consumer(Ring& ring)
+      : ring_(ring), row_(uniform(static_cast<int>(threadIdx.x) / 128) * group_rows) {}
 
   /// The next step's stage, when it is there.
   DEVICE auto& stage() {
@@ -153,12 +154,11 @@ class Consumer {
   template <int count>
   DEVICE void multiply_blocks(Sums& sum, int first) {
     auto& stage = ring_.stages[turn_.slot];
-    const int row = uniform(static_cast<int>(threadIdx.x) / 128) * group_rows;
     group_registers(sum.of);
     group_fence();
 #pragma unroll
     for (int block = first; block < first + count; ++block) {
-      group_multiply<Ring::a, Ring::b>(sum.of, stage.left.part(row, block),
+      group_multiply<Ring::a, Ring::b>(sum.of, stage.left.part(row_, block),
                                        stage.right.part(0, block));
     }
     group_commit();
@@ -166,6 +166,7 @@ class Consumer {
     group_registers(sum.of);
   }
   Ring& ring_;
+  int row_;  // first of the group's
   Turn<Ring::size> turn_;
   int mended_ = 0;
 };
@@ -212,29 +213,34 @@ DEVICE void read_pairs(std::uint32_t (&to)[4], const Bf16* from, int count) {
     to[0] = all.x, to[1] = all.y, to[2] = all.z, to[3] = all.w;
     return;
   }
+#pragma unroll 1
+  for (int i = 7; i >= 0; --i) {  // pushes one in from below
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const std::uint32_t low = 2 * i < count ? from[2 * i].bits : 0u;
-    to[i] = low | (2 * i + 1 < count ? from[2 * i + 1].bits : 0u) << 16;
+    for (int w = 3; w > 0; --w) to[w] = to[w] << 16 | to[w - 1] >> 16;
+    to[0] = to[0] << 16 | (i < count ? from[i].bits : 0u);
   }
 }
-DEVICE void write_pairs(Bf16* to, const std::uint32_t (&from)[4], int count) {
+DEVICE void write_pairs(Bf16* to, std::uint32_t (&from)[4], int count) {
   if (count >= 8 && aligned16(to)) {
     *reinterpret_cast<uint4*>(to) = {from[0], from[1], from[2], from[3]};
     return;
   }
+#pragma unroll 1
+  for (int i = 0; i < 8 && i < count; ++i) {  // takes one out from below
+    to[i] = Bf16{static_cast<std::uint16_t>(from[0])};
 #pragma unroll
-  for (int i = 0; i < 8; ++i) {
-    if (i < count) to[i] = Bf16{static_cast<std::uint16_t>(from[i / 2] >> i % 2 * 16)};
+    for (int w = 0; w < 4; ++w) from[w] = from[w] >> 16 | (w < 3 ? from[w + 1] << 16 : 0u);
   }
 }
 
-/// Four pairs of sums of a row, eight columns apart from `column` on: bias, old contents, rounding.
-DEVICE void finish_pairs(std::uint32_t (&words)[4], const float2 (&sums)[4], const Bf16Product& p,
+/// Four pairs of sums of a row, eight columns apart from `column` on, with bias, old contents
+/// (which are in `words`) and rounding: sums first, first + 4, ...
+template <class Sums>
+DEVICE void finish_pairs(std::uint32_t (&words)[4], Sums& sum, int first, const Bf16Product& p,
                          int column) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    float low = sums[i].x, high = sums[i].y;
+    float low = sum.at(first + 4 * i), high = sum.at(first + 4 * i + 1);
     const int at = column + 8 * i;
     if (p.bias != nullptr) {
       low = low + (at < p.columns ? p.bias[at] : 0.0f);
@@ -244,35 +250,30 @@ DEVICE void finish_pairs(std::uint32_t (&words)[4], const float2 (&sums)[4], con
       low = float_of(words[i] << 16) + low;
       high = float_of(words[i] & 0xffff0000u) + high;
     }
-    words[i] = narrowed(low).bits | std::uint32_t{narrowed(high).bits} << 16;
+    words[i] = narrowed_pair(low, high);
   }
 }
 
-/// Writes a tile of bfloat16 outputs. Four lanes have eight columns of a row in pairs each; they
+/// Writes a tile of bfloat16 outputs. Four lanes have pairs of the same 32 columns of a row; they
 /// exchange, so that each writes eight columns side by side.
 template <class Sums>
 DEVICE void finish_narrow_tile(Sums& sum, const Bf16Product& p, Origin at) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
-  for (int i = 0; i < Sums::count; i += 16) {
-    const int column = at.column + 2 * i;
+  for (int half = 0; half < 2; ++half) {
+    const int row = at.row + row_of_thread() + 8 * half, column = at.column + lane % 4 * 8;
+    Bf16* const to = static_cast<Bf16*>(p.c) + row * p.ldc + column;
+    const int count = row < p.rows ? p.columns - column : 0;
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = at.row + row_of_thread() + 8 * half, own = column + lane % 4 * 8;
-      const int count = row < p.rows ? p.columns - own : 0;
-      Bf16* const to = static_cast<Bf16*>(p.c) + row * p.ldc + own;
-      const float2 sums[4] = {{sum.at(i + 2 * half), sum.at(i + 2 * half + 1)},
-                              {sum.at(i + 4 + 2 * half), sum.at(i + 5 + 2 * half)},
-                              {sum.at(i + 8 + 2 * half), sum.at(i + 9 + 2 * half)},
-                              {sum.at(i + 12 + 2 * half), sum.at(i + 13 + 2 * half)}};
+    for (int i = 0; i < Sums::count; i += 16) {
       std::uint32_t words[4] = {};
       if (p.add) {
-        read_pairs(words, to, count);
+        read_pairs(words, to + 2 * i, count - 2 * i);
         transpose(words);
       }
-      finish_pairs(words, sums, p, column + lane % 4 * 2);
+      finish_pairs(words, sum, i + 2 * half, p, at.column + 2 * i + lane % 4 * 2);
       transpose(words);
-      write_pairs(to, words, count);
+      write_pairs(to + 2 * i, words, count - 2 * i);
     }
   }
 }

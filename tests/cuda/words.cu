@@ -31,6 +31,12 @@ row_sums(const float* __restrict__ x, float* __restrict__ out, std::int64_t colu
   }
 }
 
+KERNEL(256, 1) narrowed_pairs(std::uint32_t low, std::uint32_t* pairs) {
+  const std::uint32_t i = blockIdx.x * 256 + threadIdx.x;
+  const float x = float_of(i << 16 | low);
+  pairs[i] = narrowed_pair(x, -x);
+}
+
 /// Each word once; out[thread] in the order of the fields of Words.
 KERNEL(64, 1) all_words(std::int64_t* counts, std::int32_t* least, Words* out) {
   const int t = static_cast<int>(threadIdx.x);
@@ -60,6 +66,10 @@ void sum_rows(const Cuda& cuda, const float* x, float* out, std::int64_t rows,
 void say_words(const Cuda& cuda, unsigned blocks, std::int64_t* counts, std::int32_t* least,
                Words* out) {
   launch(all_words, blocks, 64, 0, cuda.stream, counts, least, out);
+}
+
+void narrow_pairs(const Cuda& cuda, std::uint32_t low, std::uint32_t* pairs) {
+  launch(narrowed_pairs, dim3(256), dim3(256), 0, cuda.stream, low, pairs);
 }
 
 }  // namespace fst::kernels::test

@@ -1,9 +1,12 @@
 #include "tests/cuda/words.h"
 
+#include <bit>
 #include <cmath>
 #include <vector>
 
 #include <gtest/gtest.h>
+
+#include "kernels/bf16.h"
 
 namespace fst::kernels::test {
 namespace {
@@ -45,6 +48,22 @@ TEST_F(CudaWords, DoWhatTheirDescriptionSays) {
        {static_cast<void*>(counts), static_cast<void*>(least), static_cast<void*>(out)}) {
     release(cuda, memory);
   }
+}
+
+/// Every upper half, with lower ones below, at and above the tie.
+TEST_F(CudaWords, NarrowPairsAsOneByOne) {
+  std::vector<std::uint32_t> pairs(1 << 16);
+  auto* out = static_cast<std::uint32_t*>(allocate(cuda, pairs.size() * sizeof(std::uint32_t)));
+  const auto half = [](float x) { return std::isnan(x) ? 0x7fffu : narrowed(x).bits; };
+  for (const std::uint32_t low : {0x0000u, 0x7fffu, 0x8000u, 0x8001u}) {
+    narrow_pairs(cuda, low, out);
+    copy_to_host(cuda, pairs.data(), out, pairs.size() * sizeof(std::uint32_t));
+    for (std::uint32_t i = 0; i < pairs.size(); ++i) {
+      const auto x = std::bit_cast<float>(i << 16 | low);
+      ASSERT_EQ(pairs[i], half(x) | half(-x) << 16) << std::hex << (i << 16 | low);
+    }
+  }
+  release(cuda, out);
 }
 
 TEST_F(CudaWords, AddUpToTheSumsOfRows) {

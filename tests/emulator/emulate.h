@@ -10,6 +10,8 @@
 
 #include <cuda_runtime.h>
 
+#include "kernels/bf16.h"
+
 /// The words of kernels/cuda/gpu.h, executed on the CPU: one fiber per thread, which runs until it
 /// waits for others. Each word is a thin wrapper round a function of namespace fst::emulator.
 #define KERNEL(threads, blocks) void
@@ -127,6 +129,10 @@ inline std::uint32_t bits_of(float value) {
 }
 inline float float_of(std::uint32_t bits) {
   return std::bit_cast<float>(bits);
+}
+inline std::uint32_t narrowed_pair(float low, float high) {
+  const auto half = [](float x) { return x == x ? narrowed(x).bits : std::uint16_t{0x7fff}; };
+  return half(low) | std::uint32_t{half(high)} << 16;
 }
 inline float fma(float a, float b, float c) {
   emulator::note_multiply_add();

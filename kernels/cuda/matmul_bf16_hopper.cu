@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "kernels/cuda/hopper_tiles.h"
+#include "kernels/cuda/hopper_output.h"
 
 /// The products of matrices with many rows on sm_90a: the chains of matmul_bf16_tiles.h by warp
 /// groups.

@@ -22,10 +22,11 @@
 ///
 /// On a GPU (Exec = Cuda) the order is that of its tensor cores: blocks of 16 inner indices, and
 /// the block's sum with c is one operation of mma.sync m16n8k16, or of wgmma with the same bits
-/// (Hopper: arXiv:2511.10909; executable definition: tests/cuda/tensor_core.h). Leaves, joins, sequences and everything after
-/// a block are as here, so all promises hold there too; the bits are not the CPU's. The packed form
-/// there is the weight itself, for every order. A sequence may be continued after a multiple of 16
-/// of its rows, and linear_backward_input() takes at most 8 matrices.
+/// (Hopper: arXiv:2511.10909; executable definition: tests/cuda/tensor_core.h). Leaves, joins,
+/// sequences and everything after a block are as here, so all promises hold there too; the bits are
+/// not the CPU's. The packed form there is the weight itself, for every order. A sequence may be
+/// continued after a multiple of 16 of its rows, and linear_backward_input() takes at most 8
+/// matrices.
 ///
 /// Outputs `Y` are float or Bf16. With r = sum (+ bias) in float32:
 ///

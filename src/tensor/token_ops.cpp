@@ -54,6 +54,13 @@ kernels::SamplingRule rule_of(const char* what, const SamplingLaw& law) {
   return {law.temperature, law.top_k, law.top_p, law.min_p};
 }
 
+/// What the ranks of a unit have, one rank after the other: [ranks, ...].
+void expect_ranks(const char* what, const Tensor& parts) {
+  if (parts.dim(0) < 1 || 8 % parts.dim(0) != 0) {
+    wrong_shape(what, "the parts of 1, 2, 4 or 8 ranks", parts);
+  }
+}
+
 }  // namespace
 
 std::int64_t token_lse(Tensor& lse, const Tensor& logits, const TokenLaw& law) {
@@ -79,6 +86,7 @@ std::int64_t join_lse(Tensor& lse, const Tensor& pairs, const TokenLaw& law) {
   const std::int64_t rows = lse.dim(0);
   expect_lse("join_lse: lse", lse, rows);
   expect_elements("join_lse: pairs", pairs, 2 * 8 * rows);
+  expect_ranks("join_lse: pairs", pairs);
   return lse.device().run([&](const auto& exec) {
     return kernels::join_lse(exec, lse.data<float>(), pairs.data<float>(), rows, 8 / pairs.dim(0),
                              1.0f / law.temperature);
@@ -124,6 +132,7 @@ void token_entropy_leaves(Tensor& sums, const Tensor& logits, const Tensor& lse,
 
 void join_entropy(Tensor& entropy, const Tensor& sums) {
   expect_elements("join_entropy: sums", sums, 8 * entropy.size());
+  expect_ranks("join_entropy: sums", sums);
   entropy.device().run([&](const auto& exec) {
     return kernels::join_leaves(exec, entropy.data<float>(), sums.data<float>(), entropy.size(),
                                 8 / sums.dim(0), -1.0f);
@@ -170,6 +179,7 @@ void token_kl_leaves(Tensor& sums, const Tensor& logits, const Tensor& lse,
 
 void join_kl(Tensor& kl, const Tensor& sums) {
   expect_elements("join_kl: sums", sums, 8 * kl.size());
+  expect_ranks("join_kl: sums", sums);
   kl.device().run([&](const auto& exec) {
     return kernels::join_leaves(exec, kl.data<float>(), sums.data<float>(), kl.size(),
                                 8 / sums.dim(0), 1.0f);

@@ -121,6 +121,22 @@ TEST(TokenOps, SaysWhichArgumentHasTheWrongShape) {
   EXPECT_EQ(tokens.span<std::int32_t>()[1], -1);
 }
 
+TEST(TokenOps, PartsOfTheVocabularyComeFromOneTwoFourOrEightRanks) {
+  const Device device = Device::cpu();
+  Buffer lse(device, DType::f32, {9, 2}), entropy(device, DType::f32, {9});
+  const Buffer pairs(device, DType::f32, {9, 8, 2}), sums(device, DType::f32, {9, 8});
+  const std::string lse_says = message_of([&] {
+    ops::join_lse(lse.tensor(), pairs.tensor(), {1.0f, 8});
+  });
+  EXPECT_NE(lse_says.find("join_lse: pairs: expected the parts of 1, 2, 4 or 8 ranks"),
+            std::string::npos)
+      << lse_says;
+  const std::string entropy_says =
+      message_of([&] { ops::join_entropy(entropy.tensor(), sums.tensor()); });
+  EXPECT_NE(entropy_says.find("join_entropy: sums: expected the parts"), std::string::npos)
+      << entropy_says;
+}
+
 TEST(TokenOps, AGradientInBf16IsTheOneInFloatRoundedOnce) {
   const Device device = Device::cpu();
   Table t;

@@ -56,27 +56,6 @@ pack_kernel(float* packed, const void* weight, Storage storage, std::int64_t n, 
   }
 }
 
-constexpr int bias_threads = 64;
-
-/// A thread adds up one column; eight rows are under way at a time.
-KERNEL(bias_threads, 8)
-bias_kernel(float* dbias, const float* dy, std::int64_t lddy, std::int64_t rows, std::int64_t n) {
-  const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * bias_threads + threadIdx.x;
-  if (column >= n) return;
-  float sum = dbias[column];
-  const float* from = dy + column;
-  std::int64_t r = 0;
-  for (; r + 8 <= rows; r += 8, from += 8 * lddy) {
-    float value[8];
-#pragma unroll
-    for (int i = 0; i < 8; ++i) value[i] = from[i * lddy];
-#pragma unroll
-    for (int i = 0; i < 8; ++i) sum = sum + value[i];
-  }
-  for (; r < rows; ++r, from += lddy) sum = sum + *from;
-  dbias[column] = sum;
-}
-
 void run(const Cuda& cuda, Product p) {
   if (p.rows <= 0 || p.columns <= 0) return;
   const auto wide = [](const float* from, std::int64_t step) {
@@ -170,14 +149,6 @@ void linear_backward_weight(const Cuda& cuda, float* dweight, std::int64_t lddw,
   p.transposed = true;
   p.resume = chain == Chain::resume;
   run(cuda, p);
-}
-
-template <>
-void bias_backward(const Cuda& cuda, float* dbias, const float* dy, std::int64_t lddy,
-                   std::int64_t rows, std::int64_t n) {
-  if (n <= 0) return;
-  const auto blocks = static_cast<unsigned>(parts_of(n, bias_threads));
-  launch(bias_kernel, dim3(blocks), dim3(bias_threads), 0, cuda.stream, dbias, dy, lddy, rows, n);
 }
 
 }  // namespace fst::kernels

@@ -1,6 +1,7 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/quad.h"
 #include "kernels/cuda/storage.h"
+#include "kernels/matmul.h"
 #include "kernels/matmul_bf16.h"
 
 namespace fst::kernels {
@@ -31,15 +32,27 @@ bias_kernel(float* dbias, const T* dy, std::int64_t lddy, std::int64_t rows, std
   dbias[column] = sum;
 }
 
+template <class T>
+void launch_bias(const Cuda& cuda, float* dbias, const T* dy, std::int64_t lddy, std::int64_t rows,
+                 std::int64_t n) {
+  if (n <= 0) return;
+  const auto blocks = static_cast<unsigned>(parts_of(n, bias_threads));
+  launch(bias_kernel<T>, dim3(blocks), dim3(bias_threads), 0, cuda.stream, dbias, dy, lddy, rows,
+         n);
+}
+
 }  // namespace
+
+template <>
+void bias_backward(const Cuda& cuda, float* dbias, const float* dy, std::int64_t lddy,
+                   std::int64_t rows, std::int64_t n) {
+  launch_bias(cuda, dbias, dy, lddy, rows, n);
+}
 
 template <>
 void bias_backward(const Cuda& cuda, float* dbias, const Bf16* dy, std::int64_t lddy,
                    std::int64_t rows, std::int64_t n) {
-  if (n <= 0) return;
-  const auto blocks = static_cast<unsigned>(parts_of(n, bias_threads));
-  launch(bias_kernel<Bf16>, dim3(blocks), dim3(bias_threads), 0, cuda.stream, dbias, dy, lddy, rows,
-         n);
+  launch_bias(cuda, dbias, dy, lddy, rows, n);
 }
 
 }  // namespace fst::kernels

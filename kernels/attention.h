@@ -12,7 +12,11 @@
 ///
 /// T is float or Bf16, of queries, keys, values, outputs and their gradients alike: what is read is
 /// widened exactly, all arithmetic is float32 in the order of the contract, and an output is
-/// rounded once, at its end.
+/// rounded once, at its end. With Bf16 the factors of a second product, p and ds, are rounded too,
+/// so that all products are products of bfloat16 numbers: GPUs take their chains in blocks of 16 by
+/// tensor cores, c first (matmul_bf16.h); what is missing in a block is zero. So scores and dout v
+/// are chains of blocks of the head's elements, out and dq of cache blocks of keys, and dk and dv
+/// of such blocks of rows.
 namespace fst::kernels {
 
 inline constexpr std::int64_t attention_block = 16;       // tokens of a cache block: one per lane
@@ -64,18 +68,19 @@ void kv_write(const Exec&, T* cache, ConstRows<T> k, ConstRows<T> v, const Paged
 /// Score j is one fma chain over the head's elements, times scale. Tiles of 128 keys at absolute
 /// positions are taken in ascending order; at each the maximum m is updated and the sum (16 lanes,
 /// lane i takes keys i, i+16, ...) and the output (one chain over keys) are rescaled by
-/// e^(m_old - m_new). A split of 1024 keys starts anew; split results are joined in ascending
-/// order. Keys beyond a row's position are not touched, whatever the blocks hold there.
+/// e^(m_old - m_new). The sum takes p_j = e^(s_j - m) as it is, the output as T holds it. A split
+/// of 1024 keys starts anew; split results are joined in ascending order. Keys beyond a row's
+/// position are not touched, whatever the blocks hold there.
 template <class Exec, class T>
 void attention_forward(const Exec&, Rows<T> out, float* lse, ConstRows<T> q, const T* cache,
                        const PagedBatch& batch, float scale);
 
 /// With p_ij = e^(scale q_i k_j - lse_i), D_i = sum_h dout_i out_i (16 lanes), ds_ij = p_ij
 /// (dout_i v_j - D_i) scale: dq_i = sum_j ds_ij k_j, dk_j = sum_i ds_ij q_i, dv_j = sum_i p_ij
-/// dout_i, all overwritten. dq_i is one chain over the keys from 0 to the end of its block; dk_j
-/// and dv_j are one chain over the query heads of the group and, within each, the rows from the
-/// beginning of the key's block, both ascending; masked pairs count as exact zeros. Needs context =
-/// 0 everywhere.
+/// dout_i, with p and ds as T holds them, all overwritten. dq_i is one chain over the keys from 0
+/// to the end of its block; dk_j and dv_j are one chain over the query heads of the group and,
+/// within each, the rows from the beginning of the key's block, both ascending; masked pairs count
+/// as exact zeros. Needs context = 0 everywhere.
 template <class Exec, class T>
 void attention_backward(const Exec&, const AttentionGradients<T>& gradients, ConstRows<T> q,
                         const T* cache, const PagedBatch& batch, float scale);

@@ -76,7 +76,8 @@ void row_scores(Work<T>& w, float* s, ConstRows<T> from, std::int64_t count,
   });
 }
 
-/// p and ds of one row against `visible` keys of `blocks` blocks; zeros behind.
+/// p and ds of one row, as T holds them, against `visible` keys of `blocks` blocks; zeros behind.
+template <class T>
 void soften(float* p, float* ds, float scale, float lse, float d, std::int64_t visible,
             std::int64_t blocks) {
   for (std::int64_t b = 0; b < blocks; ++b, p += lanes, ds += lanes) {
@@ -84,8 +85,8 @@ void soften(float* p, float* ds, float scale, float lse, float d, std::int64_t v
     const Vec exact = lane::exp(lane::load(p) * lane::set(scale) - lane::set(lse));
     const Vec probability = select(seen, exact, lane::zero());
     const Vec slope = (probability * (lane::load(ds) - lane::set(d))) * lane::set(scale);
-    lane::store(p, probability);
-    lane::store(ds, select(seen, slope, lane::zero()));
+    lane::store(p, lane::held<T>(probability));
+    lane::store(ds, lane::held<T>(select(seen, slope, lane::zero())));
   }
 }
 
@@ -121,8 +122,8 @@ void block_of_rows(Work<T>& w, const Head<T>& head, std::int64_t begin, std::int
   row_scores(w, w.ds, dout, count, w.transposed, blocks);
   for (std::int64_t r = 0; r < count; ++r) {
     const float d = lane::dot(dout.data + r * dout.stride, out.data + r * out.stride, w.dim);
-    soften(w.p + r * attention_tile, w.ds + r * attention_tile, w.scale,
-           head.lse[(row + r) * head.lse_stride], d, row + r + 1 - begin, blocks);
+    soften<T>(w.p + r * attention_tile, w.ds + r * attention_tile, w.scale,
+              head.lse[(row + r) * head.lse_stride], d, row + r + 1 - begin, blocks);
   }
   lane::in_groups(count, [&]<int R>(std::int64_t i) {
     lane::block_chains<R>(dq.data + i * dq.stride, dq.stride, w.ds + i * attention_tile, w.natural,

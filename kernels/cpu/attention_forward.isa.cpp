@@ -67,8 +67,8 @@ void start_split(Work<T>& w, std::int64_t i) {
   }
 }
 
-/// Turns the scores of pair i in `s` into e^(s - m) and brings its sum and output to the new
-/// maximum; `visible` > 0 keys of the tile count.
+/// Turns the scores of pair i in `s` into e^(s - m), as T holds them, and brings its sum and output
+/// to the new maximum; `visible` > 0 keys of the tile count.
 template <class T>
 void soften(Work<T>& w, std::int64_t i, float* s, std::int64_t visible) {
   const Vec scale = lane::set(w.scale);
@@ -96,7 +96,7 @@ void soften(Work<T>& w, std::int64_t i, float* s, std::int64_t visible) {
   const Vec m = lane::set(state.m);
   for (std::int64_t j = 0; j < visible; j += lanes) {
     const Vec p = lane::exp(lane::load(s + j) - m);
-    lane::store(s + j, p);
+    lane::store(s + j, lane::held<T>(p));
     total = total + p;
   }
   lane::store(state.sum, total);

@@ -30,7 +30,7 @@
 ///   sum(v)  maximum(v)               over the lanes: lane j with lane j+8, then +4, +2, +1
 ///
 /// and below, built from these: -v, abs(v), round(v), store and store_first of Bf16 (rounded once),
-/// load_upto, store_upto, dot.
+/// held, load_upto, store_upto, dot.
 #define FST_INLINE inline __attribute__((always_inline))
 
 namespace fst::kernels::FST_ISA_NS {
@@ -75,7 +75,17 @@ FST_INLINE void store_first(Bf16* p, Vec v, std::int64_t n) {
   store_upper_first(p, rounded_upper(v), n);
 }
 
-/// The first min(n, 16) elements. From here on T, X and Y are float or Bf16.
+/// What a T holds of v, as floats. From here on T, X and Y are float or Bf16.
+template <class T>
+FST_INLINE Vec held(Vec v) {
+  if constexpr (sizeof(T) == sizeof(Bf16)) {
+    return from_bits(and_int(rounded_upper(v), set_int(-0x10000)));
+  } else {
+    return v;
+  }
+}
+
+/// The first min(n, 16) elements.
 template <class T>
 FST_INLINE Vec load_upto(const T* p, std::int64_t n) {
   return n >= lanes ? load(p) : load_first(p, n);

@@ -19,6 +19,8 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorInvalidDevice";
     case cudaErrorInvalidResourceHandle:
       return "cudaErrorInvalidResourceHandle";
+    case cudaErrorECCUncorrectable:
+      return "cudaErrorECCUncorrectable";
     case cudaErrorNotReady:
       return "cudaErrorNotReady";
     case cudaErrorNoKernelImageForDevice:
@@ -35,7 +37,7 @@ const char* cudaGetErrorName(cudaError_t error) {
 
 const char* cudaGetErrorString(cudaError_t error) {
   static std::string text;
-  text = error == cudaErrorLaunchFailure ? fst::emulator::report()
-                                         : std::string(cudaGetErrorName(error));
+  const bool reported = error == cudaErrorLaunchFailure || error == cudaErrorECCUncorrectable;
+  text = reported ? fst::emulator::report() : std::string(cudaGetErrorName(error));
   return text.c_str();
 }

@@ -13,6 +13,14 @@ long long number_in(const char* variable, long long otherwise) {
   return text == nullptr ? otherwise : std::atoll(text);
 }
 
+const std::string& asked_failure() {
+  static const std::string asked = [] {
+    const char* const text = std::getenv("FST_EMULATOR_FAIL");
+    return std::string(text == nullptr ? "" : text);
+  }();
+  return asked;
+}
+
 }  // namespace
 
 int asked_devices() {
@@ -32,11 +40,12 @@ int asked_major(int index, int otherwise) {
   return text == nullptr ? otherwise : std::atoi(text);
 }
 
+Loss asked_error() {
+  return asked_failure().ends_with(":ecc") ? Loss::memory : Loss::launch;
+}
+
 bool must_fail(const char* call) {
-  static const std::string asked = [] {
-    const char* const text = std::getenv("FST_EMULATOR_FAIL");
-    return std::string(text == nullptr ? "" : text);
-  }();
+  const std::string& asked = asked_failure();
   static long long calls = 0;
   const auto colon = asked.find(':');
   if (colon == std::string::npos || asked.compare(0, colon, call) != 0) return false;

@@ -69,10 +69,15 @@ cudaError_t returned(cudaError_t error) {
   return error;
 }
 
+/// What every call says once something has failed.
+cudaError_t failure() {
+  return asked_error() == Loss::memory ? cudaErrorECCUncorrectable : cudaErrorLaunchFailure;
+}
+
 /// The failure of a call that FST_EMULATOR_FAIL names: the device is lost.
 cudaError_t lost(const char* call) {
   note_failure(std::string("the device was lost at ") + call + " (FST_EMULATOR_FAIL)");
-  return returned(cudaErrorLaunchFailure);
+  return returned(failure());
 }
 
 CUstream_st& stream_of(cudaStream_t stream) {
@@ -93,7 +98,7 @@ bool spoils_capture() {
 }
 
 cudaError_t enqueue(cudaStream_t stream, std::function<void()> run) {
-  if (!report().empty()) return returned(cudaErrorLaunchFailure);
+  if (!report().empty()) return returned(failure());
   if (captures(stream_of(stream))) {
     stream_of(stream).capture->tasks.push_back(std::move(run));
     return cudaSuccess;
@@ -137,7 +142,7 @@ cudaError_t run_until(const std::function<bool()>& done) {
   close_device_memory();
   if (report().empty()) return cudaSuccess;
   for (CUstream_st* stream : runtime().streams) stream->tasks.clear();
-  return returned(cudaErrorLaunchFailure);
+  return returned(failure());
 }
 
 cudaError_t run_all() {
@@ -299,7 +304,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
   if (must_fail("cudaStreamQuery")) return lost("cudaStreamQuery");
   if (spoils_capture()) return returned(cudaErrorStreamCaptureUnsupported);
-  if (!report().empty()) return returned(cudaErrorLaunchFailure);
+  if (!report().empty()) return returned(failure());
   if (stream_of(stream).tasks.empty()) return cudaSuccess;
   // Time passes between two looks, enough for one piece of work.
   bool ran = false;
@@ -308,7 +313,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
-  if (!report().empty()) return returned(cudaErrorLaunchFailure);
+  if (!report().empty()) return returned(failure());
   if (spoils_capture()) return returned(cudaErrorStreamCaptureUnsupported);
   stream_of(stream).tasks.push_back({runtime().issued++, [] {}, event, event->recorded});
   return cudaSuccess;
@@ -357,7 +362,7 @@ cudaError_t cudaDeviceSynchronize() {
 }
 
 cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
-  if (!report().empty()) return returned(cudaErrorLaunchFailure);
+  if (!report().empty()) return returned(failure());
   if (must_fail("cudaMalloc")) return returned(cudaErrorMemoryAllocation);
   if (spoils_capture()) return returned(cudaErrorStreamCaptureUnsupported);
   ++runtime().calls.allocations;
@@ -441,7 +446,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
 
 cudaError_t cudaGetLastError() {
   const cudaError_t error = runtime().last;
-  runtime().last = report().empty() ? cudaSuccess : cudaErrorLaunchFailure;
+  runtime().last = report().empty() ? cudaSuccess : failure();
   return error;
 }
 

@@ -96,6 +96,11 @@ class CudaFault(job.JobTest):
         self.expect_one_line(1, THREE + LOST, job.split(1, 1, 1),
                              {"FST_EMULATOR_FAIL": "launch:300"}, ranks=3)
 
+    def test_an_error_of_the_devices_memory_is_named(self):
+        says = r"[^:]*: cudaErrorECCUncorrectable, the device was lost at a launch"
+        for layout, ranks, who in [({}, 1, ONE), (job.split(1, 1, 1), 3, THREE)]:
+            self.expect_one_line(1, who + says, layout, {"FST_EMULATOR_FAIL": "launch:300:ecc"}, ranks=ranks)
+
     def test_heads_that_no_kernel_takes_are_refused_before_any_work(self):
         folder = self.folder / "wide"
         shutil.copytree(job.ROOT / "input/tiny", folder)

@@ -11,7 +11,7 @@ cores=${FST_TEST_CORES:-2}
 find /dev/shm -maxdepth 1 -user "$(id -u)" \( -name 'vader_segment.*' -o -name 'fst-*' \) -mmin +60 -delete 2>/dev/null || true
 find "${TMPDIR:-/tmp}" -maxdepth 1 -user "$(id -u)" -name 'ompi.*' -mmin +60 -exec rm -rf {} + 2>/dev/null || true
 
-jobs/install.sh slurm-wlm
+jobs/install.sh slurm-wlm python3-pip
 # shellcheck source=jobs/env.sh
 source jobs/env.sh
 started=$SECONDS
@@ -52,6 +52,7 @@ threads() {
 }
 
 plain() {
+  tests/gpu/tools.sh build/cuda-tools || echo "run.sh: no cuobjdump, so the kernels' compiled code is not looked at"
   configure build -DFST_TESTS=ON && cmake --build build -j "$cores" || return 1
   echo "== all tests of the plain build; before them, in $((SECONDS - started)) s:"
   printf '%s\n' "${results[@]}"

@@ -21,50 +21,6 @@ constexpr std::int64_t philox_block = 64;  // ids that share 16 Philox counters
 constexpr std::uint32_t draw_domain = 1;   // third counter word, as in cpu/sampling.isa.cpp
 constexpr float greatest_gumbel = 22.25f;  // above -log(e) for the least e, 2^-32: 22.18
 
-/// Which ids of a row the rule keeps.
-struct Kept {
-  std::uint64_t cut;  // key of the last rank
-  float min_p, max, beta;
-  DEVICE bool operator()(float z, std::int64_t id) const {
-    if (rank_key(z, id) > cut) return false;
-    return !(min_p > 0.0f) || weight_of(z, max, beta) >= min_p;
-  }
-};
-DEVICE Kept kept_of(const std::uint64_t* cuts, std::int64_t row, float min_p, LawSum total,
-                    float beta) {
-  return {cuts == nullptr ? last_rank : cuts[row], min_p, total.max, beta};
-}
-
-struct CompactShared {
-  std::int32_t warps[row_threads / 32];
-};
-
-/// The kept logits of each row, in ascending order of ids, rows of `vocab`; and the ids where
-/// wanted. counts[t]: how many, 0 where a logit is not finite.
-KERNEL(row_threads, 4)
-compact_rows(float* left, std::int32_t* ids, std::int64_t* counts, const float* logits,
-             const LawSum* totals, const std::uint64_t* cuts, std::int64_t stride,
-             std::int64_t vocab, float beta, float min_p) {
-  CompactShared& shared = shared_memory<CompactShared>();
-  const std::int64_t t = blockIdx.x;
-  const LawSum total = totals[t];
-  const bool finite = total.sum == total.sum;
-  const Kept kept = kept_of(cuts, t, min_p, total, beta);
-  std::int64_t found = 0;
-  for (std::int64_t begin = 0; finite && begin < vocab; begin += row_threads) {
-    const std::int64_t v = begin + threadIdx.x;
-    const float z = v < vocab ? logits[t * stride + v] : 0.0f;
-    const bool flag = v < vocab && kept(z, v);
-    const FlagRank rank = rank_flags<row_threads>(flag, shared.warps);
-    if (flag) {
-      left[t * vocab + found + rank.before] = z;
-      if (ids != nullptr) ids[t * vocab + found + rank.before] = static_cast<std::int32_t>(v);
-    }
-    found += rank.all;
-  }
-  if (threadIdx.x == 0) counts[t] = found;
-}
-
 /// -log(-log(1 - w)) with w from one random word; cpu/sampling.isa.cpp explains it.
 DEVICE float gumbel(std::uint32_t word) {
   float w = (static_cast<float>(static_cast<std::int32_t>(word >> 1)) + 0.5f) * 0x1p-31f;
@@ -250,27 +206,36 @@ struct Arrays {
   std::uint64_t* cuts;
   LawSum *pairs, *totals, *left_totals;
   Best* bests;  // [rows, parts]
+  Candidates candidates;
   float* left;
 
-  Arrays(const Cuda& cuda, std::int64_t rows, std::int64_t parts, std::int64_t left_size) {
-    const std::int64_t wide = 1 + 2 * rows;             // 64-bit words
-    const std::int64_t sums = (all_leaves + 2) * rows;  // LawSum
+  /// `listed`: in how many parts a row's candidates are listed; 0: nothing is cut.
+  Arrays(const Cuda& cuda, std::int64_t rows, std::int64_t parts, std::int64_t listed,
+         std::int64_t left_size) {
+    const std::int64_t listed_keys = rows * listed * Candidates::most_in_part;
+    const std::int64_t wide = 1 + 2 * rows + listed_keys;  // 64-bit words
+    const std::int64_t sums = (all_leaves + 2) * rows;     // LawSum
     const auto bytes = static_cast<std::size_t>(wide) * sizeof(std::int64_t) +
                        static_cast<std::size_t>(sums) * sizeof(LawSum) +
                        static_cast<std::size_t>(rows * parts) * sizeof(Best) +
+                       static_cast<std::size_t>(rows * listed) * sizeof(std::int32_t) +
                        static_cast<std::size_t>(left_size) * sizeof(float);
     word = static_cast<std::int64_t*>(scratch(cuda, bytes));
     counts = word + 1;
     void* const after_counts = counts + rows;
     cuts = static_cast<std::uint64_t*>(after_counts);
-    void* const after_cuts = cuts + rows;
-    pairs = static_cast<LawSum*>(after_cuts);
+    candidates.keys = cuts + rows;
+    candidates.parts = listed;
+    void* const after_keys = candidates.keys + listed_keys;
+    pairs = static_cast<LawSum*>(after_keys);
     totals = pairs + all_leaves * rows;
     left_totals = totals + rows;
     void* const after_sums = left_totals + rows;
     bests = static_cast<Best*>(after_sums);
     void* const after_bests = bests + rows * parts;
-    left = static_cast<float*>(after_bests);
+    candidates.counts = static_cast<std::int32_t*>(after_bests);
+    void* const after_lists = candidates.counts + rows * listed;
+    left = static_cast<float*>(after_lists);
   }
 };
 
@@ -306,13 +271,15 @@ void sum_rows(const Cuda& cuda, const Arrays& a, const Rows& in, float beta) {
 /// Queues: what the rule keeps of the rows, and its law.
 void keep_rows(const Cuda& cuda, const Arrays& a, std::int32_t* ids, const Rows& in, const Cut& cut,
                const SamplingRule& rule) {
+  list_candidates(cuda, a.candidates, in.logits, a.totals, in.rows, in.stride, in.vocab, cut.beta);
   if (cut.ranks) {
-    cut_ranks(cuda, a.cuts, in.logits, a.totals, in.rows, in.stride, in.vocab, cut.beta, rule);
+    cut_ranks(cuda, a.cuts, in.logits, a.totals, a.candidates, in.rows, in.stride, in.vocab,
+              cut.beta, rule);
   }
-  const std::uint64_t* const cuts = cut.ranks ? a.cuts : nullptr;
-  launch(compact_rows, dim3(static_cast<unsigned>(in.rows)), dim3(row_threads),
-         sizeof(CompactShared), cuda.stream, a.left, ids, a.counts, in.logits, a.totals, cuts,
-         in.stride, in.vocab, cut.beta, rule.min_p);
+  compact(cuda,
+          {a.left, ids, a.counts, in.logits, a.totals, cut.ranks ? a.cuts : nullptr, a.candidates,
+           in.stride, in.vocab, cut.beta, rule.min_p},
+          in.rows);
   const LawPart law{in.vocab, in.vocab, cut.beta};
   sum_leaves(cuda, a.pairs, a.left, in.rows, in.vocab, law, a.counts);
   join_pairs(cuda, a.left_totals, a.pairs, in.rows, all_leaves, cut.beta);
@@ -329,7 +296,8 @@ void sample_tokens(const Cuda& cuda, std::int32_t* tokens, float* logprob, const
   const Cut cut(rule, vocab);
   const std::int64_t most = cut.truncates() && rows > rows_at_once ? rows_at_once : rows;
   const std::int64_t parts = parts_for(most, vocab);
-  const Arrays a(cuda, most, parts, cut.truncates() ? most * vocab : 0);
+  const bool cuts = cut.truncates();
+  const Arrays a(cuda, most, parts, cuts ? parts : 0, cuts ? most * vocab : 0);
   for (std::int64_t t = 0; t < rows; t += most) {
     const Rows in{logits + t * stride, rows - t < most ? rows - t : most, stride, columns, vocab};
     sum_rows(cuda, a, in, cut.beta);
@@ -361,7 +329,7 @@ std::int64_t kept_tokens(const Cuda& cuda, std::int32_t* ids, float* probability
                          const float* logits, std::int64_t columns, std::int64_t vocab,
                          const SamplingRule& rule) {
   const Cut cut(rule, vocab);
-  const Arrays a(cuda, 1, 1, vocab);
+  const Arrays a(cuda, 1, 1, parts_for(1, vocab), vocab);
   const Rows in{logits, 1, columns, columns, vocab};
   sum_rows(cuda, a, in, cut.beta);
   if (!cut.greedy) keep_rows(cuda, a, ids, in, cut, rule);

@@ -7,10 +7,10 @@ namespace {
 using namespace gpu;
 
 // A block walks through the ranks of a row, one sorted chunk after the other: the sum of top-p is
-// defined in rank order, and seldom needs more than the first chunk.
+// defined in rank order, and seldom needs more than the first chunk, which many blocks have listed.
 constexpr int cut_threads = 512;
-constexpr int chunk_ranks = 2048;
-constexpr float chunk_nats = 8.0f;  // of the greatest logit: where nearly all of the mass is
+constexpr int list_threads = 256;
+constexpr int chunk_ranks = Candidates::most;
 constexpr int bins = 256;
 
 struct CutShared {
@@ -29,9 +29,26 @@ struct CutShared {
 /// A row and its law.
 struct Row {
   const float* logits;
-  std::int64_t vocab;
+  std::int64_t index, vocab;
   float max, beta;
 };
+
+/// Takes a row's candidates to shared memory. Returns how many there are, -1 where they are too
+/// many.
+DEVICE std::int64_t take_candidates(CutShared& shared, const Candidates& from, const Row& row) {
+  const std::int64_t found = from.of_row(row.index);
+  if (found < 0) return -1;
+  std::int64_t before = 0;
+  for (std::int64_t p = 0; p < from.parts; ++p) {
+    const std::int64_t part = row.index * from.parts + p, count = from.counts[part];
+    for (std::int64_t i = threadIdx.x; i < count; i += cut_threads) {
+      shared.keys[before + i] = from.keys[part * Candidates::most_in_part + i];
+    }
+    before += count;
+  }
+  sync_block();
+  return found;
+}
 
 /// Takes the keys that satisfy `wanted` to shared memory, or the first chunk_ranks of them in order
 /// of ids. Returns how many there are.
@@ -108,7 +125,8 @@ DEVICE void sort(CutShared& shared, int count) {
 
 /// Walks until the sum of weights reaches `wanted` or `ranks` are taken; shared.sum and shared.cut
 /// say where that was.
-DEVICE void walk(CutShared& shared, const Row& row, std::int64_t ranks, double wanted) {
+DEVICE void walk(CutShared& shared, const Row& row, const Candidates& candidates,
+                 std::int64_t ranks, double wanted) {
   if (threadIdx.x == 0) {
     shared.sum = 0.0;
     shared.walked = 0;
@@ -117,11 +135,8 @@ DEVICE void walk(CutShared& shared, const Row& row, std::int64_t ranks, double w
   sync_block();
   std::uint64_t from = 0;
   for (std::int64_t taken = 0; !shared.enough;) {
-    const auto likely = [&](float z, std::uint64_t key) {
-      return key >= from && (z - row.max) * row.beta >= -chunk_nats;
-    };
-    std::int64_t found = gather(shared, row, likely);
-    if (found == 0 || found > chunk_ranks) {
+    std::int64_t found = taken == 0 ? take_candidates(shared, candidates, row) : -1;
+    if (found < 0) {
       const std::int64_t rest = row.vocab - taken;
       const std::uint64_t last = key_at(
           shared, row, from, static_cast<std::int32_t>(rest < chunk_ranks ? rest : chunk_ranks));
@@ -153,34 +168,120 @@ DEVICE void walk(CutShared& shared, const Row& row, std::int64_t ranks, double w
   }
 }
 
+struct ListShared {
+  std::int32_t warps[list_threads / 32];
+};
+
+/// Block t parts + p: part p of row t.
+KERNEL(list_threads, 8)
+list_part(Candidates to, const float* logits, const LawSum* totals, std::int64_t stride,
+          std::int64_t vocab, float beta) {
+  ListShared& shared = shared_memory<ListShared>();
+  const std::int64_t t = blockIdx.x / to.parts, p = blockIdx.x % to.parts;
+  const LawSum total = totals[t];
+  if (total.sum != total.sum) return;
+  const std::int64_t end = vocab * (p + 1) / to.parts;
+  std::uint64_t* const keys = to.keys + blockIdx.x * Candidates::most_in_part;
+  std::int32_t found = 0;
+  for (std::int64_t begin = vocab * p / to.parts; begin < end; begin += list_threads) {
+    const std::int64_t v = begin + threadIdx.x;
+    const float z = v < end ? logits[t * stride + v] : 0.0f;
+    const bool flag = v < end && is_likely(z, total.max, beta);
+    const FlagRank rank = rank_flags<list_threads>(flag, shared.warps);
+    const std::int64_t place = found + rank.before;
+    if (flag && place < Candidates::most_in_part) keys[place] = rank_key(z, v);
+    found += rank.all;
+  }
+  if (threadIdx.x == 0) to.counts[blockIdx.x] = found;
+}
+
 KERNEL(cut_threads, 2)
-cut_row(std::uint64_t* cuts, const float* logits, const LawSum* totals, std::int64_t stride,
-        std::int64_t vocab, float beta, SamplingRule rule) {
+cut_row(std::uint64_t* cuts, const float* logits, const LawSum* totals, Candidates candidates,
+        std::int64_t stride, std::int64_t vocab, float beta, SamplingRule rule) {
   CutShared& shared = shared_memory<CutShared>();
   const LawSum total = totals[blockIdx.x];
   if (total.sum != total.sum) return;
-  const Row row{logits + blockIdx.x * stride, vocab, total.max, beta};
+  const Row row{logits + blockIdx.x * stride, blockIdx.x, vocab, total.max, beta};
   const bool first_ranks = rule.top_k > 0 && rule.top_k < vocab;
   const std::int64_t ranks = first_ranks ? rule.top_k : vocab;
   double mass = static_cast<double>(total.sum);
   if (first_ranks) {
-    walk(shared, row, ranks, static_cast<double>(infinity()));
+    walk(shared, row, candidates, ranks, static_cast<double>(infinity()));
     mass = shared.sum;
     sync_block();  // all have read the sum
   }
-  if (rule.top_p < 1.0f) walk(shared, row, ranks, static_cast<double>(rule.top_p) * mass);
+  if (rule.top_p < 1.0f) {
+    walk(shared, row, candidates, ranks, static_cast<double>(rule.top_p) * mass);
+  }
   if (threadIdx.x == 0) cuts[blockIdx.x] = shared.cut;
+}
+
+/// Whether the candidates of row t are there and hold all that is kept.
+DEVICE bool lists_kept(const Compaction& c, const Kept& kept, std::int64_t t) {
+  const bool among = c.cuts != nullptr ? is_likely(logit_of(kept.cut), kept.max, kept.beta)
+                                       : kept.min_p >= likely_weight;
+  return among && c.candidates.of_row(t) >= 0;
+}
+
+KERNEL(list_threads, 4)
+compact_rows(Compaction c) {
+  ListShared& shared = shared_memory<ListShared>();
+  const std::int64_t t = blockIdx.x;
+  const LawSum total = c.totals[t];
+  if (total.sum != total.sum) {
+    if (threadIdx.x == 0) c.counts[t] = 0;
+    return;
+  }
+  const Kept kept = kept_of(c.cuts, t, c.min_p, total, c.beta);
+  const float* const logits = c.logits + t * c.stride;
+  std::int64_t found = 0;
+  // Every thread of the block comes with an id, or with one beyond the vocabulary.
+  const auto take = [&](std::int64_t v) {
+    const float z = v < c.vocab ? logits[v] : 0.0f;
+    const bool flag = v < c.vocab && kept(z, v);
+    const FlagRank rank = rank_flags<list_threads>(flag, shared.warps);
+    if (flag) {
+      const std::int64_t to = t * c.vocab + found + rank.before;
+      c.left[to] = z;
+      if (c.ids != nullptr) c.ids[to] = static_cast<std::int32_t>(v);
+    }
+    found += rank.all;
+  };
+  if (lists_kept(c, kept, t)) {
+    for (std::int64_t part = t * c.candidates.parts; part < (t + 1) * c.candidates.parts; ++part) {
+      const std::uint64_t* const keys = c.candidates.keys + part * Candidates::most_in_part;
+      for (std::int64_t begin = 0; begin < c.candidates.counts[part]; begin += list_threads) {
+        const std::int64_t i = begin + threadIdx.x;
+        take(i < c.candidates.counts[part] ? id_of(keys[i]) : c.vocab);
+      }
+    }
+  } else {
+    for (std::int64_t begin = 0; begin < c.vocab; begin += list_threads) take(begin + threadIdx.x);
+  }
+  if (threadIdx.x == 0) c.counts[t] = found;
 }
 
 }  // namespace
 
 namespace gpu {
 
+void list_candidates(const Cuda& cuda, const Candidates& to, const float* logits,
+                     const LawSum* totals, std::int64_t rows, std::int64_t stride,
+                     std::int64_t vocab, float beta) {
+  launch(list_part, dim3(static_cast<unsigned>(rows * to.parts)), dim3(list_threads),
+         sizeof(ListShared), cuda.stream, to, logits, totals, stride, vocab, beta);
+}
+
 void cut_ranks(const Cuda& cuda, std::uint64_t* cuts, const float* logits, const LawSum* totals,
-               std::int64_t rows, std::int64_t stride, std::int64_t vocab, float beta,
-               const SamplingRule& rule) {
+               const Candidates& candidates, std::int64_t rows, std::int64_t stride,
+               std::int64_t vocab, float beta, const SamplingRule& rule) {
   launch(cut_row, dim3(static_cast<unsigned>(rows)), dim3(cut_threads), sizeof(CutShared),
-         cuda.stream, cuts, logits, totals, stride, vocab, beta, rule);
+         cuda.stream, cuts, logits, totals, candidates, stride, vocab, beta, rule);
+}
+
+void compact(const Cuda& cuda, const Compaction& what, std::int64_t rows) {
+  launch(compact_rows, dim3(static_cast<unsigned>(rows)), dim3(list_threads), sizeof(ListShared),
+         cuda.stream, what);
 }
 
 }  // namespace gpu

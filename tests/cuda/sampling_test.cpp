@@ -18,6 +18,7 @@ using test::twin;
 struct Case {
   std::int64_t rows, columns, gap, vocab;
   double spread;  // of the logits: a small one leaves more than a chunk of ranks within 8 nats
+  std::int64_t tail = std::numeric_limits<std::int64_t>::max();  // ids far below all before
   std::int64_t stride() const { return columns + gap; }
 };
 
@@ -26,7 +27,8 @@ std::vector<Case> cases() {
                         {3, 20, 2, 17, 2.0},
                         {2, 64, 0, 64, 3.0},
                         {2, 1000, 0, 997, 4.0},
-                        {2, 4608, 8, 4503, 0.25}};
+                        {2, 4608, 8, 4503, 0.25},
+                        {1, 33100, 0, 33100, 0.25, 1030}};  // more in one block than it may list
   if (test::large()) {
     all.insert(all.end(), {{9, 151936, 0, 151669, 0.1}, {133, 151936, 0, 151669, 3.0}});
   }
@@ -46,6 +48,9 @@ std::vector<SamplingRule> rules() {
 /// signs.
 std::vector<float> logits_of(const Case& c, Noise& noise) {
   std::vector<float> zs = noise.normals(c.rows * c.stride(), c.spread);
+  for (std::size_t i = 0; i < zs.size(); ++i) {
+    if (static_cast<std::int64_t>(i) % c.stride() >= c.tail) zs[i] -= 30.0f;
+  }
   for (std::int64_t t = 1; t < c.rows; t += 2) {
     for (std::int64_t v = 0; v < c.columns; ++v) {
       float& z = zs[static_cast<std::size_t>(t * c.stride() + v)];

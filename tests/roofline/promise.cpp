@@ -98,10 +98,14 @@ std::int64_t bytes_by_design(const Ran& ran) {
     const std::int64_t keys = extent("kv_heads");
     return work.bytes() * (3 * heads + 2 * keys) / (4 * (heads + keys));
   }
-  // The sum of the law comes before the draw; where the law is cut, the cut is found and what is
-  // left collected in between.
-  if (name == "sample_tokens") return (ran.by("cut_row") ? 3 : 1) * work.read + 256 * rows;
-  if (name == "kept_tokens") return 3 * work.read;
+  // The sum of the law comes before the draw; where the law is cut, the likely ids are listed in
+  // between, and cut and what it leaves are found among these: of 2048 at most a key is written and
+  // read twice, and the sector of its logit once more.
+  const std::int64_t listed = 2048 * (3 * 8 + 32);
+  if (name == "sample_tokens") {
+    return (ran.by("cut_row") ? 2 * work.read + listed * rows : work.read) + 256 * rows;
+  }
+  if (name == "kept_tokens") return work.read + listed;
   // The elements of a token's keys lie 16 apart: one token alone touches a sector for each.
   const std::int64_t token_elements = 2 * heads * extent("dim");
   if (name == "kv_write" && work.written == extent("sequences") * token_elements * element) {

@@ -156,10 +156,10 @@ void TrafficTest::move_tensors() {
 }
 
 void TrafficTest::sample() {
-  constexpr std::int64_t vocab = 8192;
+  constexpr std::int64_t vocab = 32768;
   std::vector<float> values(2 * vocab);
   Rng rng(3, Purpose::initial_weights, {});
-  for (float& value : values) value = static_cast<float>(rng.normal());
+  for (float& value : values) value = static_cast<float>(4.0 * rng.normal());
   Tensor logits = ones({2, vocab}), logprob = ones({2});
   copy_in(logits, std::span<const float>(values));
   Buffer tokens(device_, DType::i32, {2}), keys(device_, DType::i64, {2});

@@ -39,8 +39,13 @@ void join(Range leaves, const std::vector<Range>& ranges, std::vector<Tensor>& p
 
 GradientTree::GradientTree(const Qwen3Config& config, const Device& device,
                            const Communicator& replicas, std::int64_t leaves,
-                           const TensorParallel* unit)
-    : config_(config), device_(device), replicas_(&replicas), unit_(unit), leaves_(leaves) {
+                           const TensorParallel* unit, std::int64_t bucket_elements)
+    : config_(config),
+      device_(device),
+      replicas_(&replicas),
+      unit_(unit),
+      leaves_(leaves),
+      bucket_(bucket_elements) {
   spare_.push_back(std::make_unique<Gradients>(config_, device_, unit_));
   const auto& last = spare_.front()->specs().back();
   size_ = last.offset + last.size();
@@ -107,12 +112,15 @@ void GradientTree::collect(Range leaves, Range own, std::vector<Range>& nodes) {
   collect({middle, leaves.end}, own, nodes);
 }
 
-std::int64_t GradientTree::node_count(std::int64_t leaves, std::int64_t replicas) {
+std::int64_t GradientTree::exchanged_elements(std::int64_t leaves, std::int64_t replicas,
+                                              std::int64_t size) {
+  if (replicas == 1) return 0;
   std::vector<Range> nodes;
   for (std::int64_t r = 0; r < replicas; ++r) {
     collect({0, leaves}, part_of(leaves, replicas, r), nodes);
   }
-  return static_cast<std::int64_t>(nodes.size());
+  const std::int64_t shard = size / replicas + 1, count = static_cast<std::int64_t>(nodes.size());
+  return shard + std::min(count * shard, default_bucket);
 }
 
 const Tensor& GradientTree::reduce(const LeafGradient& gradient_of) {
@@ -130,43 +138,60 @@ const Tensor& GradientTree::reduce(const LeafGradient& gradient_of) {
     root_ = std::move(nodes.front());
     return root_->finish();
   }
-  result_ = exchange(nodes);
+  const Tensor& sum = exchange(nodes);
   for (Node& node : nodes) spare_.push_back(std::move(node));
-  return result_;
+  return sum;
 }
 
-/// Sends each rank its shard of this rank's nodes and joins what came for this shard.
-Tensor GradientTree::exchange(const std::vector<Node>& nodes) {
+/// Piece `piece` of `pieces` of what replica `rank` keeps.
+Range GradientTree::piece_of(int rank, std::int64_t pieces, std::int64_t piece) const {
+  const Range shard = part_of(size_, replicas_->size(), rank);
+  const Range part = part_of(shard.size(), pieces, piece);
+  return {shard.begin + part.begin, shard.begin + part.end};
+}
+
+/// Sends each rank its shard of this rank's nodes and joins what came for this shard, in pieces, so
+/// that the nodes of all replicas take no more memory than a bucket.
+const Tensor& GradientTree::exchange(const std::vector<Node>& nodes) {
   const int ranks = replicas_->size();
-  std::vector<OutgoingTensor> out;
-  for (const Node& node : nodes) {
-    const Tensor values = node->finish();
-    for (int r = 0; r < ranks; ++r) {
-      const Range shard = part_of(size_, ranks, r);
-      out.push_back({{r}, values.rows(shard.begin, shard.end)});
-    }
-  }
   std::vector<std::pair<int, Range>> expected;  // by source rank, as sent
   for (int r = 0; r < ranks; ++r) {
     std::vector<Range> theirs;
     collect({0, leaves_}, part_of(leaves_, ranks, r), theirs);
     for (const Range& range : theirs) expected.emplace_back(r, range);
   }
-  const std::int64_t width = shard_.size();
-  received_.reserve(device_, DType::f32,
-                    {static_cast<std::int64_t>(expected.size()), std::max<std::int64_t>(width, 1)});
-  std::vector<IncomingTensor> in;
-  std::vector<Range> ranges;
-  std::vector<Tensor> parts;
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    const auto row = static_cast<std::int64_t>(i);
-    parts.push_back(received_.tensor().rows(row, row + 1).columns(0, width).view({width}));
-    in.push_back({expected[i].first, parts.back()});
-    ranges.push_back(expected[i].second);
+  const auto count = static_cast<std::int64_t>(expected.size());
+  const std::int64_t widest = size_ / ranks + 1;
+  const std::int64_t pieces = (widest * count + bucket_ - 1) / bucket_;
+  result_.reserve(device_, DType::f32, {shard_.size()});
+  for (std::int64_t piece = 0; piece < pieces; ++piece) {
+    std::vector<OutgoingTensor> out;
+    for (const Node& node : nodes) {
+      const Tensor values = node->finish();
+      for (int r = 0; r < ranks; ++r) {
+        const Range theirs = piece_of(r, pieces, piece);
+        out.push_back({{r}, values.rows(theirs.begin, theirs.end)});
+      }
+    }
+    const Range mine = piece_of(replicas_->rank(), pieces, piece);
+    received_.reserve(device_, DType::f32, {count, std::max<std::int64_t>(mine.size(), 1)});
+    std::vector<IncomingTensor> in;
+    std::vector<Range> ranges;
+    std::vector<Tensor> parts;
+    for (std::int64_t i = 0; i < count; ++i) {
+      const auto& [rank, range] = expected[static_cast<std::size_t>(i)];
+      parts.push_back(
+          received_.tensor().rows(i, i + 1).columns(0, mine.size()).view({mine.size()}));
+      in.push_back({rank, parts.back()});
+      ranges.push_back(range);
+    }
+    replicas_->transfer(out, in, "gradient leaves");
+    std::vector<std::int32_t> joins;
+    plan_joins({0, leaves_}, ranges, joins);
+    Tensor joined = result_.tensor().rows(mine.begin - shard_.begin, mine.end - shard_.begin);
+    ops::join(joined, parts, joins);
   }
-  replicas_->transfer(out, in, "gradient leaves");
-  join({0, leaves_}, ranges, parts);
-  return parts.front();
+  return result_.tensor();
 }
 
 }  // namespace fst

@@ -75,9 +75,8 @@ void add_gradients(std::vector<MemoryPart>& parts, const RunConfig& config, cons
   const std::int64_t leaves = (all + replicas - 1) / replicas;
   parts.push_back({"gradients", elements * f32_bytes * GradientTree::held_gradients(leaves)});
   if (replicas == 1) return;
-  parts.push_back(
-      {"gradients of the other replicas",
-       GradientTree::node_count(all, replicas) * (sizes.parameters / replicas) * f32_bytes});
+  parts.push_back({"gradients of the other replicas",
+                   GradientTree::exchanged_elements(all, replicas, sizes.parameters) * f32_bytes});
 }
 
 void add_learner(std::vector<MemoryPart>& parts, const RunConfig& config, const ShardSizes& sizes,

@@ -94,6 +94,17 @@ TEST_P(GradientTreeTest, EveryRankHoldsItsShardOfTheOneRankSumBitForBit) {
   }
 }
 
+TEST_P(GradientTreeTest, BitsDoNotDependOnTheBuckets) {
+  const Communicator& learners = test::world().all();
+  GradientTree whole(config, Device::cpu(), learners, GetParam());
+  const Values expected = test::values_of(whole.reduce(add_leaf));
+  // Pieces of uneven sizes, and so small that most are of one element or none.
+  for (const std::int64_t bucket : {whole.size() / 3 + 1, std::int64_t{997}}) {
+    GradientTree tree(config, Device::cpu(), learners, GetParam(), nullptr, bucket);
+    EXPECT_EQ(test::differing(test::values_of(tree.reduce(add_leaf)), expected), 0) << bucket;
+  }
+}
+
 TEST_P(GradientTreeTest, AnotherOrderOfTheJoinWouldBeNoticed) {
   if (GetParam() < 3) {  // one or two leaves have one order only
     const auto leaves = leaf_values(GetParam());

@@ -173,8 +173,8 @@ TEST(GpuPlan, SaysForEverySizeOnHowManyH100ItTrains) {
   EXPECT_TRUE(fits(1, 1, 1));
   EXPECT_FALSE(fits(2, 1, 1));
   EXPECT_TRUE(fits(2, 8, 1));
-  EXPECT_FALSE(fits(3, 8, 2));
-  EXPECT_TRUE(fits(3, 8, 4));
+  EXPECT_FALSE(fits(3, 8, 1));
+  EXPECT_TRUE(fits(3, 8, 2));
   EXPECT_FALSE(fits(4, 8, 4));
   EXPECT_TRUE(fits(4, 8, 8));
   EXPECT_FALSE(fits(5, 8, 8));

@@ -23,9 +23,13 @@ namespace fst {
 /// model, with the ranks of its place in the other units.
 class GradientTree {
  public:
-  /// `unit` as in Qwen3Options.
+  /// Elements of a bucket: of what comes from all replicas, so much is held at a time, or one
+  /// element of each partial sum.
+  static constexpr std::int64_t default_bucket = std::int64_t{1} << 24;
+  /// `unit` as in Qwen3Options. All replicas have the same bucket; it changes no bit.
   GradientTree(const Qwen3Config& config, const Device& device, const Communicator& replicas,
-               std::int64_t leaves, const TensorParallel* unit = nullptr);
+               std::int64_t leaves, const TensorParallel* unit = nullptr,
+               std::int64_t bucket_elements = default_bucket);
 
   /// Adds the gradient of leaf `leaf` to zeroed accumulators.
   using LeafGradient = std::function<void(std::int64_t leaf, Gradients& gradients)>;
@@ -35,8 +39,10 @@ class GradientTree {
 
   /// Gradients that are held to sum `leaves` of them, at most: 1 + log2(leaves), rounded up.
   static std::int64_t held_gradients(std::int64_t leaves);
-  /// Partial sums that a replica gets from all `replicas` to join, for memory plans.
-  static std::int64_t node_count(std::int64_t leaves, std::int64_t replicas);
+  /// Elements that the exchange of a gradient of `size` between replicas holds beside the
+  /// gradients, at most: the shard of the sum and a bucket. For memory plans.
+  static std::int64_t exchanged_elements(std::int64_t leaves, std::int64_t replicas,
+                                         std::int64_t size);
   std::int64_t leaves() const { return leaves_; }
   Range own_leaves() const;
   /// Elements of this rank's flat parameter vector that it updates.
@@ -49,19 +55,20 @@ class GradientTree {
   Node leaf(std::int64_t index, const LeafGradient& gradient_of);
   Node sum_of(Range leaves, std::int64_t room, const LeafGradient& gradient_of);
   static void collect(Range leaves, Range own, std::vector<Range>& nodes);
-  Tensor exchange(const std::vector<Node>& nodes);
+  Range piece_of(int rank, std::int64_t pieces, std::int64_t piece) const;
+  const Tensor& exchange(const std::vector<Node>& nodes);
   Node take();
 
   Qwen3Config config_;
   Device device_;
   const Communicator* replicas_;
   const TensorParallel* unit_;
-  std::int64_t leaves_, size_;
+  std::int64_t leaves_, size_ = 0, bucket_;
   Range shard_;
   std::vector<Node> spare_;
-  Node root_;        // the sum, with one replica
-  Buffer received_;  // nodes for this shard, with more
-  Tensor result_;
+  Node root_;        // the sum, with one replica; with more:
+  Buffer received_;  // a piece of this shard of the nodes
+  Buffer result_;    // this shard of the sum
 };
 
 }  // namespace fst

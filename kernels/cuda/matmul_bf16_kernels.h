@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/cuda/matmul_bf16_product.h"
+#include "kernels/cuda/pieces.h"
 #include "kernels/cuda/quad.h"
 
 /// What the kernels of bfloat16 products share.
@@ -115,24 +116,6 @@ DEVICE void finish(const Bf16Product& p, std::int64_t row, int column, float tot
   } else {
     float& to = static_cast<float*>(p.c)[at];
     to = p.add ? to + total : total;
-  }
-}
-
-/// Eight elements, of which `count` exist (any count), and zeros for the others, to shared memory.
-/// The wide form is asynchronous and takes all or none.
-template <bool wide>
-DEVICE void bring_piece(Bf16* to, const Bf16* from, int count) {
-  if constexpr (wide) {
-    copy_async_16(to, from, count > 0);
-  } else {
-    std::uint32_t pairs[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const std::uint32_t low = 2 * i < count ? from[2 * i].bits : 0u;
-      const std::uint32_t high = 2 * i + 1 < count ? from[2 * i + 1].bits : 0u;
-      pairs[i] = low | high << 16;
-    }
-    *reinterpret_cast<uint4*>(to) = {pairs[0], pairs[1], pairs[2], pairs[3]};
   }
 }
 

@@ -8,7 +8,6 @@
 namespace fst::kernels::gpu {
 
 constexpr int tile_threads = 256;
-constexpr int piece_size = 8;  // elements of 16 bytes
 
 template <int m>
 constexpr int tile_side = 64 * m;

@@ -93,9 +93,10 @@ DEVICE void narrowed_operand(std::uint32_t (&to)[4], const float (&first)[4],
 /// begins at a multiple of 16 bytes, and dim is a multiple of 8.
 template <bool wide, int D>
 DEVICE void bring_keys(KeyTile<D> to, int block, const Bf16* keys, int dim) {
-  const int element = lane_of_warp() / 2, half = lane_of_warp() % 2;
+  const int first = lane_of_warp() / 2, half = lane_of_warp() % 2;
 #pragma unroll
-  for (int e = element; e < D; e += 16) {
+  for (int i = 0; i < D / 16; ++i) {
+    const int e = first + 16 * i;
     bring_piece<wide>(to.piece(block, e, half), keys + e * cache_block + half * piece_size,
                       e < dim ? piece_size : 0);
   }
@@ -107,7 +108,8 @@ DEVICE void bring_values(RowTile<D> to, int row, const Bf16* keys, int dim, int 
   const Bf16* const values = keys + cache_block * dim;
   const int first = lane_of_warp() / pieces, p = lane_of_warp() % pieces;
 #pragma unroll
-  for (int r = first; r < cache_block; r += 32 / pieces) {
+  for (int i = 0; i < D / 16; ++i) {
+    const int r = first + 32 / pieces * i;
     bring_piece<wide>(to.piece(row + r, p), values + r * dim + p * piece_size,
                       r < count ? dim - p * piece_size : 0);
   }

@@ -1,3 +1,4 @@
+#include "kernels/cuda/attention_bf16_forward.h"
 #include "kernels/cuda/attention_decode.h"
 
 /// A block takes up to 64 row-head pairs of one KV head and walks the keys that they see, in tiles
@@ -99,9 +100,9 @@ DEVICE void join_outputs(Output<D>& out, const Shared<D>& s, const Unit& unit, i
 }
 
 /// The scores of a tile, whose first piece of K is in `buffer`; leaves the first piece of V there.
-template <int D, class T>
-DEVICE void walk_keys(Shared<D>& s, const Arguments<T>& a, const Unit& unit, int tile, int& buffer,
-                      const Place& place) {
+template <int D>
+DEVICE void walk_keys(Shared<D>& s, const Arguments<float>& a, const Unit& unit, int tile,
+                      int& buffer, const Place& place) {
   const int dim = static_cast<int>(a.batch.dim);
   Staged staged;
   float4 score[4][2];
@@ -132,8 +133,8 @@ DEVICE void walk_keys(Shared<D>& s, const Arguments<T>& a, const Unit& unit, int
 
 /// The output of a tile, whose first piece of V is in `buffer`; leaves the next tile's first piece
 /// of K there.
-template <int D, class T>
-DEVICE void walk_values(Output<D>& out, Shared<D>& s, const Arguments<T>& a, const Unit& unit,
+template <int D>
+DEVICE void walk_values(Output<D>& out, Shared<D>& s, const Arguments<float>& a, const Unit& unit,
                         int tile, int& buffer, const Place& place) {
   const bool works = place.warp_pair < unit.pairs, more = tile + tile_keys < unit.last;
   const int keys = more ? tile_keys : unit.last - tile;
@@ -161,8 +162,8 @@ DEVICE void walk_values(Output<D>& out, Shared<D>& s, const Arguments<T>& a, con
   }
 }
 
-template <int D, class T>
-DEVICE void walk_tile(Output<D>& out, Shared<D>& s, const Arguments<T>& a, const Unit& unit,
+template <int D>
+DEVICE void walk_tile(Output<D>& out, Shared<D>& s, const Arguments<float>& a, const Unit& unit,
                       int tile, int& buffer) {
   const Place place;
   load_blocks(s, unit, tile + tile_keys, place.thread);
@@ -174,8 +175,8 @@ DEVICE void walk_tile(Output<D>& out, Shared<D>& s, const Arguments<T>& a, const
 }
 
 /// Normalises and writes; what saw more than one split is joined a last time.
-template <int D, class T>
-DEVICE void finish(Output<D>& out, Shared<D>& s, const Arguments<T>& a, const Unit& unit) {
+template <int D>
+DEVICE void finish(Output<D>& out, Shared<D>& s, const Arguments<float>& a, const Unit& unit) {
   const Place place;
   join_states<D>(s, unit, split_keys);
 #pragma unroll 1
@@ -197,7 +198,7 @@ DEVICE void finish(Output<D>& out, Shared<D>& s, const Arguments<T>& a, const Un
     const int pair = place.pair + r;
     if (pair >= unit.pairs) continue;
     const std::int64_t row = unit.sequence.first_row + unit.row(pair);
-    T* const to = a.out.data + row * a.out.stride + unit.head(pair) * a.batch.dim;
+    float* const to = a.out.data + row * a.out.stride + unit.head(pair) * a.batch.dim;
 #pragma unroll
     for (int c = 0; c < D / 64; ++c) {
       const int h = place.template element<D>(c);
@@ -208,8 +209,8 @@ DEVICE void finish(Output<D>& out, Shared<D>& s, const Arguments<T>& a, const Un
   }
 }
 
-template <int D, class T>
-DEVICE void walk_unit(Shared<D>& s, const Arguments<T>& a, const Unit& unit) {
+template <int D>
+DEVICE void walk_unit(Shared<D>& s, const Arguments<float>& a, const Unit& unit) {
   const int thread = Place().thread;
   Output<D> out;
 #pragma unroll
@@ -242,25 +243,9 @@ DEVICE void walk_unit(Shared<D>& s, const Arguments<T>& a, const Unit& unit) {
   sync_block();
 }
 
-/// Unit `i` of block column x; no pairs where there are no more. All rows of a sequence that has
-/// two or more, in groups of pairs, those with most keys first.
-DEVICE void find_unit(Unit& unit, const PagedBatch& batch, int i) {
-  const int kv_heads = static_cast<int>(batch.kv_heads);
-  unit.kv_head = static_cast<int>(blockIdx.x) % kv_heads;
-  unit.sequence = sequence_of(batch, blockIdx.x / kv_heads);
-  unit.group = static_cast<int>(batch.heads) / kv_heads;
-  const int pairs = unit.sequence.rows * unit.group;
-  const int groups = (pairs + most_pairs - 1) / most_pairs;
-  unit.pairs = 0;
-  if (unit.sequence.rows == 1 || i >= groups) return;
-  unit.begin = (groups - 1 - i) * most_pairs;
-  unit.pairs = pairs - unit.begin < most_pairs ? pairs - unit.begin : most_pairs;
-  unit.last = unit.visible(unit.pairs - 1);
-}
-
-template <class T, int D>
+template <int D>
 KERNEL(threads, 2)
-forward_kernel(Arguments<T> a) {
+forward_kernel(Arguments<float> a) {
   Shared<D>& s = shared_memory<Shared<D>>();
   const bool leader = threadIdx.x == 0;
   if (leader) {
@@ -305,18 +290,19 @@ join_kernel(Arguments<T> a) {
   }
 }
 
-template <int D, class T>
-void run(const Cuda& cuda, Arguments<T> a) {
-  const PagedBatch& batch = a.batch;
-  const std::int64_t longest = batch.max_blocks * attention_block;
-  const std::int64_t units = parts_of(longest * (batch.heads / batch.kv_heads), most_pairs);
-  const dim3 grid = attention_grid(batch.sequences * batch.kv_heads, units);
+template <int D>
+void run(const Cuda& cuda, Arguments<float> a) {
+  const dim3 grid = unit_grid(a.batch);
   if (a.splits > 1) {
     const std::size_t floats = std::size_t{grid.x} * grid.y * most_pairs * D;
     a.joined = static_cast<float*>(scratch(cuda, floats * sizeof(float)));
   }
-  allow_shared(forward_kernel<T, D>, sizeof(Shared<D>));
-  launch(forward_kernel<T, D>, grid, dim3(threads), sizeof(Shared<D>), cuda.stream, a);
+  allow_shared(forward_kernel<D>, sizeof(Shared<D>));
+  launch(forward_kernel<D>, grid, dim3(threads), sizeof(Shared<D>), cuda.stream, a);
+}
+
+void run_long(const Cuda& cuda, const Arguments<float>& a) {
+  a.batch.dim <= 64 ? run<64>(cuda, a) : run<128>(cuda, a);
 }
 
 /// The sequences with a single row: their splits, and where there are several, the join.
@@ -342,7 +328,7 @@ void attend(const Cuda& cuda, Rows<T> out, float* lse, ConstRows<T> q, const T* 
   if (batch.sequences <= 0 || batch.max_blocks <= 0) return;
   const std::int64_t splits = parts_of(batch.max_blocks * attention_block, split_keys);
   const Arguments<T> a{out, lse, q, cache, batch, scale, splits, nullptr, nullptr, nullptr};
-  if (batch.longer) batch.dim <= 64 ? run<64>(cuda, a) : run<128>(cuda, a);
+  if (batch.longer) run_long(cuda, a);
   if (batch.single) run_single(cuda, a);
 }
 

@@ -1,30 +1,14 @@
 #pragma once
 
-#include "kernels/cuda/attention_work.h"
+#include "kernels/cuda/attention_unit.h"
 
-/// What a block of the forward pass takes, its way into shared memory, and the two products.
+/// How float32 products take a unit: its way into shared memory, and the two products.
 namespace fst::kernels::gpu::forward {
 
 inline constexpr int threads = attention_threads;
-inline constexpr int most_pairs = 64;
-inline constexpr int tile_keys = static_cast<int>(attention_tile);
-inline constexpr int split_keys = static_cast<int>(attention_split);
-inline constexpr int tile_blocks = tile_keys / cache_block;
 inline constexpr int piece = 16;                 // elements of K's heads, or keys of V, at a time
 inline constexpr int key_step = tile_keys + 16;  // rows written together lie in other banks
 inline constexpr int row_size = most_pairs + 4;
-
-/// Pairs [begin, begin + pairs) of a sequence and KV head, pair i being row i / group, query head
-/// i % group; and the keys [0, last) that this block walks.
-struct Unit {
-  Sequence sequence;
-  int kv_head, group, begin, pairs, last;
-
-  DEVICE int row(int i) const { return (begin + i) / group; }
-  DEVICE int head(int i) const { return kv_head * group + (begin + i) % group; }
-  /// Keys that pair i sees.
-  DEVICE int visible(int i) const { return i < pairs ? sequence.context + row(i) + 1 : 0; }
-};
 
 template <int D>
 struct alignas(16) Shared {
@@ -40,20 +24,6 @@ struct alignas(16) Shared {
   Unit unit;
   int next;       // unit of the block
   float* joined;  // the block's part of the arguments' array: not in registers, which are full
-};
-
-template <class T>
-struct Arguments {
-  Rows<T> out;
-  float* lse;
-  ConstRows<T> q;
-  const T* cache;
-  PagedBatch batch;
-  float scale;
-  std::int64_t splits;  // that a sequence can have
-  float* values;        // [sequences, heads, splits, dim] and
-  float* states;        // [sequences, heads, splits, 2]: m and sum, of sequences with one row
-  float* joined;        // of the others, for each block: what its splits so far are joined to
 };
 
 /// A thread's four pairs, and its columns: four keys twice, or D / 64 times four elements.
@@ -74,14 +44,14 @@ struct Place {
   }
 };
 
-template <int D, class T>
-DEVICE void load_queries(Shared<D>& s, const Arguments<T>& a, const Unit& unit, int thread) {
+template <int D>
+DEVICE void load_queries(Shared<D>& s, const Arguments<float>& a, const Unit& unit, int thread) {
   const int dim = static_cast<int>(a.batch.dim);
 #pragma unroll 1
   for (int i = thread; i < most_pairs * D / 4; i += threads) {
     const int pair = i / (D / 4), h = i % (D / 4) * 4;
     const std::int64_t row = unit.sequence.first_row + unit.row(pair);
-    const T* const from = a.q.data + row * a.q.stride + unit.head(pair) * dim + h;
+    const float* const from = a.q.data + row * a.q.stride + unit.head(pair) * dim + h;
     const float4 four = read4_upto(from, pair < unit.pairs ? dim - h : 0);
 #pragma unroll
     for (int e = 0; e < 4; ++e) s.q[h + e][pair] = part(four, e);
@@ -99,16 +69,16 @@ DEVICE void load_blocks(Shared<D>& s, const Unit& unit, int tile, int b) {
 using Staged = float4[2];
 
 /// 16 elements of all keys of the tile, from element h on: four keys of one element at a time.
-template <int D, class T>
-DEVICE void fetch_keys(Staged& staged, const Shared<D>& s, const Arguments<T>& a, const Unit& unit,
-                       int tile, int h, int thread) {
+template <int D>
+DEVICE void fetch_keys(Staged& staged, const Shared<D>& s, const Arguments<float>& a,
+                       const Unit& unit, int tile, int h, int thread) {
   const int element = h + thread % 64 / 4;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const int b = thread / 64 + 4 * i;
     const bool exists =
         tile + b * cache_block < unit.last && element < static_cast<int>(a.batch.dim);
-    const T* const keys =
+    const float* const keys =
         keys_of(a.cache, a.batch, s.blocks[tile / tile_keys % 2][b], unit.kv_head);
     staged[i] = read4_upto(keys + element * cache_block + thread % 4 * 4, exists ? 4 : 0);
   }
@@ -121,13 +91,13 @@ DEVICE void keep_keys(Shared<D>& s, int buffer, const Staged& staged, int thread
 }
 
 /// The 16 values of the tile's cache block that begins at `key`.
-template <int D, class T>
-DEVICE void fetch_values(Staged& staged, const Shared<D>& s, const Arguments<T>& a,
+template <int D>
+DEVICE void fetch_values(Staged& staged, const Shared<D>& s, const Arguments<float>& a,
                          const Unit& unit, int tile, int key, int thread) {
   constexpr int row_quads = D / 4;
   const int h = thread % row_quads * 4;
   const int dim = static_cast<int>(a.batch.dim);
-  const T* const values =
+  const float* const values =
       keys_of(a.cache, a.batch, s.blocks[tile / tile_keys % 2][key / cache_block], unit.kv_head) +
       cache_block * dim + h;
 #pragma unroll

@@ -26,6 +26,7 @@
 ///   narrowed_pair(low, high)             the bits of two bf16 side by side, each narrowed() as in
 ///                                        kernels/bf16.h; every NaN is 0x7fff
 ///   fma(a, b, c)  root(x)                rounded once; + - * / are IEEE too (nvcc: -fmad=false)
+///   greatest(a, b)                       the greater one; NaN where one is; of two zeros, either
 ///   copy_async_16(to, from, inside)      16 aligned bytes from global to shared memory, or zeros
 ///                                        where not inside; they arrive at any time up to the wait
 ///   copy_async_commit()  copy_async_wait<n>()   closes a group of the thread's copies; waits until
@@ -107,6 +108,11 @@ DEVICE double fma(double a, double b, double c) {
 }
 DEVICE float root(float x) {
   return __fsqrt_rn(x);
+}
+DEVICE float greatest(float a, float b) {
+  float result;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
+  return result;
 }
 
 DEVICE void copy_async_16(void* to, const void* from, bool inside = true) {

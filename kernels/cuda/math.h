@@ -38,6 +38,15 @@ DEVICE float scale(float v, float n) {
   return (v * float_of((half + 127u) << 23)) * float_of((whole - half + 127u) << 23);
 }
 
+/// (e^r - 1 - r) / r^2 for the |r| <= log(2) / 2 of exp.
+DEVICE float exp_tail(float r) {
+  float p = 0x1.6a23d0p-10f;
+  p = fma(p, r, 0x1.123a20p-7f);
+  p = fma(p, r, 0x1.5558f2p-5f);
+  p = fma(p, r, 0x1.555492p-3f);
+  return fma(p, r, 0x1.fffffcp-2f);
+}
+
 /// e^x.
 DEVICE float exp(float x) {
   x = x < -105.0f ? -105.0f : x;
@@ -45,12 +54,20 @@ DEVICE float exp(float x) {
   const float n = round(x * 0x1.715476p+0f);
   float r = fma(-n, 0x1.62e430p-1f, x);
   r = fma(-n, -0x1.05c610p-29f, r);
-  float p = 0x1.6a23d0p-10f;
-  p = fma(p, r, 0x1.123a20p-7f);
-  p = fma(p, r, 0x1.5558f2p-5f);
-  p = fma(p, r, 0x1.555492p-3f);
-  p = fma(p, r, 0x1.fffffcp-2f);
-  return scale(fma(p, r * r, r) + 1.0f, n);
+  return scale(fma(exp_tail(r), r * r, r) + 1.0f, n);
+}
+
+/// e^x for x <= 0, the bits of exp(), in fewer steps; anything for a NaN. The power of two is part
+/// of what rounds: 64 more than n, so that no exponent is beyond those of normal numbers before the
+/// last step.
+DEVICE float exp_falling(float x) {
+  x = greatest(x, -105.0f);
+  const float magic = 12582912.0f + 64.0f;
+  const float shifted = x * 0x1.715476p+0f + magic, n = shifted - magic;
+  float r = fma(-n, 0x1.62e430p-1f, x);
+  r = fma(-n, -0x1.05c610p-29f, r);
+  const float mantissa = fma(exp_tail(r), r * r, r) + 1.0f;
+  return float_of(bits_of(mantissa) + (bits_of(shifted) << 23)) * 0x1p-64f;
 }
 
 /// Natural logarithm.

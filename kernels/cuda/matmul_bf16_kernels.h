@@ -63,14 +63,6 @@ DEVICE Origin origin_of_tile(int rows, int columns, int tile) {
   return {(first + within % tall) * height, within / tall * width};
 }
 
-/// Of a thread's sums, two columns of rows r and r + 8, four columns: neighbouring lanes exchange,
-/// and the even one gets row r.
-DEVICE float4 quad_of(const float (&v)[4]) {
-  const bool odd = threadIdx.x % 2 == 1;
-  const float x = shuffle_xor(odd ? v[0] : v[2], 1), y = shuffle_xor(odd ? v[1] : v[3], 1);
-  return odd ? float4{x, y, v[2], v[3]} : float4{v[0], v[1], x, y};
-}
-
 /// The first `count` of four elements (any count), zeros behind.
 DEVICE float4 read4_upto(const Bf16* p, int count) {
   return {count > 0 ? widened(p[0]) : 0.0f, count > 1 ? widened(p[1]) : 0.0f,

@@ -75,4 +75,12 @@ DEVICE float4 multiply(float4 a, float b) {
   return {a.x * b, a.y * b, a.z * b, a.w * b};
 }
 
+/// Of what multiply_16x8x16 leaves in a thread, two columns of rows r and r + 8, four columns of
+/// one row: neighbouring lanes exchange, and the even one gets row r.
+DEVICE float4 quad_of(const float (&v)[4]) {
+  const bool odd = threadIdx.x % 2 == 1;
+  const float x = shuffle_xor(odd ? v[0] : v[2], 1), y = shuffle_xor(odd ? v[1] : v[3], 1);
+  return odd ? float4{x, y, v[2], v[3]} : float4{v[0], v[1], x, y};
+}
+
 }  // namespace fst::kernels::gpu

@@ -50,6 +50,9 @@ KERNEL(64, 1) all_words(std::int64_t* counts, std::int32_t* least, Words* out) {
   words.value = float_of(0x3fc00000u);
   words.fused = fma(1.0f + 0x1p-12f, 1.0f - 0x1p-12f, -1.0f);
   words.root = root(2.0f);
+  words.greatest = greatest(greatest(-2.0f, float_of(0xff800000u)), -3.0f);
+  words.greatest_left = greatest(float_of(0x7fc00000u), 1.0f);
+  words.greatest_right = greatest(1.0f, float_of(0xffc00000u));
   words.denormal = 0x1p-126f * (0.25f + 0.0f * static_cast<float>(t));
   add_atomic(counts, std::int64_t{1} << 33);
   min_atomic(least, 40 - t);

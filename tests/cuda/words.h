@@ -12,6 +12,7 @@ struct Words {
   bool any_of_first, any_of_none;
   std::uint32_t bits;
   float value, fused, root, denormal;
+  float greatest, greatest_left, greatest_right;
 };
 
 void sum_rows(const Cuda& cuda, const float* x, float* out, std::int64_t rows,

@@ -39,6 +39,9 @@ TEST_F(CudaWords, DoWhatTheirDescriptionSays) {
     EXPECT_EQ(w.fused, -0x1p-24f);
     EXPECT_EQ(w.root, std::sqrt(2.0f));
     EXPECT_EQ(w.denormal, 0x1p-128f);
+    EXPECT_EQ(w.greatest, -2.0f);
+    EXPECT_TRUE(std::isnan(w.greatest_left));
+    EXPECT_TRUE(std::isnan(w.greatest_right));
   }
   EXPECT_EQ(read_word(cuda, counts), (std::int64_t{64} * blocks) << 33);
   std::int32_t found = 0;

@@ -145,6 +145,10 @@ inline double fma(double a, double b, double c) {
 inline float root(float x) {
   return __builtin_sqrtf(x);
 }
+inline float greatest(float a, float b) {
+  if (a != a || b != b) return float_of(0x7fffffffu);
+  return a > b ? a : b;
+}
 
 void copy_async_16(void* to, const void* from, bool inside = true,
                    const Place& place = Place::current());

@@ -6,19 +6,20 @@
 
 #include "device.h"
 #include "noise.h"
+#include "words.h"
 
 namespace fst::kernels {
 namespace {
 
-using test::device;
-using test::DeviceArray;
-using test::expect_same;
-using test::Noise;
-using test::twin;
+using fst::test::device;
+using fst::test::DeviceArray;
+using fst::test::expect_same;
+using fst::test::Noise;
+using fst::test::twin;
 
 /// Floats from all over the range: every `step`th bit pattern, and what is special.
 std::vector<float> patterns() {
-  const std::uint32_t step = test::large() ? 997 : 299993;
+  const std::uint32_t step = fst::test::large() ? 997 : 299993;
   std::vector<float> xs{0.0f, -0.0f, 1.0f, -1.0f, 88.722839f, 88.72284f, -87.336544f, -103.97208f};
   for (const float x : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::max(),
                         std::numeric_limits<float>::min(), std::numeric_limits<float>::denorm_min(),
@@ -53,6 +54,17 @@ TEST(CudaElementary, ExpHasTheBitsOfTheCpu) {
   }
 }
 
+TEST(CudaElementary, ExpOfWhatIsNotPositiveHasTheSameBitsInFewerSteps) {
+  for (auto xs : {patterns(), ordinary()}) {
+    std::erase_if(xs, [](float x) { return !(x <= 0.0f); });
+    std::vector<float> expected(xs.size());
+    exp_each(twin(), expected.data(), xs.data(), static_cast<std::int64_t>(xs.size()));
+    const DeviceArray<float> x(xs), y(xs.size());
+    test::exp_falling_each(device(), y.data(), x.data(), static_cast<std::int64_t>(xs.size()));
+    expect_same(expected, y, "exp");
+  }
+}
+
 TEST(CudaElementary, LogHasTheBitsOfTheCpu) {
   for (const auto& xs : {patterns(), ordinary()}) {
     std::vector<float> expected(xs.size());
@@ -70,7 +82,7 @@ TEST(CudaElementary, RowDotAddsInTheOrderOfTheLanes) {
     const DeviceArray<float> x(xs), y(ys);
     const float expected = row_dot(twin(), xs.data(), ys.data(), n);
     const float found = row_dot(device(), x.data(), y.data(), n);
-    EXPECT_EQ(test::differing(&expected, &found, 1), 0) << n;
+    EXPECT_EQ(fst::test::differing(&expected, &found, 1), 0) << n;
   }
 }
 
@@ -81,7 +93,7 @@ TEST(CudaElementary, RowDotKeepsTheSignOfZeroBehindTheEnd) {
   for (const std::int64_t n : {1, 16}) {
     const float expected = row_dot(twin(), xs.data(), ys.data(), n);
     const float found = row_dot(device(), x.data(), y.data(), n);
-    EXPECT_EQ(test::differing(&expected, &found, 1), 0) << n;
+    EXPECT_EQ(fst::test::differing(&expected, &found, 1), 0) << n;
   }
 }
 

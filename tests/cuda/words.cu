@@ -1,4 +1,4 @@
-#include "kernels/cuda/gpu.h"
+#include "kernels/cuda/math.h"
 #include "tests/cuda/words.h"
 
 namespace fst::kernels::test {
@@ -37,6 +37,11 @@ KERNEL(256, 1) narrowed_pairs(std::uint32_t low, std::uint32_t* pairs) {
   pairs[i] = narrowed_pair(x, -x);
 }
 
+KERNEL(256, 1) falling_exponentials(float* y, const float* x, std::int64_t n) {
+  const std::int64_t i = std::int64_t{blockIdx.x} * 256 + threadIdx.x;
+  if (i < n) y[i] = exp_falling(x[i]);
+}
+
 /// Each word once; out[thread] in the order of the fields of Words.
 KERNEL(64, 1) all_words(std::int64_t* counts, std::int32_t* least, Words* out) {
   const int t = static_cast<int>(threadIdx.x);
@@ -69,6 +74,11 @@ void sum_rows(const Cuda& cuda, const float* x, float* out, std::int64_t rows,
 void say_words(const Cuda& cuda, unsigned blocks, std::int64_t* counts, std::int32_t* least,
                Words* out) {
   launch(all_words, blocks, 64, 0, cuda.stream, counts, least, out);
+}
+
+void exp_falling_each(const Cuda& cuda, float* y, const float* x, std::int64_t n) {
+  launch(falling_exponentials, dim3(static_cast<unsigned>((n + 255) / 256)), dim3(256), 0,
+         cuda.stream, y, x, n);
 }
 
 void narrow_pairs(const Cuda& cuda, std::uint32_t low, std::uint32_t* pairs) {

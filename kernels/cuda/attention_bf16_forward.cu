@@ -24,9 +24,13 @@ struct Share {
   std::uint32_t q[D / 16][4];
   float out[D / 8][4];
   RowState rows[2];
-  int pair, visible[2];  // of the first row; keys that they see
-  int first, last;       // keys that the warp's first and last pair see; 0 where it has none
+  int first, last;  // keys that the warp's first and last pair see; 0 where it has none
 };
+
+/// The pair that row r of a thread's two is.
+DEVICE int pair_of(int r) {
+  return 16 * static_cast<int>(threadIdx.x / 32) + lane_of_warp() / 4 + 8 * r;
+}
 
 /// A pair behind the last one sees what that one sees, and its query is zeros.
 DEVICE int visible_to(const Unit& unit, int pair) {
@@ -35,12 +39,7 @@ DEVICE int visible_to(const Unit& unit, int pair) {
 
 template <int D>
 DEVICE void begin_share(Share<D>& share, const Unit& unit, int warp) {
-  share.pair = 16 * warp + lane_of_warp() / 4;
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    share.rows[r] = RowState();
-    share.visible[r] = visible_to(unit, share.pair + 8 * r);
-  }
+  for (RowState& row : share.rows) row = RowState();
   const bool works = 16 * warp < unit.pairs;
   share.first = works ? visible_to(unit, 16 * warp) : 0;
   share.last = works ? visible_to(unit, 16 * warp + 15) : 0;
@@ -110,10 +109,11 @@ DEVICE void multiply_values(Share<D>& share, Scores& score, RowTile<D> values, i
 
 /// `whole`: all pairs of the warp see all keys of the tile.
 template <bool whole, int D, bool wide>
-DEVICE void walk_tile(Share<D>& share, Turn<D>& turn, Feed<D, wide>& feed, int tile, float scale) {
+DEVICE void walk_tile(Share<D>& share, Turn<D>& turn, Feed<D, wide>& feed, const Unit& unit,
+                      int tile, float scale) {
   const int keys = share.last - tile,
             blocks = keys < tile_keys ? (keys + 31) / 32 * 2 : tile_blocks;
-  const int visible[2] = {share.visible[0] - tile, share.visible[1] - tile};
+  const int visible[2] = {visible_to(unit, pair_of(0)) - tile, visible_to(unit, pair_of(1)) - tile};
   Scores score;
   const KeyTile<D> k{turn.take()};
   feed.bring_keys(turn.free());
@@ -163,7 +163,7 @@ DEVICE float4 join(const Factors& f, float4 joined, const float (&out)[4]) {
 /// Joins the split that ends to those before, for rows that see more than `limit` keys: both are
 /// rescaled to the greater maximum; the rows begin anew. `first`: there are none before.
 template <int D>
-DEVICE void join_split(Share<D>& share, float* joined, int limit, bool first) {
+DEVICE void join_split(Share<D>& share, const Unit& unit, float* joined, int limit, bool first) {
   float4 state =
       first ? float4{-infinity(), 0.0f, -infinity(), 0.0f} : read4(joined_at<D>(joined, D / 8));
   float* const parts[2][2] = {{&state.x, &state.y}, {&state.z, &state.w}};
@@ -173,7 +173,7 @@ DEVICE void join_split(Share<D>& share, float* joined, int limit, bool first) {
     RowState& row = share.rows[r];
     const float total = row.total();
     float &joined_m = *parts[r][0], &joined_sum = *parts[r][1];
-    f.joins[r] = share.visible[r] > limit;
+    f.joins[r] = visible_to(unit, pair_of(r)) > limit;
     const float m = greater(joined_m, row.m);
     f.before[r] = exp(joined_m - m);
     f.now[r] = exp(row.m - m);
@@ -201,10 +201,10 @@ DEVICE void write_rows(const Share<D>& share, const Arguments<Bf16>& a, const Un
   const float normal[2] = {1.0f / total[0], 1.0f / total[1]};
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    const std::int64_t at = place_of(unit, a.batch.heads, 1, share.pair + 8 * r);
+    const std::int64_t at = place_of(unit, a.batch.heads, 1, pair_of(r));
     if (lane % 4 == 0 && at >= 0) a.lse[at] = m[r] + log(total[r]);
   }
-  const std::int64_t begin = place_of(unit, a.out.stride, dim, share.pair + lane % 2 * 8);
+  const std::int64_t begin = place_of(unit, a.out.stride, dim, pair_of(lane % 2));
 #pragma unroll
   for (int i = 0; i < D / 8; ++i) {
     const float(&out)[4] = share.out[i];
@@ -225,8 +225,9 @@ DEVICE void finish(Share<D>& share, const Arguments<Bf16>& a, const Unit& unit, 
     total[r] = share.rows[r].total();
   }
   if (share.last > split_keys) {
-    join_split(share, joined, split_keys, false);
-    const bool joins[2] = {share.visible[0] > split_keys, share.visible[1] > split_keys};
+    join_split(share, unit, joined, split_keys, false);
+    const bool joins[2] = {visible_to(unit, pair_of(0)) > split_keys,
+                           visible_to(unit, pair_of(1)) > split_keys};
     const float4 state = read4(joined_at<D>(joined, D / 8));
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -249,7 +250,7 @@ template <int D, bool wide>
 DEVICE void walk_unit(Shared<D>& s, const Arguments<Bf16>& a) {
   const Unit& unit = s.unit;
   const int warp = warp_of_block(), lane = lane_of_warp();
-  const int dim = static_cast<int>(a.batch.dim);
+  const int dim = wide ? D : static_cast<int>(a.batch.dim);
   const RowTile<D> queries{s.ring.tiles[ring_tiles - 1]};  // whose turn comes behind a barrier
   bring_rows(queries, 16 * warp, a.q.data, place_of(unit, a.q.stride, dim, 16 * warp + lane % 16),
              dim);
@@ -266,11 +267,11 @@ DEVICE void walk_unit(Shared<D>& s, const Arguments<Bf16>& a) {
   for (int e = 0; e < D / 16; ++e) rows_on_the_left(share.q[e], queries, 16 * warp, 16 * e);
   for (int tile = 0; tile < unit.last; tile += tile_keys) {
     const bool splits = tile > 0 && tile % split_keys == 0;
-    if (splits && tile < share.last) join_split(share, s.joined, tile, tile == split_keys);
+    if (splits && tile < share.last) join_split(share, unit, s.joined, tile, tile == split_keys);
     if (tile + tile_keys <= share.first) {
-      walk_tile<true>(share, turn, feed, tile, a.scale);
+      walk_tile<true>(share, turn, feed, unit, tile, a.scale);
     } else if (tile < share.last) {
-      walk_tile<false>(share, turn, feed, tile, a.scale);
+      walk_tile<false>(share, turn, feed, unit, tile, a.scale);
     } else {
       pass_tile(turn, feed);
     }
@@ -314,7 +315,8 @@ void run(const Cuda& cuda, Arguments<Bf16> a) {
 }  // namespace
 
 void run_long(const Cuda& cuda, const Arguments<Bf16>& a) {
-  const bool wide = aligned16(a.cache) && a.batch.dim % piece_size == 0;
+  const bool aligned = reinterpret_cast<std::uintptr_t>(a.cache) % 16 == 0;
+  const bool wide = aligned && (a.batch.dim == 64 || a.batch.dim == 128);
   if (a.batch.dim <= 64) {
     wide ? run<64, true>(cuda, a) : run<64, false>(cuda, a);
   } else {

@@ -73,13 +73,14 @@ class Feed {
 
  private:
   DEVICE int dim() const {
-    return static_cast<int>(a_.batch.dim);
+    return wide ? D : static_cast<int>(a_.batch.dim);
   }
   DEVICE bool exists(int i) const {
     return key_ + i * cache_block < unit_.last;
   }
   DEVICE const Bf16* keys(int i) const {
-    return keys_of(a_.cache, a_.batch, blocks_[i], unit_.kv_head);
+    const std::int64_t head = blocks_[i] * a_.batch.kv_heads + unit_.kv_head;
+    return a_.cache + head * (2 * cache_block * dim());
   }
   /// The next tile's blocks, early: their numbers are there when it is brought.
   DEVICE void look_up() {

@@ -42,7 +42,7 @@ struct RowState {
 /// row sees: - infinity, whatever the product is.
 template <bool whole>
 DEVICE void scale_scores(Scores& score, int blocks, const int (&visible)[2], float scale) {
-  const int key = static_cast<int>(threadIdx.x) % 4 * 2;
+  const int key = static_cast<int>(threadIdx.x % 4) * 2;
 #pragma unroll
   for (int j = 0; j < 2 * tile_blocks; ++j) {
     if (!whole && j >= 2 * blocks) continue;

@@ -9,10 +9,10 @@
 namespace fst::kernels::gpu {
 
 DEVICE int lane_of_warp() {
-  return static_cast<int>(threadIdx.x) % 32;
+  return static_cast<int>(threadIdx.x % 32);
 }
 DEVICE int warp_of_block() {
-  return uniform(static_cast<int>(threadIdx.x) / 32);
+  return uniform(static_cast<int>(threadIdx.x / 32));
 }
 
 /// Rows of D elements: queries, values and their gradients. Piece p of row r is at p ^ r % 8: eight
@@ -21,7 +21,9 @@ template <int D>
 struct RowTile {
   static constexpr int pieces = D / piece_size;
   Bf16* elements;
-  DEVICE Bf16* piece(int r, int p) const { return elements + r * D + (p ^ r % 8) * piece_size; }
+  DEVICE Bf16* piece(int r, int p) const {
+    return elements + r * D + (p * piece_size ^ (r & 7) * piece_size);
+  }
 };
 /// Keys as cache blocks hold them, [D, 16] each: 32 bytes an element of the head, whose halves
 /// change places every four elements, so that eight elements of one half lie in different banks.
@@ -29,7 +31,8 @@ template <int D>
 struct KeyTile {
   Bf16* elements;
   DEVICE Bf16* piece(int block, int element, int half) const {
-    return elements + (block * D + element) * cache_block + (half ^ element / 4 % 2) * piece_size;
+    return elements + (block * D + element) * cache_block +
+           (half ^ (element >> 2 & 1)) * piece_size;
   }
 };
 
@@ -90,28 +93,29 @@ DEVICE void narrowed_operand(std::uint32_t (&to)[4], const float (&first)[4],
 }
 
 /// A warp brings the keys of a cache block, the elements that the head has. `wide`: the cache
-/// begins at a multiple of 16 bytes, and dim is a multiple of 8.
+/// begins at a multiple of 16 bytes, and dim is a multiple of 8. Where dim is a constant, no
+/// address but the first is computed.
 template <bool wide, int D>
 DEVICE void bring_keys(KeyTile<D> to, int block, const Bf16* keys, int dim) {
-  const int first = lane_of_warp() / 2, half = lane_of_warp() % 2;
-#pragma unroll
+  const int lane = lane_of_warp(), first = lane / 2, half = lane % 2;
+#pragma unroll(wide ? D / 16 : 1)
   for (int i = 0; i < D / 16; ++i) {
     const int e = first + 16 * i;
-    bring_piece<wide>(to.piece(block, e, half), keys + e * cache_block + half * piece_size,
+    bring_piece<wide>(to.piece(block, e, half), keys + lane * piece_size + i * 32 * piece_size,
                       e < dim ? piece_size : 0);
   }
 }
 /// And the first `count` (any count) of its values, which lie behind the keys.
 template <bool wide, int D>
 DEVICE void bring_values(RowTile<D> to, int row, const Bf16* keys, int dim, int count) {
-  constexpr int pieces = RowTile<D>::pieces;
-  const Bf16* const values = keys + cache_block * dim;
+  constexpr int pieces = RowTile<D>::pieces, rows = 32 / pieces;
+  const std::int64_t step = dim;
   const int first = lane_of_warp() / pieces, p = lane_of_warp() % pieces;
-#pragma unroll
-  for (int i = 0; i < D / 16; ++i) {
-    const int r = first + 32 / pieces * i;
-    bring_piece<wide>(to.piece(row + r, p), values + r * dim + p * piece_size,
-                      r < count ? dim - p * piece_size : 0);
+  const Bf16* const values = keys + (cache_block + first) * step + p * piece_size;
+#pragma unroll(wide ? cache_block / rows : 1)
+  for (int i = 0; i < cache_block / rows; ++i) {
+    bring_piece<wide>(to.piece(row + first + rows * i, p), values + rows * i * step,
+                      first + rows * i < count ? dim - p * piece_size : 0);
   }
 }
 /// A warp brings 16 rows; row r begins `begin` elements behind `from` in lane r and in lane r + 16,

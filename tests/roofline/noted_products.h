@@ -5,8 +5,8 @@
 #include "kernels/matmul_bf16.h"
 #include "roofline/noted.h"
 
-/// Matrix products and attention; see noted.h. The type of a product is that of its factors, which
-/// says whether tensor cores multiply; attention of either type is float32 arithmetic.
+/// Matrix products and attention; see noted.h. The type of either is that of its factors, which says
+/// whether tensor cores multiply.
 namespace fst::kernels {
 
 namespace noted {

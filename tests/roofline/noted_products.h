@@ -5,8 +5,8 @@
 #include "kernels/matmul_bf16.h"
 #include "roofline/noted.h"
 
-/// Matrix products and attention; see noted.h. The type of either is that of its factors, which says
-/// whether tensor cores multiply.
+/// Matrix products and attention; see noted.h. The type of either is that of its factors, which
+/// says whether tensor cores multiply.
 namespace fst::kernels {
 
 namespace noted {

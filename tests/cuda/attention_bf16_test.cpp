@@ -13,6 +13,7 @@ using fst::test::expect_same;
 using fst::test::Extent;
 using fst::test::Floats;
 using fst::test::HeadShape;
+using fst::test::Lengths;
 using fst::test::name_of;
 using fst::test::widened;
 
@@ -57,14 +58,14 @@ TEST(CudaAttentionBf16, UnitsOfOneHeadFollowEachOther) {
   expect_defined({70, 1, 16}, {{20, 131}, {20, 3}}, 0);
 }
 
-TEST(CudaAttentionBf16, ChunksOfAPrefillHaveTheBitsOfTheWhole) {
-  const HeadShape shape{3, 1, 24};
-  const std::int64_t length = 147;
+/// The rows of a sequence, all at once and in chunks that end at `ends`.
+void expect_chunks(const HeadShape& shape, const Lengths& ends) {
+  const std::int64_t length = ends.back();
   const Case<Bf16> whole(shape, {{length}, {length}}, 0);
-  const auto expected = DeviceForward<Bf16>(whole);
+  const DeviceForward<Bf16> expected(whole);
   const Floats out = widened(expected.out.host()), lse = expected.lse.host();
   std::int64_t begin = 0;
-  for (const std::int64_t end : {2, 16, 33, 127, 129, 147}) {
+  for (const std::int64_t end : ends) {
     Case<Bf16> chunk(shape, {{length}, {end - begin}}, 0, 2);  // blocks in another order
     chunk.batch.context = {static_cast<std::int32_t>(begin)};
     chunk.q.assign(whole.q.begin() + begin * whole.q_stride,
@@ -77,6 +78,13 @@ TEST(CudaAttentionBf16, ChunksOfAPrefillHaveTheBitsOfTheWhole) {
     expect_same(part(lse, shape.heads), got.lse, "lse");
     begin = end;
   }
+}
+
+TEST(CudaAttentionBf16, ChunksOfAPrefillHaveTheBitsOfTheWhole) {
+  expect_chunks({3, 1, 24}, {2, 16, 33, 127, 129, 147});
+  if (!fst::test::large()) return;
+  expect_chunks({16, 8, 128}, {1000, 1026, 2500, 4103});  // Qwen3-0.6B
+  expect_chunks({32, 8, 128}, {2047, 2049});              // Qwen3-8B
 }
 
 // The CPU's sums are rounded to nearest, the tensor core's cut, 2^-23 a block of 16. That moves a

@@ -26,14 +26,16 @@ inline float value_of_bf16(std::uint16_t bits) {
 
 /// Of zeros and subnormal numbers: that of the smallest normal number.
 inline int exponent_of(float x) {
-  return std::fabs(x) < 0x1p-126f ? -126 : std::ilogb(x);
+  const auto field = static_cast<int>(std::bit_cast<std::uint32_t>(x) >> 23 & 0xff);
+  return std::max(field, 1) - 127;
 }
 
 inline float cut_to_float(double x) {
   if (std::fabs(x) >= 0x1p128)
     return std::copysign(std::numeric_limits<float>::infinity(), static_cast<float>(x));
   const float nearest = static_cast<float>(x);
-  return std::fabs(double{nearest}) > std::fabs(x) ? std::nextafter(nearest, 0.0f) : nearest;
+  const bool beyond = std::fabs(double{nearest}) > std::fabs(x);
+  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(nearest) - (beyond ? 1 : 0));
 }
 
 /// sum + a[0] b[0] + ... + a[15] b[15] in one multiplication of depth 16. Of the products, which
@@ -51,12 +53,14 @@ inline float tensor_core_dot(const std::uint16_t* a, const std::uint16_t* b, flo
       const float x = value_of_bf16(a[i]), y = value_of_bf16(b[i]);
       if (x != 0.0f && y != 0.0f) largest = std::max(largest, exponent_of(x) + exponent_of(y));
     }
-    const double unit = std::ldexp(1.0, largest - fraction_bits);
-    double total = std::trunc(sum / unit);
+    const auto cut = [scale = std::ldexp(1.0, fraction_bits - largest)](double term) {
+      return static_cast<std::int64_t>(term * scale);  // both exact but for the cut
+    };
+    std::int64_t total = cut(sum);
     for (int i = first; i < first + chain; ++i) {
-      total += std::trunc(double{value_of_bf16(a[i])} * double{value_of_bf16(b[i])} / unit);
+      total += cut(double{value_of_bf16(a[i])} * double{value_of_bf16(b[i])});
     }
-    sum = cut_to_float(total * unit);
+    sum = cut_to_float(std::ldexp(static_cast<double>(total), largest - fraction_bits));
   }
   return sum;
 }

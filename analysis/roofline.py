@@ -29,7 +29,7 @@ STEPS = ["decode:1:512", "decode:64:512", "decode:1:2048", "decode:64:2048", "pr
 PEAKS = {"f32": 60e12, "bf16": 790e12}
 ELEMENT = {"f32": 4, "bf16": 2}  # bytes of a weight, an activation, a cached element
 L2 = 50e6                        # bytes (design notes, engine.md)
-PRODUCTS = "linear_"             # what tensor cores do in bf16; all else is float32 arithmetic
+PRODUCTS = "linear_", "attention_"  # by tensor cores in bf16; all else is float32 arithmetic
 
 Cost = namedtuple("Cost", "bytes more_bytes operations work_seconds launched launch_seconds")
 

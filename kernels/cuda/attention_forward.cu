@@ -1,12 +1,13 @@
 #include "kernels/cuda/attention_bf16_forward.h"
 #include "kernels/cuda/attention_decode.h"
 
-/// A block takes up to 64 row-head pairs of one KV head and walks the keys that they see, in tiles
-/// of 128. Scores and outputs are products on register tiles: a warp owns 16 pairs and 64 keys, or
-/// half of the head, a thread four pairs. K and V stream through shared memory in pieces, the next
-/// one on its way while this one is used. Between the products sixteen lanes take care of a pair,
-/// as on the CPU. A sequence with a single row is for attention_decode.cu, which cuts it into its
-/// splits; they are joined by a kernel here.
+/// Attention over float32; over Bf16 only what ends a decode step is here, and tensor cores do the
+/// rest (attention_bf16_forward.cu). A block takes up to 64 row-head pairs of one KV head and walks
+/// the keys that they see, in tiles of 128. Scores and outputs are products on register tiles: a
+/// warp owns 16 pairs and 64 keys, or half of the head, a thread four pairs. K and V stream through
+/// shared memory in pieces, the next one on its way while this one is used. Between the products
+/// sixteen lanes take care of a pair, as on the CPU. A sequence with a single row is for
+/// attention_decode.cu, which cuts it into its splits; they are joined by a kernel here.
 namespace fst::kernels {
 
 namespace gpu::forward {

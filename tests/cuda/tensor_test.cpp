@@ -201,6 +201,30 @@ TEST(TensorWords, GiveTheBitsOfTheDefinitionForRandomNumbers) {
   EXPECT_EQ(differing, 0) << "of " << 128 * products.size();
 }
 
+/// The backward pass of attention forms scores as q k in one pass and as k q in the other.
+TEST(TensorWords, GiveTheSameBitsWhicheverFactorIsOnTheLeft) {
+  std::mt19937 random(22);
+  std::vector<Product> products, exchanged;
+  for (const int exponents : {0, 2, 12, 60}) {
+    for (int i = 0; i < (fst::test::large() ? 1000 : 10); ++i) {
+      const Product p = products.emplace_back(random_product(random, exponents));
+      Product& other = exchanged.emplace_back();
+      for (int r = 0; r < 8; ++r) {
+        std::copy_n(p.b[r], 16, other.a[r]);
+        std::copy_n(p.a[r], 16, other.b[r]);
+        for (int c = 0; c < 8; ++c) other.sum[c][r] = p.sum[r][c];
+      }
+    }
+  }
+  const std::vector<Warp> results = multiplied(products), others = multiplied(exchanged);
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    for (int at = 0; at < 64; ++at) {
+      ASSERT_EQ(std::bit_cast<std::uint32_t>(sum_at(results[i], at / 8, at % 8)),
+                std::bit_cast<std::uint32_t>(sum_at(others[i], at % 8, at / 8)));
+    }
+  }
+}
+
 /// One step, less than one, as many as stages, and enough to go twice round the ring; with and
 /// without a last step that is not full.
 TEST(TensorWords, MakeAStagedProductTheChainOfItsSteps) {

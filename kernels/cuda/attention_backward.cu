@@ -14,11 +14,10 @@ constexpr int threads = attention_threads;
 constexpr int side = 64;
 constexpr int side_step = side + 4;
 
-template <class T>
 struct Arguments {
-  AttentionGradients<T> gradients;
-  ConstRows<T> q;
-  const T* cache;
+  AttentionGradients<float> gradients;
+  ConstRows<float> q;
+  const float* cache;
   PagedBatch batch;
   float scale;
   const float* delta;  // [rows, heads]: dout . out
@@ -103,18 +102,19 @@ DEVICE void multiply_transposed(float4 (&sum)[4][n], const float* a, const float
 }
 
 /// Rows [row, row + count) of a head; zeros behind.
-template <int D, class T>
-DEVICE void load_rows(float (&to)[side][D + 4], ConstRows<T> from, const Sequence& sequence,
+template <int D>
+DEVICE void load_rows(float (&to)[side][D + 4], ConstRows<float> from, const Sequence& sequence,
                       int dim, std::int64_t head, int row, int count) {
 #pragma unroll 4
   for (int i = static_cast<int>(threadIdx.x); i < side * D / 4; i += threads) {
     const int r = i / (D / 4), h = i % (D / 4) * 4;
-    const T* const at = from.data + (sequence.first_row + row + r) * from.stride + head * dim + h;
+    const float* const at =
+        from.data + (sequence.first_row + row + r) * from.stride + head * dim + h;
     write4(&to[r][h], read4_upto(at, r < count ? dim - h : 0));
   }
 }
-template <int D, class T>
-DEVICE void load_row_tile(Shared<D>& s, const Arguments<T>& a, const Sequence& sequence,
+template <int D>
+DEVICE void load_row_tile(Shared<D>& s, const Arguments& a, const Sequence& sequence,
                           std::int64_t head, int row, int count) {
   const int dim = static_cast<int>(a.batch.dim);
   load_rows<D>(s.q, a.q, sequence, dim, head, row, count);
@@ -128,8 +128,8 @@ DEVICE void load_row_tile(Shared<D>& s, const Arguments<T>& a, const Sequence& s
 
 /// Keys and values from `key` on, by element of the head. Blocks beyond the sequence are zeros;
 /// what lies behind it in its last block is read and masked.
-template <int D, class T>
-DEVICE void load_key_tile(Shared<D>& s, const Arguments<T>& a, const Sequence& sequence,
+template <int D>
+DEVICE void load_key_tile(Shared<D>& s, const Arguments& a, const Sequence& sequence,
                           std::int64_t kv_head, int key) {
   const int dim = static_cast<int>(a.batch.dim), thread = static_cast<int>(threadIdx.x);
 #pragma unroll 4
@@ -137,7 +137,7 @@ DEVICE void load_key_tile(Shared<D>& s, const Arguments<T>& a, const Sequence& s
     const int first = i / (D * 4) * cache_block, h = i % (D * 4) / 4, four = i % 4 * 4;
     const bool exists = key + first < sequence.rows;
     const std::int64_t block = exists ? sequence.table[(key + first) / cache_block] : 0;
-    const T* const keys = keys_of(a.cache, a.batch, block, kv_head);
+    const float* const keys = keys_of(a.cache, a.batch, block, kv_head);
     write4(&s.k[h][first + four],
            read4_upto(keys + h * cache_block + four, exists && h < dim ? 4 : 0));
   }
@@ -146,7 +146,7 @@ DEVICE void load_key_tile(Shared<D>& s, const Arguments<T>& a, const Sequence& s
     const int j = i / (D / 4), h = i % (D / 4) * 4;
     const bool exists = key + j < sequence.rows;
     const std::int64_t block = exists ? sequence.table[(key + j) / cache_block] : 0;
-    const T* const values = keys_of(a.cache, a.batch, block, kv_head) + cache_block * dim;
+    const float* const values = keys_of(a.cache, a.batch, block, kv_head) + cache_block * dim;
     const float4 v = read4_upto(values + j % cache_block * dim + h, exists ? dim - h : 0);
 #pragma unroll
     for (int e = 0; e < 4; ++e) s.v[h + e][j] = part(v, e);
@@ -170,8 +170,8 @@ DEVICE float* turn_keys(Shared<D>& s, int count) {
 
 /// The probabilities of the tile and the gradients of its scores, rows place.row + 4 i and four
 /// keys. `ahead`: the first row minus the first key.
-template <int D, class T>
-DEVICE void soften(float4 (&p)[4], float4 (&ds)[4], const Shared<D>& s, const Arguments<T>& a,
+template <int D>
+DEVICE void soften(float4 (&p)[4], float4 (&ds)[4], const Shared<D>& s, const Arguments& a,
                    int ahead, const Place& place) {
   const int dim = static_cast<int>(a.batch.dim);
   float4 score[4][1], slope[4][1];
@@ -202,8 +202,8 @@ DEVICE void keep_factors(Shared<D>& s, const float4 (&factors)[4], const Place& 
 }
 
 /// dk and dv of the keys [key, key + 64) of a KV head.
-template <int D, class T>
-DEVICE void gradients_of_keys(Shared<D>& s, const Arguments<T>& a, const Sequence& sequence,
+template <int D>
+DEVICE void gradients_of_keys(Shared<D>& s, const Arguments& a, const Sequence& sequence,
                               std::int64_t kv_head, int key) {
   constexpr int n = D / 64;
   const std::int64_t group = a.batch.heads / a.batch.kv_heads;
@@ -233,7 +233,7 @@ DEVICE void gradients_of_keys(Shared<D>& s, const Arguments<T>& a, const Sequenc
       sync_block();
     }
   }
-  const Rows<T> to_k = a.gradients.dk, to_v = a.gradients.dv;
+  const Rows<float> to_k = a.gradients.dk, to_v = a.gradients.dv;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     if (key + place.first + i >= sequence.rows) continue;
@@ -250,8 +250,8 @@ DEVICE void gradients_of_keys(Shared<D>& s, const Arguments<T>& a, const Sequenc
 }
 
 /// dq of the rows [row, row + 64) of a head.
-template <int D, class T>
-DEVICE void gradients_of_rows(Shared<D>& s, const Arguments<T>& a, const Sequence& sequence,
+template <int D>
+DEVICE void gradients_of_rows(Shared<D>& s, const Arguments& a, const Sequence& sequence,
                               std::int64_t head, int row) {
   constexpr int n = D / 64;
   const std::int64_t kv_head = head / (a.batch.heads / a.batch.kv_heads);
@@ -275,7 +275,7 @@ DEVICE void gradients_of_rows(Shared<D>& s, const Arguments<T>& a, const Sequenc
     multiply<n, side_step, D + 4>(dq, &s.factors[place.row][0], natural + element, keys);
     sync_block();
   }
-  const Rows<T> to = a.gradients.dq;
+  const Rows<float> to = a.gradients.dq;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     if (place.row + 4 * i >= count) continue;
@@ -291,9 +291,9 @@ DEVICE void gradients_of_rows(Shared<D>& s, const Arguments<T>& a, const Sequenc
 
 /// Block (x, y): KV head x % kv_heads of sequence x / kv_heads, tiles of keys; the first see most
 /// rows.
-template <class T, int D>
+template <int D>
 KERNEL(threads, 1)
-keys_kernel(Arguments<T> a) {
+keys_kernel(Arguments a) {
   Shared<D>& s = shared_memory<Shared<D>>();
   const Sequence sequence = sequence_of(a.batch, blockIdx.x / a.batch.kv_heads);
   const int step = static_cast<int>(gridDim.y) * side;
@@ -303,9 +303,9 @@ keys_kernel(Arguments<T> a) {
 }
 
 /// Block (x, y): head x % heads of sequence x / heads, tiles of rows; the last see most keys.
-template <class T, int D>
+template <int D>
 KERNEL(threads, 1)
-rows_kernel(Arguments<T> a) {
+rows_kernel(Arguments a) {
   Shared<D>& s = shared_memory<Shared<D>>();
   const Sequence sequence = sequence_of(a.batch, blockIdx.x / a.batch.heads);
   const int tiles = (sequence.rows + side - 1) / side;
@@ -315,9 +315,8 @@ rows_kernel(Arguments<T> a) {
 }
 
 /// delta[row, head] = dout . out; a half-warp for each.
-template <class T>
 KERNEL(threads, 4)
-delta_kernel(float* delta, ConstRows<T> dout, ConstRows<T> out, PagedBatch batch) {
+delta_kernel(float* delta, ConstRows<float> dout, ConstRows<float> out, PagedBatch batch) {
   const std::int64_t total = batch.cu_seqlens[batch.sequences] * batch.heads;
   const std::int64_t warps = static_cast<std::int64_t>(gridDim.x) * (threads / 32);
   const std::int64_t warp =
@@ -331,32 +330,16 @@ delta_kernel(float* delta, ConstRows<T> dout, ConstRows<T> out, PagedBatch batch
   }
 }
 
-template <int D, class T>
-void run(const Cuda& cuda, const Arguments<T>& a) {
+template <int D>
+void run(const Cuda& cuda, const Arguments& a) {
   const PagedBatch& batch = a.batch;
   const std::int64_t tiles = parts_of(batch.max_blocks * attention_block, side);
-  allow_shared(keys_kernel<T, D>, sizeof(Shared<D>));
-  launch(keys_kernel<T, D>, attention_grid(batch.sequences * batch.kv_heads, tiles), dim3(threads),
+  allow_shared(keys_kernel<D>, sizeof(Shared<D>));
+  launch(keys_kernel<D>, attention_grid(batch.sequences * batch.kv_heads, tiles), dim3(threads),
          sizeof(Shared<D>), cuda.stream, a);
-  allow_shared(rows_kernel<T, D>, sizeof(Shared<D>));
-  launch(rows_kernel<T, D>, attention_grid(batch.sequences * batch.heads, tiles), dim3(threads),
+  allow_shared(rows_kernel<D>, sizeof(Shared<D>));
+  launch(rows_kernel<D>, attention_grid(batch.sequences * batch.heads, tiles), dim3(threads),
          sizeof(Shared<D>), cuda.stream, a);
-}
-
-template <class T>
-void differentiate(const Cuda& cuda, const AttentionGradients<T>& gradients, ConstRows<T> q,
-                   const T* cache, const PagedBatch& batch, float scale) {
-  check_head(batch);
-  if (batch.sequences <= 0 || batch.max_blocks <= 0) return;
-  // Every row is a key of its sequence, so this many at most.
-  const std::int64_t most = batch.sequences * batch.max_blocks * attention_block * batch.heads;
-  auto* const delta =
-      static_cast<float*>(scratch(cuda, static_cast<std::size_t>(most) * sizeof(float)));
-  const std::int64_t blocks = std::min<std::int64_t>(8 * 132, parts_of(most, threads / lanes));
-  launch(delta_kernel<T>, dim3(static_cast<unsigned>(blocks)), dim3(threads), 0, cuda.stream, delta,
-         gradients.dout, gradients.out, batch);
-  const Arguments<T> a{gradients, q, cache, batch, scale, delta};
-  batch.dim <= 64 ? run<64>(cuda, a) : run<128>(cuda, a);
 }
 
 }  // namespace
@@ -365,14 +348,17 @@ template <>
 void attention_backward(const Cuda& cuda, const AttentionGradients<float>& gradients,
                         ConstRows<float> q, const float* cache, const PagedBatch& batch,
                         float scale) {
-  differentiate(cuda, gradients, q, cache, batch, scale);
-}
-
-template <>
-void attention_backward(const Cuda& cuda, const AttentionGradients<Bf16>& gradients,
-                        ConstRows<Bf16> q, const Bf16* cache, const PagedBatch& batch,
-                        float scale) {
-  differentiate(cuda, gradients, q, cache, batch, scale);
+  check_head(batch);
+  if (batch.sequences <= 0 || batch.max_blocks <= 0) return;
+  // Every row is a key of its sequence, so this many at most.
+  const std::int64_t most = batch.sequences * batch.max_blocks * attention_block * batch.heads;
+  auto* const delta =
+      static_cast<float*>(scratch(cuda, static_cast<std::size_t>(most) * sizeof(float)));
+  const std::int64_t blocks = std::min<std::int64_t>(8 * 132, parts_of(most, threads / lanes));
+  launch(delta_kernel, dim3(static_cast<unsigned>(blocks)), dim3(threads), 0, cuda.stream, delta,
+         gradients.dout, gradients.out, batch);
+  const Arguments a{gradients, q, cache, batch, scale, delta};
+  batch.dim <= 64 ? run<64>(cuda, a) : run<128>(cuda, a);
 }
 
 }  // namespace fst::kernels

@@ -57,7 +57,7 @@ DEVICE float exp(float x) {
   return scale(fma(exp_tail(r), r * r, r) + 1.0f, n);
 }
 
-/// e^x for x <= 0, the bits of exp(), in fewer steps; anything for a NaN. The power of two is part
+/// e^x for x <= 40, the bits of exp(), in fewer steps; anything for a NaN. The power of two is part
 /// of what rounds: 64 more than n, so that no exponent is beyond those of normal numbers before the
 /// last step.
 DEVICE float exp_falling(float x) {

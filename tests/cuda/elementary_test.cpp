@@ -54,9 +54,9 @@ TEST(CudaElementary, ExpHasTheBitsOfTheCpu) {
   }
 }
 
-TEST(CudaElementary, ExpOfWhatIsNotPositiveHasTheSameBitsInFewerSteps) {
+TEST(CudaElementary, ExpUpTo40HasTheSameBitsInFewerSteps) {
   for (auto xs : {patterns(), ordinary()}) {
-    std::erase_if(xs, [](float x) { return !(x <= 0.0f); });
+    std::erase_if(xs, [](float x) { return !(x <= 40.0f); });
     std::vector<float> expected(xs.size());
     exp_each(twin(), expected.data(), xs.data(), static_cast<std::int64_t>(xs.size()));
     const DeviceArray<float> x(xs), y(xs.size());

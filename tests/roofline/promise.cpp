@@ -93,10 +93,12 @@ std::int64_t bytes_by_design(const Ran& ran) {
   if (name == "token_lse") return 2 * 16 * word * rows;
   if (name == "token_entropy" || name == "token_kl") return 2 * 8 * word * rows;
   // dk, dv are chains over rows, dq over keys, dout . out comes before: q, k and v are read twice,
-  // dout three times; 3 N + 2 K rows of heads beside the least 4 N + 4 K.
+  // dout three times; 3 N + 2 K rows of heads beside the least 4 N + 4 K. And dout . out of each
+  // row and head is written once and read twice, in bf16 with lse in 16 bytes.
   if (name == "attention_backward") {
-    const std::int64_t keys = extent("kv_heads");
-    return work.bytes() * (3 * heads + 2 * keys) / (4 * (heads + keys));
+    const std::int64_t keys = extent("kv_heads"), bytes = extent("dim") * element;
+    const std::int64_t states = heads * 3 * (operation.type == "bf16" ? 16 : word);
+    return work.bytes() * ((3 * heads + 2 * keys) * bytes + states) / (4 * (heads + keys) * bytes);
   }
   // The sum of the law comes before the draw; where the law is cut, the likely ids are listed in
   // between, and cut and what it leaves are found among these: of 2048 at most a key is written and

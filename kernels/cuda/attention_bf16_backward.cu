@@ -1,0 +1,258 @@
+#include "kernels/cuda/attention_bf16_backward.h"
+
+/// The two passes of attention_backward.cu by tensor cores: one whose blocks own 128 keys and walk
+/// the rows of their group's heads, one whose blocks own 128 rows of a head and walk the keys. A
+/// warp owns 16 keys (or rows), whose K and V (or q and dout) and sums stay in its registers, and
+/// meets 16 rows (or keys) at a time: it forms their scores, and what these become is, rounded, the
+/// left operand of its own next products. So warps share nothing but the steps that all read.
+namespace fst::kernels {
+
+namespace gpu::backward {
+
+namespace {
+
+/// A warp's part of 64 rows from `row` on: 16 of q with their states, or of dout.
+template <int D>
+DEVICE void bring_part_of_rows(Stage<D>& to, const Arguments& a, const Sequence& sequence, int head,
+                               int row) {
+  const int warp = warp_of_block(), first = warp % walked_blocks * cache_block;
+  if (warp >= walked_blocks) {
+    bring_rows(RowTile<D>{to.second}, first, a.gradients.dout, sequence, head, row + first, a);
+    return;
+  }
+  bring_rows(RowTile<D>{to.first}, first, a.q, sequence, head, row + first, a);
+  const int r = first + lane_of();
+  const std::int64_t at = (sequence.first_row + row + r) * a.batch.heads + head;
+  if (lane_of_warp() < cache_block) {
+    copy_async_16(&to.states[r], a.states + at, row + r < sequence.rows);
+  }
+}
+/// And of 64 keys: K or V of a cache block.
+template <int D>
+DEVICE void bring_part_of_keys(Stage<D>& to, const Arguments& a, const Sequence& sequence,
+                               int kv_head, int key) {
+  const int warp = warp_of_block(), block = warp % walked_blocks, first = block * cache_block;
+  if (warp >= walked_blocks) {
+    bring_values(RowTile<D>{to.second}, first, sequence, kv_head, key + first, a);
+  } else {
+    bring_keys(KeyTile<D>{to.first}, block, sequence, kv_head, key + first, a);
+  }
+}
+
+/// Adds what the 16 rows from `row` of the stage on give to dk and dv of the warp's keys: rows are
+/// the columns of the sums.
+template <int D>
+DEVICE void add_rows(Sums<D / 8>& dk, Sums<D / 8>& dv, const Owned<D>& own, Stage<D>& stage,
+                     int row, bool diagonal, float scale) {
+  const RowTile<D> q{stage.first}, dout{stage.second};
+  Sums<2> p, ds;
+  multiply_owned(p, ds, own, q, row, dout, row);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float4 state = stage.states[row + column_of(i / 2, i % 2)];
+    soften(p[i / 2][i % 2], ds[i / 2][i % 2], state, scale);
+    soften(p[i / 2][i % 2 + 2], ds[i / 2][i % 2 + 2], state, scale);
+  }
+  if (diagonal) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      if (row_of(i % 4) > column_of(i / 4, i % 4)) p[i / 4][i % 4] = ds[i / 4][i % 4] = 0.0f;
+    }
+  }
+  multiply_elements<D>(dv, p, dout, row);
+  multiply_elements<D>(dk, ds, q, row);
+}
+
+/// dk and dv of the keys [key, key + 128) of a KV head.
+template <int D>
+DEVICE void gradients_of_keys(Shared<D>& s, const Arguments& a, const Sequence& sequence,
+                              int kv_head, int key) {
+  const int group = static_cast<int>(a.batch.heads / a.batch.kv_heads);
+  const int tiles = (sequence.rows - key + walked - 1) / walked;
+  const int warp = warp_of_block(), part = warp * cache_block;
+  const KeyTile<D> k{s.first};
+  const RowTile<D> v{s.second};
+  sync_block();  // nobody reads what is filled now
+  bring_keys(k, warp, sequence, kv_head, key + part, a);
+  bring_values(v, part, sequence, kv_head, key + part, a);
+  copy_async_commit();
+  const auto bring = [&](Stage<D>& stage, int step) {
+    bring_part_of_rows(stage, a, sequence, kv_head * group + step / tiles,
+                       key + step % tiles * walked);
+  };
+  Ring ring(s.ring, group * tiles, bring);
+  copy_async_wait<ring.under_way>();
+  sync_warp();
+  Owned<D> own;
+  take_owned(own, k, warp, v, part);
+  Sums<D / 8> dk, dv;
+  clear<D / 8>(dk);
+  clear<D / 8>(dv);
+#pragma unroll 1
+  for (int step = 0; step < group * tiles; ++step) {
+    Stage<D>& stage = ring.at(step);
+    const int first = step % tiles * walked;  // row of the stage, from `key` on
+#pragma unroll 1
+    for (int row = 0; row < walked; row += cache_block) {
+      if (first + row < part || key + first + row >= sequence.rows) continue;
+      add_rows(dk, dv, own, stage, row, first + row == part, a.scale);
+    }
+  }
+  write_rows<D>(a.gradients.dk, dk, a, sequence, kv_head, key + part);
+  write_rows<D>(a.gradients.dv, dv, a, sequence, kv_head, key + part);
+}
+
+/// Adds what the keys of block `block` of the stage give to dq of the warp's rows. states: of the
+/// thread's two rows.
+template <int D>
+DEVICE void add_keys(Sums<D / 8>& dq, const Owned<D>& own, Stage<D>& stage,
+                     const float4 (&states)[2], int block, bool diagonal, float scale) {
+  const KeyTile<D> k{stage.first};
+  Sums<2> p, ds;
+  multiply_owned(p, ds, own, k, block, RowTile<D>{stage.second}, block * cache_block);
+#pragma unroll
+  for (int i = 0; i < 8; ++i) soften(p[i / 4][i % 4], ds[i / 4][i % 4], states[i % 4 / 2], scale);
+  if (diagonal) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      if (column_of(i / 4, i % 4) > row_of(i % 4)) ds[i / 4][i % 4] = 0.0f;
+    }
+  }
+  multiply_elements<D>(dq, ds, k, block);
+}
+
+/// dq of the rows [row, row + 128) of a head.
+template <int D>
+DEVICE void gradients_of_rows(Shared<D>& s, const Arguments& a, const Sequence& sequence, int head,
+                              int row) {
+  const int kv_head = head / static_cast<int>(a.batch.heads / a.batch.kv_heads);
+  const int keys = row + owned < sequence.rows ? row + owned : sequence.rows;
+  const int steps = (keys + walked - 1) / walked;
+  const int part = warp_of_block() * cache_block, own_row = row + part;
+  const RowTile<D> q{s.first}, dout{s.second};
+  sync_block();  // nobody reads what is filled now
+  bring_rows(q, part, a.q, sequence, head, own_row, a);
+  bring_rows(dout, part, a.gradients.dout, sequence, head, own_row, a);
+  copy_async_commit();
+  const auto bring = [&](Stage<D>& stage, int step) {
+    bring_part_of_keys(stage, a, sequence, kv_head, step * walked);
+  };
+  Ring ring(s.ring, steps, bring);
+  float4 states[2];
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const int r = own_row + row_of(2 * i);
+    const std::int64_t at = (sequence.first_row + r) * a.batch.heads + head;
+    states[i] = r < sequence.rows ? a.states[at] : float4{0.0f, 0.0f, 0.0f, 0.0f};
+  }
+  copy_async_wait<ring.under_way>();
+  sync_warp();
+  Owned<D> own;
+  take_owned(own, q, part, dout, part);
+  Sums<D / 8> dq;
+  clear<D / 8>(dq);
+#pragma unroll 1
+  for (int step = 0; step < steps; ++step) {
+    Stage<D>& stage = ring.at(step);
+#pragma unroll 1
+    for (int block = 0; block < walked_blocks; ++block) {
+      const int key = step * walked + block * cache_block;
+      if (key > own_row || own_row >= sequence.rows) continue;
+      add_keys(dq, own, stage, states, block, key == own_row, a.scale);
+    }
+  }
+  write_rows<D>(a.gradients.dq, dq, a, sequence, head, own_row);
+}
+
+/// Block (x, y): KV head x % kv_heads of sequence x / kv_heads, tiles of keys; the first see most
+/// rows.
+template <int D>
+KERNEL(threads, 1)
+keys_kernel(PARAMETER Arguments a) {
+  Shared<D>& s = shared_memory<Shared<D>>();
+  const int kv_heads = static_cast<int>(a.batch.kv_heads);
+  for (int i = static_cast<int>(blockIdx.y);; i += static_cast<int>(gridDim.y)) {
+    const Sequence sequence = sequence_of(a.batch, blockIdx.x / kv_heads);  // anew: registers
+    if (i * owned >= sequence.rows) return;
+    gradients_of_keys(s, a, sequence, static_cast<int>(blockIdx.x) % kv_heads, i * owned);
+  }
+}
+
+/// Block (x, y): head x % heads of sequence x / heads, tiles of rows; the last see most keys.
+template <int D>
+KERNEL(threads, 1)
+rows_kernel(PARAMETER Arguments a) {
+  Shared<D>& s = shared_memory<Shared<D>>();
+  const int heads = static_cast<int>(a.batch.heads);
+  const Sequence sequence = sequence_of(a.batch, blockIdx.x / heads);
+  const int tiles = (sequence.rows + owned - 1) / owned;
+  for (int i = static_cast<int>(blockIdx.y); i < tiles; i += static_cast<int>(gridDim.y)) {
+    gradients_of_rows(s, a, sequence, static_cast<int>(blockIdx.x) % heads,
+                      (tiles - 1 - i) * owned);
+  }
+}
+
+/// states[row, head]: see Arguments; a half-warp for each.
+KERNEL(threads, 4)
+states_kernel(float4* states, const float* lse, ConstRows<Bf16> dout, ConstRows<Bf16> out,
+              PARAMETER PagedBatch batch) {
+  const std::int64_t total = batch.cu_seqlens[batch.sequences] * batch.heads;
+  const std::int64_t warps = static_cast<std::int64_t>(gridDim.x) * (threads / 32);
+  const std::int64_t warp =
+      static_cast<std::int64_t>(blockIdx.x) * (threads / 32) + threadIdx.x / 32;
+  for (std::int64_t first = warp * 2; first < total; first += warps * 2) {
+    const std::int64_t i = first + half_warp_of() % 2, row = i / batch.heads;
+    const std::int64_t column = i % batch.heads * batch.dim;
+    const float d = dot(dout.data + row * dout.stride + column,
+                        out.data + row * out.stride + column, i < total ? batch.dim : 0);
+    if (lane_of() == 0 && i < total) states[i] = {lse[i], d, lse[i] - lse[i], 0.0f};
+  }
+}
+
+template <int D>
+void run(const Cuda& cuda, const Arguments& a) {
+  const PagedBatch& batch = a.batch;
+  const std::int64_t tiles = parts_of(batch.max_blocks * attention_block, owned);
+  allow_shared(keys_kernel<D>, sizeof(Shared<D>));
+  launch(keys_kernel<D>, attention_grid(batch.sequences * batch.kv_heads, tiles), dim3(threads),
+         sizeof(Shared<D>), cuda.stream, a);
+  allow_shared(rows_kernel<D>, sizeof(Shared<D>));
+  launch(rows_kernel<D>, attention_grid(batch.sequences * batch.heads, tiles), dim3(threads),
+         sizeof(Shared<D>), cuda.stream, a);
+}
+
+/// Whether each eight elements are together and aligned.
+bool wide(const Bf16* data, std::int64_t stride) {
+  return reinterpret_cast<std::uintptr_t>(data) % 16 == 0 && stride % piece_size == 0;
+}
+
+void differentiate(const Cuda& cuda, const AttentionGradients<Bf16>& gradients, ConstRows<Bf16> q,
+                   const Bf16* cache, const PagedBatch& batch, float scale) {
+  check_head(batch);
+  if (batch.sequences <= 0 || batch.max_blocks <= 0) return;
+  // Every row is a key of its sequence, so this many at most.
+  const std::int64_t most = batch.sequences * batch.max_blocks * attention_block * batch.heads;
+  auto* const states =
+      static_cast<float4*>(scratch(cuda, static_cast<std::size_t>(most) * sizeof(float4)));
+  const std::int64_t blocks = std::min<std::int64_t>(8 * 132, parts_of(most, threads / lanes));
+  launch(states_kernel, dim3(static_cast<unsigned>(blocks)), dim3(threads), 0, cuda.stream, states,
+         gradients.lse, gradients.dout, gradients.out, batch);
+  const ConstRows<Bf16> dout = gradients.dout;
+  const bool aligned =
+      wide(cache, batch.dim) && wide(q.data, q.stride) && wide(dout.data, dout.stride);
+  const Arguments a{gradients, q, cache, batch, scale, states, aligned};
+  batch.dim <= 64 ? run<64>(cuda, a) : run<128>(cuda, a);
+}
+
+}  // namespace
+
+}  // namespace gpu::backward
+
+template <>
+void attention_backward(const Cuda& cuda, const AttentionGradients<Bf16>& gradients,
+                        ConstRows<Bf16> q, const Bf16* cache, const PagedBatch& batch,
+                        float scale) {
+  gpu::backward::differentiate(cuda, gradients, q, cache, batch, scale);
+}
+
+}  // namespace fst::kernels

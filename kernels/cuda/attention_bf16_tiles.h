@@ -56,6 +56,14 @@ DEVICE void elements_on_the_left(std::uint32_t (&to)[4], RowTile<D> tile, int ro
   load_matrix_x4_transposed(
       to, tile.piece(row + lane / 16 * 8 + lane % 8, element / piece_size + lane / 8 % 2));
 }
+/// The left operand: the 16 keys of a block, the inner indices being 16 elements; `element`, a
+/// multiple of 16, moves no halves.
+template <int D>
+DEVICE void rows_on_the_left(std::uint32_t (&to)[4], KeyTile<D> tile, int block, int element) {
+  const int lane = lane_of_warp();
+  const Bf16* const first = tile.piece(block, lane / 16 * 8 + lane % 8, lane / 8 % 2);
+  load_matrix_x4_transposed(to, first + element * cache_block);
+}
 /// Two right operands: eight rows and the eight behind, the inner indices being 16 elements.
 template <int D>
 DEVICE void rows_on_the_right(std::uint32_t (&to)[4], RowTile<D> tile, int row, int element) {

@@ -149,7 +149,7 @@ StepStats Learner::step(std::int64_t groups, const std::vector<LearnerSequence>&
     add_anchor_leaf(mine, gradients, anchors, sums);
   });
   StepStats stats = stats_of(sums);
-  if (stats.logprob_abs_diff_max != 0.0) {
+  if (options_.exact && stats.logprob_abs_diff_max != 0.0) {
     char text[160];
     std::snprintf(text, sizeof text,
                   "learner: an on-policy log-probability differs from the sampler's by %.3e at "

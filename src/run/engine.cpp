@@ -52,6 +52,13 @@ void expect_one_arithmetic(const World& world, const Device& device, DType dtype
       "same on all");
 }
 
+void expect_gpu_unless_exact(const Device& device, const RunConfig& config) {
+  if (config.engine.exact || !device.on_host()) return;
+  throw InputError(
+      "engine.exact = off: it is for GPUs, but the device is the CPU (engine.device = " +
+      config.engine.device + ")");
+}
+
 DType arithmetic_of(const std::string& name) {
   if (name == "f32") return DType::f32;
   if (name == "bf16") return DType::bf16;

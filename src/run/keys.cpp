@@ -107,6 +107,9 @@ void bind_roles(Table& t, RunConfig& c) {
            "how tensors travel between GPUs: by NCCL where each rank has its own, or through the "
            "host's memory; changes no bit");
   t.choice("engine.dtype", c.engine.dtype, {"f32", "bf16"}, "arithmetic");
+  t.flag("engine.exact", c.engine.exact,
+         "off: libraries may sum in any order, so that a completion's bits depend on its batch and "
+         "the sampler's log-probabilities are not the learner's; bf16 on a GPU only");
   t.number("engine.threads", c.engine.threads, 1, 1024, "threads",
            "threads per rank; changes no bit");
   t.number("engine.memory_mib", c.engine.memory_mib, 0, big, "MiB",

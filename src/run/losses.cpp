@@ -62,6 +62,7 @@ LearnerOptions learner_options(const RunConfig& c, std::int64_t vocab) {
   options.micro_batch = c.learner.micro_batch;
   options.keep = c.learner.recompute ? Keep::inputs : Keep::all;
   options.head_chunk = c.learner.head_chunk;
+  options.exact = c.engine.exact;
   options.gradient_leaves = c.learner.gradient_leaves;
   options.optimizer = {c.optim.beta1,        c.optim.beta2, c.optim.eps,
                        c.optim.weight_decay, c.optim.clip,  1.0};

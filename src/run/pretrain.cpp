@@ -275,6 +275,7 @@ void pretrain(World& world, const RunConfig& config) {
   const Device device =
       open_engine(world, config.engine.device, config.engine.exchange, config.engine.threads);
   expect_one_arithmetic(world, device, arithmetic_of(config.engine.dtype));
+  expect_gpu_unless_exact(device, config);
   const Tokenizer tokenizer = Tokenizer::load(p.tokenizer);
   const Chat chat = Chat::load(p.tokenizer);
   const bool scratch = p.init == "scratch";

@@ -21,6 +21,7 @@ RunContext::RunContext(World& world_, const RunConfig& config_)
       units_{Unit(world.unit(Role::rollout)), Unit(world.unit(Role::reflection)),
              Unit(world.unit(Role::learner))} {
   expect_one_arithmetic(world, device, arithmetic_of(config.engine.dtype));
+  expect_gpu_unless_exact(device, config);
   if (policy_source.config.eos_token_ids.empty()) {
     throw InputError(policy_source.path + ": no eos_token_id: a completion could never end");
   }

@@ -11,6 +11,17 @@ namespace fst {
 
 namespace {
 
+void validate_exactness(const RunConfig& c, std::vector<std::string>& mistakes) {
+  if (c.engine.exact) return;
+  if (c.engine.dtype != "bf16") {
+    mistakes.push_back("engine.exact: off is for engine.dtype = bf16; " + c.engine.dtype +
+                       " has the same bits everywhere");
+  }
+  if (c.engine.device == "cpu") {
+    mistakes.push_back("engine.exact: off is for GPUs, but engine.device = cpu");
+  }
+}
+
 void validate_roles(const RunConfig& c, std::vector<std::string>& mistakes) {
   const MethodTraits traits = traits_of(c.run.method);
   const std::string method = name_of(c.run.method);
@@ -42,6 +53,7 @@ void validate_roles(const RunConfig& c, std::vector<std::string>& mistakes) {
         "engine.exchange: nccl moves tensors between GPUs, but engine.device = cpu: use auto or "
         "host");
   }
+  validate_exactness(c, mistakes);
 }
 
 void validate_training(const RunConfig& c, std::vector<std::string>& mistakes) {

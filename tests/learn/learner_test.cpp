@@ -85,6 +85,23 @@ TEST_P(LearnerOf, AnOnPolicyLogProbabilityThatDiffersByOneBitIsAnError) {
   EXPECT_EQ(learner.step(2, sequences, {}).logprob_abs_diff_max, 0.0);
 }
 
+TEST(Learner, WhereSumsAreNotExactADifferenceFromTheSamplerIsReported) {
+  TinyModels models;
+  LearnerOptions options = test::all_terms();
+  options.exact = false;
+  auto sequences = test::some_sequences(2, 2);
+  test::sample_behaviour(sequences, models.policy, options.law);
+  const Communicator self = Communicator::self();
+  Learner learner(models.policy, models.policy_parameters, &models.base, LearnerGrid(self),
+                  options);
+  float& one = sequences[2].behaviour.front();
+  const float learnt = one;
+  one = std::nextafter(learnt, -1e9f);
+  EXPECT_EQ(learner.step(2, sequences, {}).logprob_abs_diff_max,
+            static_cast<double>(learnt) - static_cast<double>(one));
+  EXPECT_EQ(learner.optimizer().steps(), 1);
+}
+
 TEST(Learner, AStepWithoutAnyLiveGroupCountsAndLeavesFreshWeightsAlone) {
   TinyModels models;
   const auto before = test::values_of(models.policy_parameters.flat());

@@ -15,7 +15,7 @@ inline std::string changed(const KeyInfo& key) {
   static const std::map<std::string, std::string> special{
       {"run.method", "copies"},  {"task.name", "world"},     {"task.variant", "hard"},
       {"task.stages", "B,hard"}, {"rollout.tp", "2"},        {"reflection.tp", "2"},
-      {"learner.tp", "2"},       {"rollout.max_lag", "1"},   {"engine.device", "cpu"},
+      {"learner.tp", "2"},       {"rollout.max_lag", "1"},   {"engine.device", "cuda"},
       {"kl.estimator", "k2"},    {"kl.place", "loss"},       {"eval.also", "C"},
       {"task.lengths", "5,3"},   {"train.group_size", "20"}, {"evolve.prompts", "5"},
       {"ranks.rollout", "4"},    {"ranks.learner", "2"},     {"evolve.anchors", "53"},

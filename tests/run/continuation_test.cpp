@@ -64,8 +64,8 @@ TEST(Continuation, LayoutLimitsAndPathsMayChange) {
   }
   for (const char* key :
        {"run.method", "run.seed", "run.rollout_rows_mib", "rollout.max_lag", "rollout.temperature",
-        "learner.gradient_leaves", "engine.dtype", "train.group_size", "optim.lr", "eval.every",
-        "task.name", "cispo.tau", "kl.coef", "evolve.anchors"}) {
+        "learner.gradient_leaves", "engine.dtype", "engine.exact", "train.group_size", "optim.lr",
+        "eval.every", "task.name", "cispo.tau", "kl.coef", "evolve.anchors"}) {
     EXPECT_FALSE(may_change_on_resume(key)) << key;
   }
 }

@@ -174,6 +174,9 @@ TEST(LearnerOptions, SayWhatTheDeckSays) {
   EXPECT_EQ(options.anchor_coefficient, 0.5);
   EXPECT_EQ(options.law.temperature, 0.75f);
   EXPECT_EQ(options.law.vocab, 448);
+  EXPECT_TRUE(options.exact);
+  config.engine.exact = false;
+  EXPECT_FALSE(learner_options(config, 448).exact);
   EXPECT_EQ(options.optimizer.weight_decay, 0.125);
   config.kl.place = "reward";
   EXPECT_EQ(learner_options(config, 448).kl_coefficient, 0.0);

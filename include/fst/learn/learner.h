@@ -42,6 +42,7 @@ struct LearnerOptions {
   ops::TokenLaw law;
   std::int64_t micro_batch = 64, head_chunk = 256, gradient_leaves = 8;
   Keep keep = Keep::all;  // of activations
+  bool exact = true;      // on-policy log-probabilities are the sampler's, bit for bit
   AdamWOptions optimizer;
   double lr = 1e-6;
   std::int64_t warmup = 10;
@@ -52,7 +53,7 @@ struct StepStats {
   double policy_loss = 0, kl_loss = 0, seed_loss = 0;  // terms of the loss, coefficients included
   double kl_ref = 0, kl_seed = 0, entropy = 0;         // nats per token
   double ratio_mean = 1, ratio_max = 1, frac_capped = 0;
-  double logprob_abs_diff_max = 0;  // sampler against learner, on-policy tokens
+  double logprob_abs_diff_max = 0;  // sampler against learner, on-policy tokens; 0 where exact
   double grad_norm = 0, lr = 0;
   std::int64_t tokens = 0;  // trained completion tokens
   double seconds = 0;
@@ -71,8 +72,8 @@ class Learner {
 
   /// `groups` of the whole step, dropped ones included: they decide the leaves. `sequences` and
   /// `anchors` are this unit's, the same on each of its ranks, in the order of groups and requests.
-  /// Throws Error if an on-policy log-probability differs by a bit from the sampler's. Collective
-  /// over the grid.
+  /// Throws Error if an on-policy log-probability differs by a bit from the sampler's and
+  /// options.exact. Collective over the grid.
   StepStats step(std::int64_t groups, const std::vector<LearnerSequence>& sequences,
                  const std::vector<AnchorSequence>& anchors);
 

@@ -60,6 +60,7 @@ struct RunConfig {
   } learner;
   struct {
     std::string device = "auto", exchange = "auto", dtype = "f32";
+    bool exact = true;
     std::int64_t threads = 1, memory_mib = 0;
   } engine;
   struct {

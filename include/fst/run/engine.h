@@ -25,6 +25,9 @@ std::string exchange_report(const RunConfig& config, int ranks);
 /// Throws InputError on all ranks where their devices do not compute the same bits: in bf16 the CPU
 /// and every kind of GPU have sums of products of their own. Collective over all ranks.
 void expect_one_arithmetic(const World& world, const Device& device, DType dtype);
+/// Throws InputError where the deck gives exactness away, engine.exact = off, and the device is the
+/// CPU, which has nothing for it. After expect_one_arithmetic(), so that it throws on all ranks.
+void expect_gpu_unless_exact(const Device& device, const RunConfig& config);
 /// What a deck or an option means by a dtype, f32 or bf16.
 DType arithmetic_of(const std::string& name);
 

@@ -1,5 +1,6 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/gpu.h"
+#include "kernels/cuda/lt_plans.h"
 
 namespace fst::kernels {
 
@@ -8,6 +9,8 @@ struct Cuda::Memory {
   void* scratch = nullptr;
   std::size_t bytes = 0;
   CudaHistory history;
+  bool recording = false;
+  std::unique_ptr<LtPlans> plans;  // nullptr: all products are our own
 };
 struct CudaRecord {
   cudaGraphExec_t work = nullptr;
@@ -123,6 +126,7 @@ void close_cuda(Cuda& cuda) {
   if (cuda.memory == nullptr) return;
   cudaStreamSynchronize(cuda.stream);
   cudaFree(cuda.memory->scratch);
+  cuda.memory->plans.reset();
   cudaStreamDestroy(cuda.stream);
   delete cuda.memory;
   cuda = {};
@@ -130,6 +134,31 @@ void close_cuda(Cuda& cuda) {
 
 int architecture(const Cuda& cuda) {
   return cuda.memory->architecture;
+}
+
+bool is_recording(const Cuda& cuda) {
+  return cuda.memory->recording;
+}
+
+LtPlans* lt_plans(const Cuda& cuda) {
+  return cuda.memory->plans.get();
+}
+
+void use_products(const Cuda& cuda, Products products) {
+  std::unique_ptr<LtPlans>& plans = cuda.memory->plans;
+  plans.reset();
+  if (products == Products::own) return;
+  if (!cublaslt_usable()) throw std::runtime_error("cuBLASLt: " + lt_library().problem);
+  plans = std::make_unique<LtPlans>(products);
+}
+
+std::string cublaslt_support() {
+  const LtLibrary& library = lt_library();
+  return library.problem.empty() ? library.version_text() : "none (" + library.problem + ")";
+}
+
+bool cublaslt_usable() {
+  return lt_library().problem.empty();
 }
 
 void* scratch(const Cuda& cuda, std::size_t bytes) {
@@ -213,10 +242,12 @@ void queue_to_host(const Cuda& cuda, void* to, const void* from, std::size_t byt
 
 void begin_recording(const Cuda& cuda) {
   check(cudaStreamBeginCapture(cuda.stream, cudaStreamCaptureModeThreadLocal), "begin recording");
+  cuda.memory->recording = true;
 }
 
 std::shared_ptr<const CudaRecord> end_recording(const Cuda& cuda) {
   cudaGraph_t graph = nullptr;
+  cuda.memory->recording = false;
   if (cudaStreamEndCapture(cuda.stream, &graph) != cudaSuccess || graph == nullptr) {
     cudaGetLastError();
     return nullptr;

@@ -37,6 +37,8 @@ struct Cuda {
 /// A stream on device `index`, which becomes the calling thread's device.
 Cuda open_cuda(int index);
 void close_cuda(Cuda& cuda);
+/// True between begin_recording() and end_recording().
+bool is_recording(const Cuda& cuda);
 /// Of the stream's device: 90 of sm_90.
 int architecture(const Cuda& cuda);
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "kernels/cuda/lt_plans.h"
 #include "kernels/cuda/matmul_bf16_kernels.h"
 
 namespace fst::kernels {
@@ -30,11 +31,6 @@ KERNEL(join_threads, 4) join_kernel(PARAMETER Bf16Product p, PARAMETER Bf16Parti
   finish(p, row, static_cast<int>(column), total);
 }
 
-void join_partials(const Cuda& cuda, const Bf16Product& p, const Bf16Partials& partials) {
-  const auto blocks = static_cast<unsigned>(parts_of(p.rows * (partials.step / 4), join_threads));
-  launch(join_kernel, dim3(blocks), dim3(join_threads), 0, cuda.stream, p, partials);
-}
-
 bool in_eights(std::int64_t n) {
   return n % 8 == 0;
 }
@@ -55,6 +51,7 @@ bool is_wide(const Bf16Product& p) {
 void run(const Cuda& cuda, Bf16Product p) {
   if (p.rows <= 0 || p.columns <= 0) return;
   p.wide = is_wide(p);
+  if (product_by_library(cuda, p)) return;
   kernels::run(cuda, p, plan_of(cuda, p));
 }
 
@@ -104,6 +101,11 @@ void backward_input(const Cuda& cuda, Y* dx, std::int64_t lddx, const Bf16* dy, 
 }
 
 }  // namespace
+
+void join_partials(const Cuda& cuda, const Bf16Product& p, const Bf16Partials& partials) {
+  const auto blocks = static_cast<unsigned>(parts_of(p.rows * (partials.step / 4), join_threads));
+  launch(join_kernel, dim3(blocks), dim3(join_threads), 0, cuda.stream, p, partials);
+}
 
 void run(const Cuda& cuda, const Bf16Product& p, Plan plan) {
   Bf16Partials partials{nullptr, 0};
@@ -219,7 +221,7 @@ void linear_backward_weight(const Cuda& cuda, float* dweight, std::int64_t lddw,
       const int rows = part.starts[s + 1] - part.starts[s];
       part.blocks[s + 1] = part.blocks[s] + static_cast<int>(parts_of(rows, tensor_block));
     }
-    kernels::run(cuda, p, part, plan_of(cuda, p, part));
+    if (!gradient_by_library(cuda, p, part)) kernels::run(cuda, p, part, plan_of(cuda, p, part));
     done += part.count;
     p.resume = true;
   } while (done < sequences);

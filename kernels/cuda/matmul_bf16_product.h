@@ -90,6 +90,8 @@ struct Bf16Partials {
   float* data;  // nullptr: there is one chain, which is finished at once
   std::int64_t step;
 };
+/// c from the sums of all chains: the tree of leaves, the matrices in turn, bias, old contents.
+void join_partials(const Cuda& cuda, const Bf16Product& p, const Bf16Partials& partials);
 void product_of_few_rows(const Cuda& cuda, const Bf16Product& p, const Bf16Partials& partials);
 void product_of_small_tiles(const Cuda& cuda, const Bf16Product& p, const Bf16Partials& partials);
 void product_of_large_tiles(const Cuda& cuda, const Bf16Product& p, const Bf16Partials& partials);

@@ -85,6 +85,15 @@ void queue_to_host(const Cuda& /*cuda*/, void* /*to*/, const void* /*from*/,
                    std::size_t /*bytes*/) {
   absent();
 }
+void use_products(const Cuda& /*cuda*/, Products /*products*/) {
+  absent();
+}
+std::string cublaslt_support() {
+  return "none (built without CUDA)";
+}
+bool cublaslt_usable() {
+  return false;
+}
 const CudaHistory& history(const Cuda& /*cuda*/) {
   absent();
 }

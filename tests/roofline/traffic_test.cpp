@@ -213,10 +213,10 @@ TEST_F(TrafficTest, EveryKernelMovesAndMultipliesLittleMoreThanTheLeast) {
   multiply_many_tiles();
   std::set<std::string> kernels = all_kernels();
   EXPECT_GT(kernels.size(), 40u);
-  // What only tests call; what rotates heads without a norm, as no Qwen3 does; and what is never
-  // launched, only asked for.
-  for (const char* name :
-       {"exp_elements", "log_elements", "dot_rows", "rotate_heads_back", "presence"}) {
+  // What only tests call; what rotates heads without a norm, as no Qwen3 does; what is never
+  // launched, only asked for; and what looks for algorithms of cuBLASLt.
+  for (const char* name : {"exp_elements", "log_elements", "dot_rows", "rotate_heads_back",
+                           "presence", "random_kernel", "compare_kernel"}) {
     EXPECT_EQ(kernels.erase(name), 1u) << name;
   }
   for (const std::string& kernel : kernels) EXPECT_EQ(met_.count(kernel), 1u) << kernel;

@@ -28,8 +28,8 @@ program() { find "$build" -name "$1" -type f -perm -u+x -print -quit; }
 
 if [ $emulated = yes ]; then
   build=${FST_BUILD:?--emulated needs FST_BUILD, a build folder of the project}
-  check=$(program emulated_tests) bench=$(program fst_gpu_bench_emulated)
-  filter='Determinism*' bench_options=(--tiny)
+  check=$(program emulated_tests) bench=$(program fst_gpu_bench_emulated) products=$(program fst_gpu_products_emulated)
+  filter='Determinism*' bench_options=(--tiny) products_options=(--tiny)
 else
   build=${FST_BUILD:-}
   if [ -z "$build" ]; then
@@ -38,13 +38,13 @@ else
     cmake -S "$here" -B "$build" -G Ninja > "$out/build.log"
     cmake --build "$build" >> "$out/build.log"
   fi
-  check=$(program fst_gpu_check) bench=$(program fst_gpu_bench)
-  filter='*' bench_options=(--seconds 60)
+  check=$(program fst_gpu_check) bench=$(program fst_gpu_bench) products=$(program fst_gpu_products)
+  filter='*' bench_options=(--seconds 60) products_options=()
   export FST_CUDA_LARGE=1
   nvidia-smi --query-gpu=name,driver_version,clocks.sm,power.limit --format=csv,noheader || true
 fi
 if [ -n "$only" ]; then
-  check=
+  check='' products=''
   bench_options+=(--filter "$only")
 fi
 [ -n "$bench" ] || { say "no benchmark in $build"; exit 1; }
@@ -57,6 +57,12 @@ if [ -n "$check" ]; then
   [ ! -s "$out/tests.json" ] || table+=(--tests "$out/tests.json")
 else
   say "tests: not run, not wanted or fst_gpu_check was not built (GoogleTest?)"
+fi
+
+# What a job with engine.products = certified would find; nothing of it is needed for the certificate.
+if [ -n "$products" ]; then
+  say "cuBLASLt beside our products of bf16 matrices"
+  timeout 120 "$products" "${products_options[@]}" | tee "$out/products.txt" || { [ $emulated = no ] || failed=1; say "cuBLASLt: not all was compared"; }
 fi
 
 # Ours, the peer's twice, ours: what drifts with the clock or the heat falls on both alike.

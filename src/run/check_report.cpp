@@ -75,6 +75,7 @@ void report_ranks(std::string& text, const RunConfig& config, int ranks) {
   }
   if (traits.trains) print_role(text, "learner", plan.learner, of_role(plan.learner));
   text += "  tensors between ranks: " + exchange_report(config, ranks) + "\n";
+  text += "  products of matrices: " + products_report(config) + "\n";
 }
 
 void report_memory(std::string& text, const RunConfig& config,

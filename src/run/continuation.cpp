@@ -50,8 +50,8 @@ bool may_change_on_resume(const std::string& key) {
       "learner.micro_batch", "rollout.max_batch", "rollout.prefill_chunk",
       "learner.head_chunk",  "rollout.kv_mib",    "rollout.tp",
       "reflection.tp",       "learner.tp",        "engine.device",
-      "engine.threads",      "engine.exchange",   "eval.lead",
-      "learner.recompute"};
+      "engine.threads",      "engine.exchange",   "engine.products",
+      "eval.lead",           "learner.recompute"};
   return free.contains(key) || key.starts_with("ranks.") || key.starts_with("pretrain.");
 }
 

@@ -5,6 +5,7 @@
 
 #include "fst/base/error.h"
 #include "fst/base/log.h"
+#include "fst/tensor/products.h"
 
 namespace fst {
 
@@ -57,6 +58,43 @@ void expect_gpu_unless_exact(const Device& device, const RunConfig& config) {
   throw InputError(
       "engine.exact = off: it is for GPUs, but the device is the CPU (engine.device = " +
       config.engine.device + ")");
+}
+
+namespace {
+
+Products products_of(const RunConfig& config) {
+  const auto& engine = config.engine;
+  if (engine.products == "certified") return Products::certified;
+  return engine.products == "auto" && !engine.exact ? Products::any : Products::own;
+}
+
+}  // namespace
+
+void choose_products(const World& world, const Device& device, const RunConfig& config) {
+  const Products products = products_of(config);
+  if (products == Products::own || device.on_host()) return;
+  const bool usable = cublaslt_usable();
+  if (products == Products::certified) {
+    std::array<std::int64_t, 1> without{usable ? 0 : world.all().rank() + 1};
+    world.all().all_reduce_max(std::span(without), "ranks without cuBLASLt");
+    if (without[0] != 0) {
+      throw InputError("engine.products = certified: rank " + std::to_string(without[0] - 1) +
+                       " has no cuBLASLt (rank 0: " + cublaslt_support() +
+                       "); use own, or name the library by FST_CUBLASLT_LIBRARY");
+    }
+  }
+  log::info("matrices are multiplied " + products_report(config));
+  if (usable) use_products(device, products);
+}
+
+std::string products_report(const RunConfig& config) {
+  const Products products = products_of(config);
+  if (products == Products::own) return "by our kernels";
+  const std::string here = "cuBLASLt here: " + cublaslt_support();
+  if (products == Products::certified) {
+    return "by cuBLASLt where it has our kernels' bits and is faster, else by our kernels; " + here;
+  }
+  return (cublaslt_usable() ? "by cuBLASLt in any order of sums; " : "by our kernels; ") + here;
 }
 
 DType arithmetic_of(const std::string& name) {

@@ -107,6 +107,11 @@ void bind_roles(Table& t, RunConfig& c) {
            "how tensors travel between GPUs: by NCCL where each rank has its own, or through the "
            "host's memory; changes no bit");
   t.choice("engine.dtype", c.engine.dtype, {"f32", "bf16"}, "arithmetic");
+  t.choice(
+      "engine.products", c.engine.products, {"auto", "own", "certified"},
+      "who multiplies bf16 matrices on a GPU: own kernels; cuBLASLt too, where it was found to "
+      "have their bits and to be faster (certified); auto: own, or cuBLASLt as it likes where "
+      "engine.exact = off");
   t.flag("engine.exact", c.engine.exact,
          "off: libraries may sum in any order, so that a completion's bits depend on its batch and "
          "the sampler's log-probabilities are not the learner's; bf16 on a GPU only");

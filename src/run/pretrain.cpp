@@ -276,6 +276,7 @@ void pretrain(World& world, const RunConfig& config) {
       open_engine(world, config.engine.device, config.engine.exchange, config.engine.threads);
   expect_one_arithmetic(world, device, arithmetic_of(config.engine.dtype));
   expect_gpu_unless_exact(device, config);
+  choose_products(world, device, config);
   const Tokenizer tokenizer = Tokenizer::load(p.tokenizer);
   const Chat chat = Chat::load(p.tokenizer);
   const bool scratch = p.init == "scratch";

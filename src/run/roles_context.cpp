@@ -22,6 +22,7 @@ RunContext::RunContext(World& world_, const RunConfig& config_)
              Unit(world.unit(Role::learner))} {
   expect_one_arithmetic(world, device, arithmetic_of(config.engine.dtype));
   expect_gpu_unless_exact(device, config);
+  choose_products(world, device, config);
   if (policy_source.config.eos_token_ids.empty()) {
     throw InputError(policy_source.path + ": no eos_token_id: a completion could never end");
   }

@@ -12,6 +12,12 @@ namespace fst {
 namespace {
 
 void validate_exactness(const RunConfig& c, std::vector<std::string>& mistakes) {
+  if (c.engine.products == "certified" && (c.engine.dtype != "bf16" || c.engine.device == "cpu")) {
+    mistakes.push_back(
+        "engine.products: certified is for engine.dtype = bf16 on a GPU; elsewhere all products "
+        "are "
+        "our own");
+  }
   if (c.engine.exact) return;
   if (c.engine.dtype != "bf16") {
     mistakes.push_back("engine.exact: off is for engine.dtype = bf16; " + c.engine.dtype +

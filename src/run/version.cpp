@@ -5,6 +5,7 @@
 #include "fst/comm/device_exchange.h"
 #include "fst/store/library.h"
 #include "fst/tensor/device.h"
+#include "fst/tensor/products.h"
 
 #include "kernels/exec.h"
 
@@ -40,6 +41,7 @@ std::string version_report() {
       std::string("kernels      cpu; best here: ") + kernels::name_of(kernels::best_isa()) + "\n";
   text += "cuda         " + Device::cuda_support() + "\n";
   text += "nccl         " + nccl_support() + "\n";
+  text += "cublaslt     " + cublaslt_support() + "\n";
   return text;
 }
 

@@ -59,7 +59,7 @@ struct RunConfig {
     bool recompute = false;
   } learner;
   struct {
-    std::string device = "auto", exchange = "auto", dtype = "f32";
+    std::string device = "auto", exchange = "auto", dtype = "f32", products = "auto";
     bool exact = true;
     std::int64_t threads = 1, memory_mib = 0;
   } engine;

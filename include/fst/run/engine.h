@@ -28,6 +28,13 @@ void expect_one_arithmetic(const World& world, const Device& device, DType dtype
 /// Throws InputError where the deck gives exactness away, engine.exact = off, and the device is the
 /// CPU, which has nothing for it. After expect_one_arithmetic(), so that it throws on all ranks.
 void expect_gpu_unless_exact(const Device& device, const RunConfig& config);
+/// Lets products of bf16 matrices on this device be as engine.products and engine.exact say, and
+/// says so on rank 0. Throws InputError on all ranks where the deck names cuBLASLt and a rank lacks
+/// it; where it may be used and is not here, our kernels are. Collective over all ranks.
+void choose_products(const World& world, const Device& device, const RunConfig& config);
+/// How products would be done on this machine with this deck, in a sentence, for `fst check`.
+std::string products_report(const RunConfig& config);
+
 /// What a deck or an option means by a dtype, f32 or bf16.
 DType arithmetic_of(const std::string& name);
 

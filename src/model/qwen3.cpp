@@ -71,6 +71,12 @@ Qwen3::Qwen3(const Qwen3Config& config, const Device& device, const Qwen3Options
                      " is not supported; expected f32 or bf16");
   }
   ops::expect_head_size(device, "the model", config.head_dim);
+  if (options.attention == Attention::cudnn) {
+    if (options.use != Use::training || options.dtype != DType::bf16) {
+      throw InputError("attention by cuDNN is for training in bf16");
+    }
+    library_attention_.emplace(device_);
+  }
   if (options.max_positions < 1) throw Error("a model needs max_positions of at least 1");
   scale_ = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim)));
   layers_.resize(static_cast<std::size_t>(config.num_hidden_layers));
@@ -187,11 +193,27 @@ void Qwen3::add_row_parallel(const Tensor& x, const Tensor& weight, const char* 
   ops::add(residual, partial);
 }
 
+/// Keys of a layer into the scratch, normed and rotated.
+void Qwen3::rotate_keys(const Layer& layer, const TokenBatch& batch, const LayerActivations& kept,
+                        Tensor& rstd) {
+  const std::int64_t q = local_.q_size(), kv = local_.kv_size();
+  ops::head_norm_rope_forward(scratch_.k.tensor(), rstd, kept.qkv.tensor().columns(q, q + kv),
+                              or_null(layer.vectors.k_norm), batch.positions, cosine_.tensor(),
+                              sine_.tensor(), config_.rms_norm_eps);
+}
+
+/// What library_attention_ reads of a layer whose keys are in the scratch.
+PackedHeads Qwen3::heads_of(const TokenBatch& batch, const LayerActivations& kept) const {
+  const std::int64_t q = local_.q_size(), kv = local_.kv_size();
+  return {kept.q.tensor(), scratch_.k.tensor(), kept.qkv.tensor().columns(q + kv, q + 2 * kv),
+          batch.first_rows, scale_};
+}
+
 /// q, k, v of norm(residual): queries into `kept`, keys into the scratch, both normed and rotated.
 void Qwen3::project_heads(const Layer& layer, const TokenBatch& batch, LayerActivations& kept) {
   Scratch& s = scratch_;
   const LayerTensors& w = layer.vectors;
-  const std::int64_t q = local_.q_size(), kv = local_.kv_size();
+  const std::int64_t q = local_.q_size();
   ops::rms_norm_forward(s.normed.tensor(), kept.input_rstd.tensor(), s.residual.tensor(),
                         w.input_norm, config_.rms_norm_eps);
   ops::linear_forward(kept.qkv.tensor(), s.normed.tensor(), layer.qkv.tensor, or_null(w.qkv_bias),
@@ -200,16 +222,19 @@ void Qwen3::project_heads(const Layer& layer, const TokenBatch& batch, LayerActi
   ops::head_norm_rope_forward(kept.q.tensor(), kept.q_rstd.tensor(), qkv.columns(0, q),
                               or_null(w.q_norm), batch.positions, cosine_.tensor(), sine_.tensor(),
                               config_.rms_norm_eps);
-  ops::head_norm_rope_forward(s.k.tensor(), kept.k_rstd.tensor(), qkv.columns(q, q + kv),
-                              or_null(w.k_norm), batch.positions, cosine_.tensor(), sine_.tensor(),
-                              config_.rms_norm_eps);
+  rotate_keys(layer, batch, kept, kept.k_rstd.tensor());
 }
 
-/// residual += o(attention) over what the cache holds.
+/// residual += o(attention) over what the cache holds; of whole sequences the same keys and values
+/// are in the scratch and in `kept`.
 void Qwen3::attend(const Layer& layer, const TokenBatch& batch, const Tensor& cache,
                    LayerActivations& kept) {
-  ops::attention_forward(kept.attention.tensor(), kept.lse.tensor(), kept.q.tensor(), cache,
-                         batch.attention, scale_);
+  if (library_attention_ && !batch.first_rows.empty()) {
+    library_attention_->forward(kept.attention.tensor(), kept.lse.tensor(), heads_of(batch, kept));
+  } else {
+    ops::attention_forward(kept.attention.tensor(), kept.lse.tensor(), kept.q.tensor(), cache,
+                           batch.attention, scale_);
+  }
   add_row_parallel(kept.attention.tensor(), layer.o.tensor, "attention output");
 }
 

@@ -106,6 +106,24 @@ void Qwen3::mlp_block_backward(const Layer& layer, const TokenBatch& batch,
                          kept.middle_rstd.tensor(), layer.vectors.post_norm, Write::add);
 }
 
+/// dq, dk and, in its columns of dqkv, dv. cuDNN reads the keys as rows, which the scratch holds of
+/// the last layer only: they are made again.
+void Qwen3::heads_backward(const Layer& layer, const TokenBatch& batch, const Tensor& cache,
+                           const LayerActivations& kept) {
+  Scratch& s = scratch_;
+  const std::int64_t q = local_.q_size(), kv = local_.kv_size();
+  Tensor dv = s.dqkv.tensor().columns(q + kv, q + 2 * kv);
+  const Tensor &out = kept.attention.tensor(), &lse = kept.lse.tensor();
+  if (!library_attention_) {
+    return ops::attention_backward(s.dq.tensor(), s.dk.tensor(), dv, s.dattention.tensor(), out,
+                                   lse, kept.q.tensor(), cache, batch.attention, scale_);
+  }
+  s.k_rstd.reserve(device_, f32, {batch.tokens.dim(0), local_.num_key_value_heads});
+  rotate_keys(layer, batch, kept, s.k_rstd.tensor());
+  library_attention_->backward(s.dq.tensor(), s.dk.tensor(), dv, s.dattention.tensor(), out, lse,
+                               heads_of(batch, kept));
+}
+
 void Qwen3::attention_block_backward(const Layer& layer, const TokenBatch& batch,
                                      const Tensor& cache, const LayerActivations& kept,
                                      LayerTensors& gradient, ops::Chain chain) {
@@ -116,10 +134,7 @@ void Qwen3::attention_block_backward(const Layer& layer, const TokenBatch& batch
                               batch.first_rows);
   ops::linear_backward_input(s.dattention.tensor(), s.dresidual.tensor(), layer.natural.o,
                              Sum::chain, Write::overwrite);
-  Tensor dv = s.dqkv.tensor().columns(q + kv, q + 2 * kv);
-  ops::attention_backward(s.dq.tensor(), s.dk.tensor(), dv, s.dattention.tensor(),
-                          kept.attention.tensor(), kept.lse.tensor(), kept.q.tensor(), cache,
-                          batch.attention, scale_);
+  heads_backward(layer, batch, cache, kept);
   const Tensor& qkv = kept.qkv.tensor();
   Tensor dq_raw = s.dqkv.tensor().columns(0, q), dk_raw = s.dqkv.tensor().columns(q, q + kv);
   ops::head_norm_rope_backward(dq_raw, or_null(gradient.q_norm), s.dq.tensor(), qkv.columns(0, q),

@@ -12,6 +12,7 @@
 #include "fst/run/plan.h"
 #include "fst/run/records.h"
 #include "fst/run/schedule.h"
+#include "fst/tensor/library_attention.h"
 
 namespace fst {
 
@@ -76,6 +77,9 @@ void report_ranks(std::string& text, const RunConfig& config, int ranks) {
   if (traits.trains) print_role(text, "learner", plan.learner, of_role(plan.learner));
   text += "  tensors between ranks: " + exchange_report(config, ranks) + "\n";
   text += "  products of matrices: " + products_report(config) + "\n";
+  if (config.engine.attention == "cudnn") {
+    text += "  attention of the learner: by cuDNN; here: " + cudnn_support() + "\n";
+  }
 }
 
 void report_memory(std::string& text, const RunConfig& config,

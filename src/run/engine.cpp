@@ -5,6 +5,7 @@
 
 #include "fst/base/error.h"
 #include "fst/base/log.h"
+#include "fst/tensor/library_attention.h"
 #include "fst/tensor/products.h"
 
 namespace fst {
@@ -95,6 +96,17 @@ std::string products_report(const RunConfig& config) {
     return "by cuBLASLt where it has our kernels' bits and is faster, else by our kernels; " + here;
   }
   return (cublaslt_usable() ? "by cuBLASLt in any order of sums; " : "by our kernels; ") + here;
+}
+
+void expect_attention(const RunConfig& config) {
+  if (attention_of(config.engine.attention) == Attention::own || cudnn_usable()) return;
+  throw InputError("engine.attention = cudnn: cuDNN here: " + cudnn_support());
+}
+
+Attention attention_of(const std::string& name) {
+  if (name == "own") return Attention::own;
+  if (name == "cudnn") return Attention::cudnn;
+  throw Error("an attention of the name " + name);
 }
 
 DType arithmetic_of(const std::string& name) {

@@ -115,6 +115,10 @@ void bind_roles(Table& t, RunConfig& c) {
   t.flag("engine.exact", c.engine.exact,
          "off: libraries may sum in any order, so that a completion's bits depend on its batch and "
          "the sampler's log-probabilities are not the learner's; bf16 on a GPU only");
+  t.choice(
+      "engine.attention", c.engine.attention, {"own", "cudnn"},
+      "whose attention the learner's passes use: our own, or cuDNN's (9.19 or later, opened at "
+      "run time), which needs engine.exact = off");
   t.number("engine.threads", c.engine.threads, 1, 1024, "threads",
            "threads per rank; changes no bit");
   t.number("engine.memory_mib", c.engine.memory_mib, 0, big, "MiB",

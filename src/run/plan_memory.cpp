@@ -10,6 +10,7 @@
 #include "fst/run/losses.h"
 #include "fst/run/plan.h"
 #include "fst/run/schedule.h"
+#include "fst/tensor/library_attention.h"
 #include "fst/tensor/ops.h"
 
 namespace fst {
@@ -95,6 +96,11 @@ void add_learner(std::vector<MemoryPart>& parts, const RunConfig& config, const 
                        : kept(Keep::all)});
   parts.push_back({"keys and values of a micro-batch",
                    batch * blocks_for(length) * KvCache::bytes_per_block(local, sizes.dtype)});
+  if (config.engine.attention == "cudnn") {
+    parts.push_back({"cuDNN's working memory",
+                     LibraryAttention::backward_bytes(batch, length, local.num_attention_heads,
+                                                      local.num_key_value_heads, local.head_dim)});
+  }
   const std::int64_t gradients_too = sizes.dtype == DType::f32 ? 0 : size_of(sizes.dtype);
   parts.push_back({"logits of a chunk",
                    config.learner.head_chunk * sizes.vocab * (2 * f32_bytes + gradients_too)});

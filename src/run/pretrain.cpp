@@ -125,7 +125,8 @@ struct Trainer {
         model(parameters_.config(), device,
               {.use = Use::training,
                .max_positions = parameters_.config().max_position_embeddings,
-               .dtype = arithmetic_of(config.engine.dtype)}),
+               .dtype = arithmetic_of(config.engine.dtype),
+               .attention = attention_of(config.engine.attention)}),
         tree(parameters_.config(), device, world_.learner(), config_.learner.gradient_leaves),
         optimizer(
             parameters_, tree.shard(), LearnerGrid(world_.learner()),
@@ -277,6 +278,7 @@ void pretrain(World& world, const RunConfig& config) {
   expect_one_arithmetic(world, device, arithmetic_of(config.engine.dtype));
   expect_gpu_unless_exact(device, config);
   choose_products(world, device, config);
+  expect_attention(config);
   const Tokenizer tokenizer = Tokenizer::load(p.tokenizer);
   const Chat chat = Chat::load(p.tokenizer);
   const bool scratch = p.init == "scratch";

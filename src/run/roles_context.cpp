@@ -23,6 +23,7 @@ RunContext::RunContext(World& world_, const RunConfig& config_)
   expect_one_arithmetic(world, device, arithmetic_of(config.engine.dtype));
   expect_gpu_unless_exact(device, config);
   choose_products(world, device, config);
+  expect_attention(config);
   if (policy_source.config.eos_token_ids.empty()) {
     throw InputError(policy_source.path + ": no eos_token_id: a completion could never end");
   }
@@ -78,12 +79,14 @@ std::unique_ptr<PolicyWeights> Policy::load(RunContext& context, Role role, Use 
   PolicyWeights weights{source.load(context.world.role(role), context.device, shard_of(unit)),
                         nullptr};
   start_identity_ = weights.parameters.identity(unit);
-  weights.model =
-      std::make_unique<Qwen3>(source.config, context.device,
-                              Qwen3Options{.use = use,
-                                           .max_positions = context.max_positions,
-                                           .dtype = arithmetic_of(context.config.engine.dtype),
-                                           .unit = unit});
+  weights.model = std::make_unique<Qwen3>(
+      source.config, context.device,
+      Qwen3Options{
+          .use = use,
+          .max_positions = context.max_positions,
+          .dtype = arithmetic_of(context.config.engine.dtype),
+          .attention = attention_of(use == Use::training ? context.config.engine.attention : "own"),
+          .unit = unit});
   auto held = std::make_unique<PolicyWeights>(std::move(weights));
   held->model->set_weights(held->parameters);  // training reads them in place
   return held;

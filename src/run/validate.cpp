@@ -18,6 +18,10 @@ void validate_exactness(const RunConfig& c, std::vector<std::string>& mistakes) 
         "are "
         "our own");
   }
+  if (c.engine.attention == "cudnn" && c.engine.exact) {
+    mistakes.push_back(
+        "engine.attention: cudnn sums in an order of its own: it needs engine.exact = off");
+  }
   if (c.engine.exact) return;
   if (c.engine.dtype != "bf16") {
     mistakes.push_back("engine.exact: off is for engine.dtype = bf16; " + c.engine.dtype +

@@ -5,6 +5,7 @@
 #include "fst/comm/device_exchange.h"
 #include "fst/store/library.h"
 #include "fst/tensor/device.h"
+#include "fst/tensor/library_attention.h"
 #include "fst/tensor/products.h"
 
 #include "kernels/exec.h"
@@ -42,6 +43,7 @@ std::string version_report() {
   text += "cuda         " + Device::cuda_support() + "\n";
   text += "nccl         " + nccl_support() + "\n";
   text += "cublaslt     " + cublaslt_support() + "\n";
+  text += "cudnn        " + cudnn_support() + "\n";
   return text;
 }
 

@@ -209,6 +209,24 @@ LibraryAttention::~LibraryAttention() = default;
 LibraryAttention::LibraryAttention(LibraryAttention&&) noexcept = default;
 LibraryAttention& LibraryAttention::operator=(LibraryAttention&&) noexcept = default;
 
+std::int64_t LibraryAttention::backward_bytes(std::int64_t sequences, std::int64_t rows,
+                                              std::int64_t heads, std::int64_t kv_heads,
+                                              std::int64_t dim) {
+  std::vector<std::int32_t> first_rows;
+  for (std::int64_t s = 0; s <= sequences; ++s) {
+    first_rows.push_back(static_cast<std::int32_t>(s * rows));
+  }
+  const std::int64_t group = heads / kv_heads;
+  std::int64_t most = 0;
+  for (const AttentionPiece& piece :
+       attention_pieces(first_rows, kv_heads, 2 * group, usual_room)) {
+    // ds of all pairs in bf16, row sums in f32, and for groups dk and dv of each query head in bf16
+    const std::int64_t of_row = 2 * piece.rows + 4 + (group > 1 ? 2 * 2 * dim : 0);
+    most = std::max(most, piece.sequences * piece.kv_heads * group * piece.rows * of_row);
+  }
+  return most;
+}
+
 std::int64_t LibraryAttention::plans() const {
   return static_cast<std::int64_t>(state_->forward.size() + state_->backward.size());
 }

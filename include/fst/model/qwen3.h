@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <optional>
 #include <vector>
 
 #include "fst/model/activations.h"
@@ -9,6 +10,7 @@
 #include "fst/model/kv_cache.h"
 #include "fst/model/parameters.h"
 #include "fst/model/token_batch.h"
+#include "fst/tensor/library_attention.h"
 #include "fst/tensor/ops.h"
 
 namespace fst {
@@ -17,6 +19,11 @@ namespace fst {
 /// weights are held once, packed.
 enum class Use { inference, training };
 
+/// Whose attention a training model's passes over whole sequences (PackedSequences) use: our own,
+/// or cuDNN's, whose bits may depend on the batch (tensor/library_attention.h). What is sampled, in
+/// chunks and token by token, always uses our own.
+enum class Attention { own, cudnn };
+
 struct Qwen3Options {
   Use use = Use::inference;
   /// Length of the rotary table: every position must be below it.
@@ -24,6 +31,8 @@ struct Qwen3Options {
   /// How weights and activations are stored, f32 or bf16; sums are float32 (tensor/ops.h). In bf16
   /// the model's weights are the parameters, rounded to nearest even.
   DType dtype = DType::f32;
+  /// cudnn: training in bf16 on a GPU only.
+  Attention attention = Attention::own;
   /// The ranks that share the model, each with its shard; nullptr or one rank: the whole model, and
   /// nothing is communicated. Must outlive the model.
   const TensorParallel* unit = nullptr;
@@ -100,7 +109,7 @@ class Qwen3 {
   struct Scratch {
     LayerActivations layer;  // what nobody saves, or saved inputs have become again
     Buffer residual, normed, k, mlp, hidden, last_rstd;
-    Buffer dresidual, dnormed, dqkv, dq, dk, dattention, dgate_up, dmlp, rstd;
+    Buffer dresidual, dnormed, dqkv, dq, dk, dattention, dgate_up, dmlp, rstd, k_rstd;
     Buffer partial;                      // f32 [T, D]: this rank's part of a row-parallel product
     Buffer whole;                        // f32 sums of several ranks, before they are rounded
     Buffer local_logits, joined_logits;  // [R, V / ranks]; those of all ranks one after the other
@@ -114,6 +123,11 @@ class Qwen3 {
               LayerActivations& kept);
   void attention_block(const Layer& layer, const TokenBatch& batch, Tensor& cache,
                        LayerActivations& kept);
+  PackedHeads heads_of(const TokenBatch& batch, const LayerActivations& kept) const;
+  void rotate_keys(const Layer& layer, const TokenBatch& batch, const LayerActivations& kept,
+                   Tensor& rstd);
+  void heads_backward(const Layer& layer, const TokenBatch& batch, const Tensor& cache,
+                      const LayerActivations& kept);
   void project_gate_up(const Layer& layer, LayerActivations& kept);
   void mlp_block(const Layer& layer, LayerActivations& kept);
   const LayerActivations& recompute(const Layer& layer, const TokenBatch& batch,
@@ -149,6 +163,7 @@ class Qwen3 {
   Weight head_;
   Buffer cosine_, sine_;  // [max_positions, H / 2]
   Scratch scratch_;
+  std::optional<LibraryAttention> library_attention_;  // none: our own
 };
 
 }  // namespace fst

@@ -60,6 +60,7 @@ struct RunConfig {
   } learner;
   struct {
     std::string device = "auto", exchange = "auto", dtype = "f32", products = "auto";
+    std::string attention = "own";
     bool exact = true;
     std::int64_t threads = 1, memory_mib = 0;
   } engine;

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "fst/comm/world.h"
+#include "fst/model/qwen3.h"
 #include "fst/run/config.h"
 #include "fst/tensor/device.h"
 #include "fst/tensor/tensor.h"
@@ -35,6 +36,10 @@ void choose_products(const World& world, const Device& device, const RunConfig& 
 /// How products would be done on this machine with this deck, in a sentence, for `fst check`.
 std::string products_report(const RunConfig& config);
 
+/// Throws InputError where the deck wants cuDNN's attention and this process has no cuDNN.
+void expect_attention(const RunConfig& config);
+/// What a deck means by engine.attention.
+Attention attention_of(const std::string& name);
 /// What a deck or an option means by a dtype, f32 or bf16.
 DType arithmetic_of(const std::string& name);
 

@@ -52,6 +52,9 @@ class LibraryAttention {
   void backward(Tensor& dq, Tensor& dk, Tensor& dv, const Tensor& dout, const Tensor& out,
                 const Tensor& lse, const PackedHeads& heads);
 
+  /// Working memory of backward() for so many sequences of so many rows.
+  static std::int64_t backward_bytes(std::int64_t sequences, std::int64_t rows, std::int64_t heads,
+                                     std::int64_t kv_heads, std::int64_t dim);
   /// Plans made so far.
   std::int64_t plans() const;
 

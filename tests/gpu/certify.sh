@@ -54,6 +54,9 @@ if [ -n "$check" ]; then
   say "tests: $check"
   timeout 240 "$check" --gtest_brief=1 --gtest_filter="$filter" --gtest_output="json:$out/tests.json" \
     > "$out/tests.log" 2>&1 || { failed=1; tail -20 "$out/tests.log"; }
+  if [ $emulated = no ]; then
+    grep '^cuDNN ' "$out/tests.log" || say "cuDNN's attention was not compared: $(grep -m1 'cuDNN: none' "$out/tests.log" || echo 'see tests.log')"
+  fi
   [ ! -s "$out/tests.json" ] || table+=(--tests "$out/tests.json")
 else
   say "tests: not run, not wanted or fst_gpu_check was not built (GoogleTest?)"

@@ -55,7 +55,7 @@ void* stream_handle(const Cuda& cuda);
 void* allocate_host(const Cuda& cuda, std::size_t bytes);
 void release_host(const Cuda& cuda, void* memory);
 /// Queue a copy between device memory and memory of allocate_host(), which must stay as it is, and
-/// is complete, when somebody has waited.
+/// is complete, when an event marked behind the copy has been waited for, or the whole stream.
 void queue_to_device(const Cuda& cuda, void* to, const void* from, std::size_t bytes);
 void queue_to_host(const Cuda& cuda, void* to, const void* from, std::size_t bytes);
 
@@ -70,10 +70,20 @@ void use_products(const Cuda& cuda, Products products);
 std::string cublaslt_support();
 bool cublaslt_usable();
 
-/// What has happened on a stream so far: how often somebody waited until all of its work was done,
-/// and how often memory was given back, so that addresses may mean something else.
+/// A place in the order of what is queued.
+struct CudaEvent;
+std::shared_ptr<CudaEvent> make_event(const Cuda& cuda);
+/// The event means, from now on, that all that is queued so far is done.
+void mark(const Cuda& cuda, CudaEvent& event);
+/// Waits for what the event means; not at all where it was never marked, and not for what was
+/// queued later.
+void wait(const Cuda& cuda, CudaEvent& event);
+
+/// What has happened on a stream so far: how often the host stopped for all of its work, how often
+/// for an event that was not reached yet, and how often memory was given back, so that addresses
+/// may mean something else.
 struct CudaHistory {
-  std::uint64_t waits = 0, releases = 0;
+  std::uint64_t waits = 0, event_waits = 0, releases = 0;
 };
 const CudaHistory& history(const Cuda& cuda);
 

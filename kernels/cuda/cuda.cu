@@ -15,6 +15,9 @@ struct Cuda::Memory {
 struct CudaRecord {
   cudaGraphExec_t work = nullptr;
 };
+struct CudaEvent {
+  cudaEvent_t event = nullptr;
+};
 
 CudaError::CudaError(const char* call, cudaError_t error)
     : std::runtime_error(std::string(call) + ": " + cudaGetErrorName(error) + ", " +
@@ -209,7 +212,6 @@ bool idle(const Cuda& cuda) {
   const cudaError_t error = cudaStreamQuery(cuda.stream);
   if (error == cudaErrorNotReady) return false;
   check(error, "waiting for the device");
-  ++cuda.memory->history.waits;
   return true;
 }
 
@@ -238,6 +240,28 @@ void queue_to_device(const Cuda& cuda, void* to, const void* from, std::size_t b
 
 void queue_to_host(const Cuda& cuda, void* to, const void* from, std::size_t bytes) {
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, cuda.stream), "copy to host");
+}
+
+std::shared_ptr<CudaEvent> make_event(const Cuda& /*cuda*/) {
+  auto event = std::make_unique<CudaEvent>();
+  check(cudaEventCreateWithFlags(&event->event, cudaEventDisableTiming), "cudaEventCreate");
+  return {event.release(), [](CudaEvent* old) {
+            cudaEventDestroy(old->event);
+            delete old;
+          }};
+}
+
+void mark(const Cuda& cuda, CudaEvent& event) {
+  check(cudaEventRecord(event.event, cuda.stream), "cudaEventRecord");
+}
+
+void wait(const Cuda& cuda, CudaEvent& event) {
+  const cudaError_t error = cudaEventQuery(event.event);
+  if (error == cudaSuccess) return;
+  if (error != cudaErrorNotReady) check(error, "waiting for an event");
+  cudaGetLastError();
+  check(cudaEventSynchronize(event.event), "waiting for an event");
+  ++cuda.memory->history.event_waits;
 }
 
 void begin_recording(const Cuda& cuda) {

@@ -94,6 +94,15 @@ std::string cublaslt_support() {
 bool cublaslt_usable() {
   return false;
 }
+std::shared_ptr<CudaEvent> make_event(const Cuda& /*cuda*/) {
+  absent();
+}
+void mark(const Cuda& /*cuda*/, CudaEvent& /*event*/) {
+  absent();
+}
+void wait(const Cuda& /*cuda*/, CudaEvent& /*event*/) {
+  absent();
+}
 const CudaHistory& history(const Cuda& /*cuda*/) {
   absent();
 }

@@ -1,5 +1,7 @@
 #include "tests/cuda/device.h"
 
+#include <algorithm>
+#include <cmath>
 #include <functional>
 #include <string>
 #include <vector>
@@ -34,10 +36,59 @@ TEST(EmulatedDevice, RunsNothingBeforeSomebodyWaits) {
   ASSERT_EQ(cudaMemcpyAsync(back.data(), on_device.data(), bytes, cudaMemcpyDeviceToHost,
                             device().stream),
             cudaSuccess);
-  EXPECT_EQ(back[0], 0.0f);
+  EXPECT_NE(back[0], x[0]);
   EXPECT_EQ(cudaStreamQuery(device().stream), cudaErrorNotReady);
   kernels::wait(device());
   EXPECT_EQ(back, x);
+}
+
+TEST(EmulatedDevice, NoticesHostMemoryThatIsChangedUnderAQueuedCopy) {
+  auto* const host = static_cast<float*>(kernels::allocate_host(device(), 8 * sizeof(float)));
+  std::fill_n(host, 8, 1.0f);
+  const DeviceArray<float> to(8);
+  const auto event = kernels::make_event(device());
+  for (const bool waits : {true, false}) {
+    kernels::queue_to_device(device(), to.data(), host, 8 * sizeof(float));
+    kernels::mark(device(), *event);
+    if (waits) kernels::wait(device(), *event);
+    host[3] += 1.0f;
+    const std::string failure = failure_of([] { kernels::wait(device()); });
+    EXPECT_EQ(failure.find("host memory was changed") == std::string::npos, waits) << failure;
+    take_report();
+  }
+  kernels::release_host(device(), host);
+}
+
+TEST(EmulatedDevice, HasNothingForTheHostBeforeACopyIsDone) {
+  auto* const host = static_cast<float*>(kernels::allocate_host(device(), 8 * sizeof(float)));
+  std::fill_n(host, 8, 1.0f);
+  const DeviceArray<float> from(std::vector<float>(8, 2.0f));
+  const auto event = kernels::make_event(device());
+  const std::uint64_t waits = kernels::history(device()).event_waits;
+  kernels::wait(device(), *event);  // never marked
+  kernels::queue_to_host(device(), host, from.data(), 8 * sizeof(float));
+  kernels::mark(device(), *event);
+  EXPECT_TRUE(std::isnan(host[0]));
+  kernels::wait(device(), *event);
+  EXPECT_EQ(host[0], 2.0f);
+  kernels::wait(device(), *event);  // reached already
+  EXPECT_EQ(kernels::history(device()).event_waits, waits + 1);
+  kernels::release_host(device(), host);
+}
+
+TEST(EmulatedDevice, WaitsForAnEventAndNotForWhatIsQueuedBehindIt) {
+  auto* const host = static_cast<float*>(kernels::allocate_host(device(), 2 * sizeof(float)));
+  const DeviceArray<float> from(std::vector<float>(1, 2.0f));
+  const auto event = kernels::make_event(device());
+  kernels::queue_to_host(device(), host, from.data(), sizeof(float));
+  kernels::mark(device(), *event);
+  kernels::queue_to_host(device(), host + 1, from.data(), sizeof(float));
+  kernels::wait(device(), *event);
+  EXPECT_EQ(host[0], 2.0f);
+  EXPECT_TRUE(std::isnan(host[1]));
+  kernels::wait(device());
+  EXPECT_EQ(host[1], 2.0f);
+  kernels::release_host(device(), host);
 }
 
 TEST(EmulatedDevice, KeepsItsMemoryFromTheHost) {

@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <string_view>
 #include <utility>
 
 #include "faults.h"
@@ -154,6 +155,11 @@ cudaError_t run_all() {
   });
 }
 
+/// Of host memory, to notice changes; never 0.
+std::uint64_t digest(const void* memory, std::size_t bytes) {
+  return std::hash<std::string_view>()({static_cast<const char*>(memory), bytes}) | 1;
+}
+
 bool launch_is_possible(const void* kernel, dim3 grid, dim3 block, std::size_t shared) {
   const std::uint64_t threads = std::uint64_t{1} * block.x * block.y * block.z;
   const auto allowed = runtime().allowed_shared.find(kernel);
@@ -217,9 +223,17 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
       (find_allocation(from, bytes) != nullptr) != from_device) {
     return returned(cudaErrorInvalidValue);
   }
-  if (!captures(stream_of(stream))) ++runtime().calls.copies;
+  const bool now = !captures(stream_of(stream));
+  if (now) ++runtime().calls.copies;
+  // Until the copy is done the host's side must stay as it is, and holds nothing, respectively.
+  const std::uint64_t sent = now && kind == cudaMemcpyHostToDevice ? digest(from, bytes) : 0;
+  if (now && kind == cudaMemcpyDeviceToHost) std::memset(to, 0xff, bytes);
   return enqueue(stream, [=] {
     if (recording() == Recording::list && kind == cudaMemcpyDeviceToDevice) return;
+    if (sent != 0 && digest(from, bytes) != sent) {
+      note_failure("host memory was changed while a copy of it to the device was queued");
+      return;
+    }
     std::memcpy(to, from, bytes);
     if (kind == cudaMemcpyHostToDevice) mark_initialised(to, bytes);
     if (kind == cudaMemcpyDeviceToDevice) copy_initialised(to, from, bytes);
@@ -334,11 +348,14 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  if (must_fail("cudaEventSynchronize")) return lost("cudaEventSynchronize");
   const std::uint64_t version = event->recorded;
+  if (event->reached < version) ++runtime().calls.event_waits;
   return run_until([&] { return event->reached >= version; });
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
+  if (!report().empty()) return returned(cudaErrorLaunchFailure);
   return event->reached >= event->recorded ? cudaSuccess : cudaErrorNotReady;
 }
 

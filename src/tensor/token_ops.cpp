@@ -1,6 +1,7 @@
 #include "fst/tensor/ops.h"
 
 #include "check.h"
+#include "kernels/decoding.h"
 #include "kernels/sampling.h"
 #include "kernels/token_law.h"
 
@@ -259,6 +260,34 @@ std::int64_t kept_tokens(Tensor& ids, Tensor& probability, const Tensor& logits_
   });
   if (kept < 0) throw Error("kept_tokens: a logit is not finite");
   return kept;
+}
+
+void take_drawn(Tensor& tokens, const Tensor& drawn) {
+  expect_contiguous("take_drawn: tokens", tokens);
+  expect_contiguous("take_drawn: drawn", drawn);
+  tokens.device().run([&](const auto& exec) {
+    kernels::take_drawn(exec, tokens.data<std::int32_t>(), drawn.data<std::int32_t>(),
+                        tokens.size());
+  });
+}
+
+static_assert(static_cast<int>(Ending::none) == static_cast<int>(kernels::Ending::none) &&
+              static_cast<int>(Ending::stop) == static_cast<int>(kernels::Ending::stop) &&
+              static_cast<int>(Ending::length) == static_cast<int>(kernels::Ending::length) &&
+              static_cast<int>(Ending::broken) == static_cast<int>(kernels::Ending::broken));
+
+void test_endings(Tensor& endings, const Tensor& drawn, const Tensor& stops, const Tensor& places,
+                  const Tensor& limits) {
+  const std::int64_t draws = drawn.size();
+  expect_elements("test_endings: endings", endings, draws);
+  expect_elements("test_endings: places", places, draws);
+  expect_elements("test_endings: limits", limits, draws);
+  expect_contiguous("test_endings: stops", stops);
+  drawn.device().run([&](const auto& exec) {
+    kernels::test_endings(exec, endings.data<std::int32_t>(), drawn.data<std::int32_t>(),
+                          reinterpret_cast<const std::uint32_t*>(stops.data<std::int32_t>()),
+                          places.data<std::int32_t>(), limits.data<std::int32_t>(), draws);
+  });
 }
 
 }  // namespace fst::ops

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/decoding.h"
 #include "kernels/sampling.h"
 #include "kernels/token_law.h"
 #include "roofline/noted.h"
@@ -137,6 +138,22 @@ inline std::int64_t kept_tokens(const Cuda& cuda, std::int32_t* ids, float* prob
   const Noted noted("kept_tokens", "f32", {{"columns", columns}},
                     {vocab * word, 2 * vocab * word, vocab * 4 * noted::exponential});
   return kept_tokens<Cuda>(cuda, ids, probability, logits, columns, vocab, rule);
+}
+
+/// Read at the least: the tokens, and for each draw its place, its limit and a word of the stops.
+inline void take_drawn(const Cuda& cuda, std::int32_t* tokens, const std::int32_t* drawn,
+                       std::int64_t rows) {
+  using namespace roofline;
+  const Noted noted("take_drawn", "i32", {{"rows", rows}}, {rows * word, 0, 0});
+  take_drawn<Cuda>(cuda, tokens, drawn, rows);
+}
+
+inline void test_endings(const Cuda& cuda, std::int32_t* endings, const std::int32_t* drawn,
+                         const std::uint32_t* stops, const std::int32_t* places,
+                         const std::int32_t* limits, std::int64_t draws) {
+  using namespace roofline;
+  const Noted noted("test_endings", "i32", {{"rows", draws}}, {4 * draws * word, draws * word, 0});
+  test_endings<Cuda>(cuda, endings, drawn, stops, places, limits, draws);
 }
 
 }  // namespace fst::kernels

@@ -243,6 +243,20 @@ void sample_tokens(Tensor& tokens, Tensor& logprob, const Tensor& logits, const 
 std::int64_t kept_tokens(Tensor& ids, Tensor& probability, const Tensor& logits_row,
                          const SamplingLaw& law);
 
+// Decoding ahead of the host (kernels/decoding.h)
+
+/// tokens[r] = drawn[-1 - tokens[r]] where tokens[r] < 0, unchanged elsewhere: rows whose token was
+/// not known to the host when it wrote them. A -1 that was drawn becomes 0. i32 [T] each; the
+/// caller sees to it that `drawn` has what the rows refer to.
+void take_drawn(Tensor& tokens, const Tensor& drawn);
+/// What a drawn token does to its completion.
+enum class Ending : std::int32_t { none, stop, length, broken };
+/// endings[i] = broken where drawn[i] is -1, stop where the bit drawn[i] of `stops` is set (bit t %
+/// 32 of word t / 32), length where places[i] + 1 >= limits[i], else none. All i32; stops has a bit
+/// for each token that can be drawn, the others are [T].
+void test_endings(Tensor& endings, const Tensor& drawn, const Tensor& stops, const Tensor& places,
+                  const Tensor& limits);
+
 // Optimiser (kernels/adamw.h, kernels/exact_sum.h)
 
 /// AdamW on one contiguous range, torch's convention: p = p (1 - lr wd); m, v updated; p -=

@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "fst/base/error.h"
+#include "fst/tensor/host_view.h"
 
 namespace fst {
 
@@ -35,10 +36,9 @@ Generator::Generator(Qwen3& model, const GeneratorOptions& options)
       options_(options),
       cache_(model.local_config(), model.device(), 0, model.dtype()),
       scheduler_({options.max_batch, options.prefill_chunk, options.share_prefixes}),
-      stops_(static_cast<std::size_t>(model.config().vocab_size)),
       inputs_(model.device()),
-      outputs_(model.device()),
-      recordings_(model.device()) {
+      recordings_(model.device()),
+      results_(model.device()) {
   const std::int64_t block_bytes = KvCache::bytes_per_block(model.local_config(), model.dtype());
   max_blocks_ = options.kv_blocks > 0 ? options.kv_blocks : options.kv_bytes / block_bytes;
   if (max_blocks_ < 1) {
@@ -48,23 +48,42 @@ Generator::Generator(Qwen3& model, const GeneratorOptions& options)
   }
   if (options.max_batch < 1) throw InputError("generator: max_batch must be at least 1");
   if (options.prefill_chunk < 1) throw InputError("generator: prefill_chunk must be at least 1");
-  for (const TokenId id : options.stop_ids) {
-    if (id < 0 || id >= model.config().vocab_size) {
-      throw InputError("generator: stop token " + std::to_string(id) +
-                       " is not in the vocabulary of " + std::to_string(model.config().vocab_size));
-    }
-    stops_[static_cast<std::size_t>(id)] = true;
+  steps_ahead_ = options.steps_ahead.value_or(model.device().on_host() ? 0 : 1);
+  if (steps_ahead_ < 0 || steps_ahead_ >= Download::places) {
+    throw InputError("generator: steps_ahead must be 0 or 1");
   }
+  set_stops();
+}
+
+void Generator::set_stops() {
+  const std::int64_t vocab = model_->config().vocab_size;
+  std::vector<std::uint32_t> words(static_cast<std::size_t>((vocab + 31) / 32));
+  for (const TokenId id : options_.stop_ids) {
+    if (id < 0 || id >= vocab) {
+      throw InputError("generator: stop token " + std::to_string(id) +
+                       " is not in the vocabulary of " + std::to_string(vocab));
+    }
+    words[static_cast<std::size_t>(id / 32)] |= std::uint32_t{1} << (id % 32);
+  }
+  std::vector<std::int32_t> stops;
+  for (const std::uint32_t word : words) stops.push_back(std::bit_cast<std::int32_t>(word));
+  stops_ = Buffer(model_->device(), i32, {static_cast<std::int64_t>(stops.size())});
+  copy_in(stops_.tensor(), std::span<const std::int32_t>(stops));
 }
 
 std::vector<Completion> Generator::generate(std::span<const GenerateRequest> requests) {
   check(requests);
+  collected_ = queued_;  // what a call that failed has left behind
   grow_cache(requests);
+  grow_results(requests);
   number_laws(requests);
   requests_ = requests;
   completions_.assign(requests.size(), {});
   scheduler_.start(requests);
-  while (!scheduler_.done()) step();
+  while (!scheduler_.done() || collected_ < queued_) {
+    const bool draws = queue_step();
+    if (queued_ - collected_ > (draws ? steps_ahead_ : 0)) collect_step();
+  }
   return std::move(completions_);
 }
 
@@ -119,6 +138,18 @@ void Generator::grow_cache(std::span<const GenerateRequest> requests) {
   scheduler_.pool().reset(blocks);
 }
 
+/// Room for the draws of a step. Growing moves the arrays, which key_of_step() knows.
+void Generator::grow_results(std::span<const GenerateRequest> requests) {
+  const auto rounded = static_cast<std::int64_t>(std::bit_ceil(requests.size()));
+  const std::int64_t draws = std::min(rounded, options_.max_batch);
+  if (!drawn_.empty() && drawn_.size() >= draws) return;
+  const auto [drawn, logprob, endings] =
+      results_.shape<3>({{i32, {draws}}, {f32, {draws}}, {i32, {draws}}});
+  drawn_ = drawn;
+  logprob_ = logprob;
+  endings_ = endings;
+}
+
 void Generator::number_laws(std::span<const GenerateRequest> requests) {
   laws_.clear();
   law_of_.clear();
@@ -132,9 +163,10 @@ void Generator::number_laws(std::span<const GenerateRequest> requests) {
   }
 }
 
-void Generator::step() {
+/// Queues what is to be computed next, if there is anything. Whether it draws.
+bool Generator::queue_step() {
   const std::vector<Scheduler::Work>& work = scheduler_.plan();
-  if (work.empty()) return;
+  if (work.empty()) return false;
   scheduler_.take_copies(copies_);
   for (const Scheduler::Copy& copy : copies_) cache_.copy_block(copy.to, copy.from);
   collect_draws(work);
@@ -144,29 +176,31 @@ void Generator::step() {
   } else {
     compute();
   }
-  if (draws_.empty()) return;
-  outputs_.receive();
-  for (std::size_t i = 0; i < draws_.size(); ++i) {
-    const TokenId token = outputs_.host<TokenId>(drawn_)[i];
-    if (token < 0) refuse_infinite_logits(draws_[i]);
-    accept(draws_[i], token, outputs_.host<float>(logprob_)[i]);
+  const Draws& draws = draws_of(queued_);
+  if (draws.empty()) return false;
+  results_.fetch(place_of(queued_));
+  for (std::size_t i = 0; i < draws.size(); ++i) {
+    scheduler_.assume(*draws[i].sequence, static_cast<std::int32_t>(i));
   }
+  ++queued_;
+  return true;
 }
 
 /// The rows of `work` count as computed from here on, though they are yet to be queued: what is
 /// queued later finds them done.
 void Generator::collect_draws(const std::vector<Scheduler::Work>& work) {
-  draws_.clear();
+  Draws& draws = draws_of(queued_);
+  draws.clear();
   std::int32_t row = -1;
   for (const Scheduler::Work& w : work) {
     row += static_cast<std::int32_t>(w.rows);
     scheduler_.computed(w);
     if (w.sequence->pending() > 0) continue;
-    draws_.push_back({row, w.sequence});
-    for (Sequence* sample : scheduler_.fork(*w.sequence)) draws_.push_back({row, sample});
+    draws.push_back({row, w.sequence});
+    for (Sequence* sample : scheduler_.fork(*w.sequence)) draws.push_back({row, sample});
   }
   if (laws_.size() > 1) {
-    std::stable_sort(draws_.begin(), draws_.end(),
+    std::stable_sort(draws.begin(), draws.end(),
                      [&](const Draw& a, const Draw& b) { return law_of(a) < law_of(b); });
   }
 }
@@ -174,7 +208,7 @@ void Generator::collect_draws(const std::vector<Scheduler::Work>& work) {
 /// All that the device must know of a step, in one parcel.
 void Generator::make_batch(const std::vector<Scheduler::Work>& work) {
   const auto sequences = static_cast<std::int64_t>(work.size());
-  const auto draws = static_cast<std::int64_t>(draws_.size());
+  const auto draws = static_cast<std::int64_t>(draws_of(queued_).size());
   std::int64_t rows = 0, longest = 0;
   bool single = false, longer = false;  // sequences of one row, and of more
   for (const Scheduler::Work& w : work) {
@@ -184,25 +218,24 @@ void Generator::make_batch(const std::vector<Scheduler::Work>& work) {
   }
   // Few widths, so that steps have the same shapes for long.
   const auto width = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(longest)));
-  const auto [tokens, positions, cu_seqlens, context, block_table, draw_rows, places, keys] =
-      inputs_.shape<8>({{i32, {rows}},
-                        {i32, {rows}},
-                        {i32, {sequences + 1}},
-                        {i32, {sequences}},
-                        {i32, {sequences, width}},
-                        {i32, {draws}},
-                        {i32, {draws}},
-                        {DType::i64, {draws}}});
+  const auto [tokens, positions, cu_seqlens, context, block_table, draw_rows, places, limits,
+              keys] = inputs_.shape<9>({{i32, {rows}},
+                                        {i32, {rows}},
+                                        {i32, {sequences + 1}},
+                                        {i32, {sequences}},
+                                        {i32, {sequences, width}},
+                                        {i32, {draws}},
+                                        {i32, {draws}},
+                                        {i32, {draws}},
+                                        {DType::i64, {draws}}});
   batch_ = {tokens, positions, {cu_seqlens, context, block_table, single, longer}, {}};
   draw_rows_ = draw_rows;
   places_ = places;
+  limits_ = limits;
   keys_ = keys;
   write_rows(work);
   write_draws();
   inputs_.send();
-  const auto [drawn, logprob] = outputs_.shape<2>({{i32, {draws}}, {f32, {draws}}});
-  drawn_ = drawn;
-  logprob_ = logprob;
 }
 
 void Generator::write_rows(const std::vector<Scheduler::Work>& work) {
@@ -217,6 +250,7 @@ void Generator::write_rows(const std::vector<Scheduler::Work>& work) {
     const Sequence& sequence = *w.sequence;
     const std::int64_t first = sequence.computed - w.rows;
     token = std::copy_n(sequence.tokens.begin() + first, w.rows, token);
+    if (token[-1] == Sequence::unknown) token[-1] = -1 - sequence.draw;  // ops::take_drawn
     for (std::int64_t r = 0; r < w.rows; ++r) *position++ = static_cast<std::int32_t>(first + r);
     begin[1] = begin[0] + static_cast<std::int32_t>(w.rows);
     ++begin;
@@ -231,12 +265,15 @@ void Generator::write_rows(const std::vector<Scheduler::Work>& work) {
 void Generator::write_draws() {
   auto* row = inputs_.host<std::int32_t>(draw_rows_);
   auto* place = inputs_.host<std::int32_t>(places_);
+  auto* limit = inputs_.host<std::int32_t>(limits_);
   auto* key = inputs_.host<std::int64_t>(keys_);
-  for (const Draw& draw : draws_) {
+  for (const Draw& draw : draws_of(queued_)) {
     const Sequence& sequence = *draw.sequence;
+    const GenerateRequest& request = requests_[static_cast<std::size_t>(sequence.request)];
     *row++ = draw.row;
-    *place++ = static_cast<std::int32_t>(sequence.logprobs.size());
-    *key++ = static_cast<std::int64_t>(requests_[static_cast<std::size_t>(sequence.request)].key);
+    *place++ = static_cast<std::int32_t>(sequence.drawn());
+    *limit++ = request.max_new_tokens;
+    *key++ = static_cast<std::int64_t>(request.key);
   }
 }
 
@@ -246,18 +283,19 @@ std::int32_t Generator::law_of(const Draw& draw) const {
 
 /// Whether a step computes one row of each sequence and draws one token from it by one law: steps
 /// that come back. Ranks that share the model communicate in between, which cannot be recorded.
-bool Generator::is_decoding(const std::vector<Scheduler::Work>& work) const {
-  return model_->unit() == nullptr && !draws_.empty() &&
-         batch_.tokens.size() == draw_rows_.size() && work.size() == draws_.size() &&
-         law_of(draws_.front()) == law_of(draws_.back());
+bool Generator::is_decoding(const std::vector<Scheduler::Work>& work) {
+  const Draws& draws = draws_of(queued_);
+  return model_->unit() == nullptr && !draws.empty() && batch_.tokens.size() == draw_rows_.size() &&
+         work.size() == draws.size() && law_of(draws.front()) == law_of(draws.back());
 }
 
 /// What the numbers follow from that are passed by value in such a step.
-Recordings::Key Generator::key_of_step() const {
-  const ops::SamplingLaw& law = laws_[static_cast<std::size_t>(law_of(draws_.front()))];
+Recordings::Key Generator::key_of_step() {
+  const ops::SamplingLaw& law = laws_[static_cast<std::size_t>(law_of(draws_of(queued_).front()))];
   const auto bits = [](float x) { return std::int64_t{std::bit_cast<std::int32_t>(x)}; };
   return {batch_.tokens.size(),
           batch_.attention.block_table.dim(1),
+          drawn_.size(),
           bits(law.temperature),
           law.top_k,
           bits(law.top_p),
@@ -267,18 +305,22 @@ Recordings::Key Generator::key_of_step() const {
 
 /// Queues a step: hidden states, then all draws, law by law, a bounded number of rows at a time.
 void Generator::compute() {
+  ops::take_drawn(batch_.tokens, drawn_);
   const Tensor& hidden = model_->forward(batch_, cache_);
   const std::int64_t limit =
       std::max(logits_elements / model_->config().vocab_size, least_logits_rows);
-  const auto draws = static_cast<std::int64_t>(draws_.size());
+  const Draws& all = draws_of(queued_);
+  const auto draws = static_cast<std::int64_t>(all.size());
   for (std::int64_t begin = 0, end = 0; begin < draws; begin = end) {
-    const std::int32_t law = law_of(draws_[static_cast<std::size_t>(begin)]);
+    const std::int32_t law = law_of(all[static_cast<std::size_t>(begin)]);
     const auto same_law = [&](std::int64_t i) {
-      return law_of(draws_[static_cast<std::size_t>(i)]) == law;
+      return law_of(all[static_cast<std::size_t>(i)]) == law;
     };
     while (end < draws && end - begin < limit && same_law(end)) ++end;
     draw(hidden, begin, end, laws_[static_cast<std::size_t>(law)]);
   }
+  Tensor endings = endings_.rows(0, draws);
+  ops::test_endings(endings, drawn_.rows(0, draws), stops_.tensor(), places_, limits_);
 }
 
 /// Queues the draws [begin, end).
@@ -294,26 +336,37 @@ void Generator::draw(const Tensor& hidden, std::int64_t begin, std::int64_t end,
                      places_.rows(begin, end), law);
 }
 
-void Generator::refuse_infinite_logits(const Draw& draw) const {
-  throw Error(name_of_request(static_cast<std::size_t>(draw.sequence->request)) +
-              ": a logit is not finite at new token " +
-              std::to_string(draw.sequence->logprobs.size()) +
-              "; the weights or the keys and values are broken");
+/// Reads what the oldest of the steps under way has drawn; later ones go on meanwhile.
+void Generator::collect_step() {
+  const int place = place_of(collected_);
+  const Draws& draws = draws_of(collected_++);
+  results_.wait(place);
+  const auto* token = results_.host<TokenId>(drawn_, place);
+  const auto* logprob = results_.host<float>(logprob_, place);
+  const auto* ending = results_.host<ops::Ending>(endings_, place);
+  for (std::size_t i = 0; i < draws.size(); ++i) accept(draws[i], token[i], logprob[i], ending[i]);
 }
 
-void Generator::accept(const Draw& draw, TokenId token, float logprob) {
+void Generator::accept(const Draw& draw, TokenId token, float logprob, ops::Ending ending) {
   Sequence& sequence = *draw.sequence;
-  sequence.tokens.push_back(token);
+  if (!scheduler_.collect(sequence)) return;
+  if (ending == ops::Ending::broken) refuse_infinite_logits(sequence);
+  const std::size_t place = sequence.logprobs.size();
+  const auto drawn = sequence.tokens.begin() + sequence.prompt_length;
+  drawn[static_cast<std::ptrdiff_t>(place)] = token;
   sequence.logprobs.push_back(logprob);
-  const auto request = static_cast<std::size_t>(sequence.request);
-  const bool stop = stops_[static_cast<std::size_t>(token)];
-  const auto length = static_cast<std::int64_t>(sequence.logprobs.size());
-  if (!stop && length < requests_[request].max_new_tokens) return;
-  Completion& completion = completions_[request];
-  completion.tokens.assign(sequence.tokens.begin() + sequence.prompt_length, sequence.tokens.end());
+  if (ending == ops::Ending::none) return;
+  Completion& completion = completions_[static_cast<std::size_t>(sequence.request)];
+  completion.tokens.assign(drawn, drawn + static_cast<std::ptrdiff_t>(place) + 1);
   completion.logprobs.assign(sequence.logprobs.begin(), sequence.logprobs.end());
-  completion.finish = stop ? Finish::stop : Finish::length;
+  completion.finish = ending == ops::Ending::stop ? Finish::stop : Finish::length;
   scheduler_.finish(sequence);
+}
+
+void Generator::refuse_infinite_logits(const Sequence& sequence) const {
+  throw Error(name_of_request(static_cast<std::size_t>(sequence.request)) +
+              ": a logit is not finite at new token " + std::to_string(sequence.logprobs.size()) +
+              "; the weights or the keys and values are broken");
 }
 
 }  // namespace fst

@@ -77,7 +77,8 @@ Sequence* Scheduler::make(Group& group, std::int32_t index) {
   sequence->prompt_length = static_cast<std::int64_t>(request.prompt.size());
   sequence->computed = sequence->known_blocks = 0;
   sequence->publishes = options_.share;
-  sequence->forks = 0;
+  sequence->forks = sequence->draw = sequence->in_flight = 0;
+  sequence->ended = false;
   sequence->tokens.reserve(length);
   sequence->tokens.assign(request.prompt.begin(), request.prompt.end());
   sequence->logprobs.clear();
@@ -309,10 +310,33 @@ const std::vector<Sequence*>& Scheduler::fork(Sequence& leader) {
   return forked_;
 }
 
+void Scheduler::assume(Sequence& sequence, std::int32_t draw) {
+  sequence.tokens.push_back(Sequence::unknown);
+  sequence.draw = draw;
+  ++sequence.in_flight;
+  const GenerateRequest& request = requests_[static_cast<std::size_t>(sequence.request)];
+  if (sequence.drawn() == request.max_new_tokens) leave(sequence);
+}
+
+bool Scheduler::collect(Sequence& sequence) {
+  --sequence.in_flight;
+  if (!sequence.ended) return true;
+  ++counts_.dropped_draws;
+  if (sequence.in_flight == 0) spare_.push_back(&sequence);
+  return false;
+}
+
 void Scheduler::finish(Sequence& sequence) {
+  sequence.ended = true;
+  leave(sequence);
+  if (sequence.in_flight == 0) spare_.push_back(&sequence);
+}
+
+/// Takes a sequence out of all lists; it has nothing more to compute.
+void Scheduler::leave(Sequence& sequence) {
   give_back(sequence);
   std::erase(running_, &sequence);
-  spare_.push_back(&sequence);
+  std::erase(preempted_, &sequence);
 }
 
 }  // namespace fst

@@ -1,5 +1,7 @@
 #include "fst/tensor/parcel.h"
 
+#include <cstring>
+
 #include "cuda_of.h"
 
 namespace fst {
@@ -14,37 +16,44 @@ std::int64_t aligned(std::int64_t bytes) {
 
 }  // namespace
 
-Parcel::~Parcel() {
-  release();
-}
-
-void Parcel::release() {
-  if (memory_ == nullptr) return;
-  if (!device_.on_host()) kernels::release_host(*cuda_of(device_), host_);
-  device_.release(memory_);
-  memory_ = host_ = nullptr;
+void StagedArrays::release() {
+  for (Side& side : sides_) {
+    if (side.memory == nullptr || side.memory == memory_) continue;
+    if (device_.on_host()) {
+      device_.release(side.memory);
+    } else {
+      kernels::release_host(*cuda_of(device_), side.memory);
+    }
+    side.memory = nullptr;
+  }
+  if (memory_ != nullptr) device_.release(memory_);
+  memory_ = nullptr;
   bytes_ = 0;
 }
 
-void Parcel::grow(std::int64_t bytes) {
+void* StagedArrays::allocate_host(std::int64_t bytes) const {
+  return device_.on_host()
+             ? device_.allocate(bytes)
+             : kernels::allocate_host(*cuda_of(device_), static_cast<std::size_t>(bytes));
+}
+
+void StagedArrays::grow(std::int64_t bytes) {
   release();
   const std::int64_t wanted = 2 * bytes;
   memory_ = device_.allocate(wanted);
-  if (memory_ == nullptr) {
+  bool enough = memory_ != nullptr;
+  for (Side& side : sides_) {
+    side.memory = copies() ? allocate_host(wanted) : memory_;
+    enough = enough && side.memory != nullptr;
+  }
+  if (!enough) {
     throw Error("out of memory: " + std::to_string(wanted) + " bytes wanted on " +
                 device_.description());
   }
   bytes_ = wanted;
-  host_ = device_.on_host()
-              ? memory_
-              : kernels::allocate_host(*cuda_of(device_), static_cast<std::size_t>(wanted));
 }
 
-void Parcel::place(std::span<const Shape> shapes, std::span<Tensor> tensors) {
-  if (on_its_way_ && kernels::history(*cuda_of(device_)).waits == waits_at_send_) {
-    device_.synchronize();
-  }
-  on_its_way_ = false;
+void StagedArrays::place(std::span<const Shape> shapes, std::span<Tensor> tensors) {
   used_ = 0;
   for (const Shape& shape : shapes) {
     used_ +=
@@ -58,24 +67,42 @@ void Parcel::place(std::span<const Shape> shapes, std::span<Tensor> tensors) {
   }
 }
 
-void* Parcel::host_address(void* device_address) const {
-  return static_cast<char*>(host_) +
-         (static_cast<char*>(device_address) - static_cast<char*>(memory_));
+void* StagedArrays::host(const Tensor& array, int side) const {
+  return static_cast<char*>(at(side).memory) +
+         (static_cast<const char*>(array.raw()) - static_cast<const char*>(memory_));
 }
 
-void Parcel::send() {
+void StagedArrays::mark(Side& side) const {
+  const kernels::Cuda& cuda = *cuda_of(device_);
+  if (side.copied == nullptr) side.copied = kernels::make_event(cuda);
+  kernels::mark(cuda, *side.copied);
+}
+
+void StagedArrays::send(int side) {
   if (device_.on_host() || used_ == 0) return;
-  kernels::queue_to_device(*cuda_of(device_), memory_, host_, static_cast<std::size_t>(used_));
-  on_its_way_ = true;
-  waits_at_send_ = kernels::history(*cuda_of(device_)).waits;
+  kernels::queue_to_device(*cuda_of(device_), memory_, at(side).memory,
+                           static_cast<std::size_t>(used_));
+  mark(at(side));
 }
 
-void Parcel::receive() {
-  if (device_.on_host()) return;
-  if (used_ > 0) {
-    kernels::queue_to_host(*cuda_of(device_), host_, memory_, static_cast<std::size_t>(used_));
+void StagedArrays::fetch(int side) {
+  if (used_ == 0) return;
+  const auto bytes = static_cast<std::size_t>(used_);
+  if (device_.on_host()) {
+    std::memcpy(at(side).memory, memory_, bytes);
+    return;
   }
-  device_.synchronize();
+  kernels::queue_to_host(*cuda_of(device_), at(side).memory, memory_, bytes);
+  mark(at(side));
+}
+
+void StagedArrays::wait(int side) const {
+  if (at(side).copied != nullptr) kernels::wait(*cuda_of(device_), *at(side).copied);
+}
+
+void Parcel::begin() {
+  side_ = (side_ + 1) % StagedArrays::sides;
+  arrays_.wait(side_);
 }
 
 }  // namespace fst

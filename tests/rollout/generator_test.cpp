@@ -92,6 +92,9 @@ class GeneratorTest : public ::testing::TestWithParam<DType> {
     return Generator(model_, options).generate(all);
   }
 
+  /// A call that fails halfway, then one that does not.
+  void fail_and_go_on(int steps_ahead);
+
   Qwen3Config config_ = testing::tiny_config();
   Device device_ = Device::cpu();
   Parameters parameters_ = testing::random_parameters(config_, device_, 11);
@@ -162,6 +165,69 @@ TEST_P(GeneratorTest, PreemptionChangesNoBit) {
     }
   }
   EXPECT_GT(preemptions, 0);
+}
+
+TEST_P(GeneratorTest, AStepAheadChangesNoBit) {
+  auto all = requests();
+  for (std::size_t i = 0; i < all.size(); ++i) {  // several laws, and completions of one token
+    if (i % 3 == 0) all[i].law.temperature = 0.0f;
+    if (i % 4 == 1) all[i].law.top_k = 5;
+    if (i % 7 == 2) all[i].max_new_tokens = 1;
+  }
+  const auto reference = generate(options(), all);
+  Scheduler::Counts counts;
+  for (const std::int64_t batch : {1, 3, 27}) {
+    for (const std::int64_t blocks : {4, 5, 9, 400}) {  // the longest request needs four
+      for (const std::int64_t chunk : {1, 7, 64}) {
+        for (const bool share : {true, false}) {
+          GeneratorOptions other = options();
+          other.max_batch = batch;
+          other.kv_blocks = blocks;
+          other.prefill_chunk = chunk;
+          other.share_prefixes = share;
+          other.steps_ahead = 1;
+          Generator generator(model_, other);
+          expect_same(generator.generate(all), reference,
+                      "batch " + std::to_string(batch) + " blocks " + std::to_string(blocks) +
+                          " chunk " + std::to_string(chunk) + (share ? " shared" : ""));
+          counts.preemptions += generator.counts().preemptions;
+          counts.dropped_draws += generator.counts().dropped_draws;
+        }
+      }
+    }
+  }
+  EXPECT_GT(counts.preemptions, 0);
+  EXPECT_GT(counts.dropped_draws, 0);
+}
+
+TEST_P(GeneratorTest, AStepAheadDropsARowOfAStoppedCompletionAndOfNoOther) {
+  std::vector<GenerateRequest> all(5);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    all[i].prompt = testing::random_tokens(9, config_.vocab_size, i);
+    all[i].max_new_tokens = static_cast<std::int32_t>(1 + i);
+    all[i].law.temperature = 0.0f;
+  }
+  GeneratorOptions ahead;
+  ahead.steps_ahead = 1;
+  Generator to_their_length(model_, ahead), in_step(model_, {});
+  const auto drawn = to_their_length.generate(all);
+  expect_same(drawn, in_step.generate(all), "no stops");
+  EXPECT_EQ(to_their_length.counts().dropped_draws, 0);
+  EXPECT_EQ(to_their_length.counts().rows, in_step.counts().rows);
+  EXPECT_EQ(to_their_length.counts().steps, in_step.counts().steps);
+  ahead.stop_ids = {drawn[4].tokens[0]};  // the longest stops at its first token
+  Generator stopped(model_, ahead);
+  const auto shorter = stopped.generate(all);
+  expect_same(shorter, generate({.stop_ids = ahead.stop_ids}, all), "a stop");
+  EXPECT_EQ(shorter[4].tokens.size(), 1u);
+  EXPECT_EQ(shorter[4].finish, Finish::stop);
+  std::int64_t stops_before_the_end = 0;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    stops_before_the_end +=
+        shorter[i].tokens.size() < static_cast<std::size_t>(all[i].max_new_tokens) ? 1 : 0;
+  }
+  EXPECT_GT(stops_before_the_end, 0);
+  EXPECT_EQ(stopped.counts().dropped_draws, stops_before_the_end);
 }
 
 TEST_P(GeneratorTest, ACompletionDoesNotDependOnTheOtherRequests) {
@@ -280,10 +346,12 @@ TEST_P(GeneratorTest, NewWeightsMakeTheCacheForget) {
   expect_same(generator.generate(all), expected(all), "other weights");
 }
 
-TEST_P(GeneratorTest, AFailedCallLeavesAUsableGenerator) {
+void GeneratorTest::fail_and_go_on(int steps_ahead) {
   const auto all = requests();
   const auto reference = generate(options(), all);
-  Generator generator(model_, options());
+  GeneratorOptions ahead = options();
+  ahead.steps_ahead = steps_ahead;
+  Generator generator(model_, ahead);
   Parameters broken = testing::random_parameters(config_, device_, 11);
   broken.flat().data<float>()[all[4].prompt.back() * config_.hidden_size] =
       std::numeric_limits<float>::quiet_NaN();  // the embedding of a token
@@ -298,6 +366,53 @@ TEST_P(GeneratorTest, AFailedCallLeavesAUsableGenerator) {
   model_.set_weights(parameters_);
   generator.weights_changed();
   expect_same(generator.generate(all), reference, "after the failure");
+}
+
+TEST_P(GeneratorTest, AFailedCallLeavesAUsableGenerator) {
+  for (const int steps_ahead : {0, 1}) fail_and_go_on(steps_ahead);
+}
+
+TEST_P(GeneratorTest, NamesTheTokenWhoseLogitsAreNotFinite) {
+  Qwen3Config config = config_;
+  config.tie_word_embeddings = false;  // so that what is broken is no logit by itself
+  Qwen3 model(config, device_,
+              {.use = Use::inference, .max_positions = positions, .dtype = GetParam()});
+  Parameters parameters = testing::random_parameters(config, device_, 11);
+  model.set_weights(parameters);
+  std::vector<GenerateRequest> all(2);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    all[i].prompt = testing::random_tokens(9, config_.vocab_size, 5 + i);
+    all[i].key = i;
+    all[i].max_new_tokens = 9;
+  }
+  const auto drawn = Generator(model, {}).generate(all);
+  // A token that only the second completion has, behind which all is broken.
+  const auto is_anywhere_else = [&](TokenId token) {
+    return std::ranges::count(all[0].prompt, token) + std::ranges::count(all[1].prompt, token) +
+               std::ranges::count(drawn[0].tokens, token) !=
+           0;
+  };
+  std::size_t place = 2;
+  while (place < 8 && is_anywhere_else(drawn[1].tokens[place])) ++place;
+  ASSERT_LT(place, 8u);
+  const TokenId last = drawn[1].tokens[place];
+  ASSERT_EQ(std::ranges::find(drawn[1].tokens, last) - drawn[1].tokens.begin(),
+            static_cast<std::ptrdiff_t>(place));
+  parameters.flat().data<float>()[last * config.hidden_size] =
+      std::numeric_limits<float>::quiet_NaN();  // its embedding
+  model.set_weights(parameters);
+  for (const int steps_ahead : {0, 1}) {
+    GeneratorOptions ahead;
+    ahead.steps_ahead = steps_ahead;
+    try {
+      Generator(model, ahead).generate(all);
+      FAIL() << "drawn from NaN";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.what(), "generate: request 1: a logit is not finite at new token " +
+                                  std::to_string(place + 1) +
+                                  "; the weights or the keys and values are broken");
+    }
+  }
 }
 
 TEST_P(GeneratorTest, RefusesRequestsThatCannotRunNamingThem) {
@@ -326,6 +441,9 @@ TEST_P(GeneratorTest, RefusesRequestsThatCannotRunNamingThem) {
   small = options();
   small.kv_blocks = 0;
   small.kv_bytes = 100;
+  EXPECT_THROW(Generator(model_, small), InputError);
+  small = options();
+  small.steps_ahead = 2;
   EXPECT_THROW(Generator(model_, small), InputError);
   small = options();
   small.stop_ids = {101};

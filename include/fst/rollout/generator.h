@@ -1,6 +1,8 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -20,6 +22,9 @@ struct GeneratorOptions {
   std::int64_t prefill_chunk = 512;  // prompt tokens per step
   std::vector<TokenId> stop_ids;     // tokens that end a completion
   bool share_prefixes = true;        // false: every request computes its whole prompt; for tests
+  /// Steps that are queued before what they follow is known, 0 or 1; by default 1 on a GPU, which
+  /// then never waits for the host, and 0 on the CPU, where a row too many costs its time.
+  std::optional<int> steps_ahead = std::nullopt;
 };
 
 /// Tokens in, tokens and log-probabilities out. Knows no problems, prompts or rewards.
@@ -28,6 +33,10 @@ struct GeneratorOptions {
 /// requests, their order, the options above, the threads or the instruction set. Its
 /// log-probabilities are bit for bit those of a forward pass over prompt and completion
 /// (ops::token_logprob) as long as the law does not truncate.
+///
+/// A step is queued as a whole: the rows of the model, the draws, and the test whether a completion
+/// ends there. With a step ahead, a row takes its token on the device from what the step before
+/// drew, and the host reads that meanwhile.
 class Generator {
  public:
   /// `model` must outlive the generator. Throws InputError for options that cannot work.
@@ -50,30 +59,36 @@ class Generator {
     std::int32_t row;
     Sequence* sequence;
   };
+  using Draws = std::vector<Draw>;
 
+  void set_stops();
   void check(std::span<const GenerateRequest> requests) const;
   void grow_cache(std::span<const GenerateRequest> requests);
+  void grow_results(std::span<const GenerateRequest> requests);
   void number_laws(std::span<const GenerateRequest> requests);
-  void step();
+  bool queue_step();
   void collect_draws(const std::vector<Scheduler::Work>& work);
   void make_batch(const std::vector<Scheduler::Work>& work);
   void write_rows(const std::vector<Scheduler::Work>& work);
   void write_draws();
   std::int32_t law_of(const Draw& draw) const;
-  bool is_decoding(const std::vector<Scheduler::Work>& work) const;
-  Recordings::Key key_of_step() const;
+  bool is_decoding(const std::vector<Scheduler::Work>& work);
+  Recordings::Key key_of_step();
   void compute();
   void draw(const Tensor& hidden, std::int64_t begin, std::int64_t end,
             const ops::SamplingLaw& law);
-  void accept(const Draw& draw, TokenId token, float logprob);
-  [[noreturn]] void refuse_infinite_logits(const Draw& draw) const;
+  int place_of(std::int64_t step) const { return static_cast<int>(step % Download::places); }
+  Draws& draws_of(std::int64_t step) { return draws_[static_cast<std::size_t>(place_of(step))]; }
+  void collect_step();
+  void accept(const Draw& draw, TokenId token, float logprob, ops::Ending ending);
+  [[noreturn]] void refuse_infinite_logits(const Sequence& sequence) const;
 
   Qwen3* model_;
   GeneratorOptions options_;
-  std::int64_t max_blocks_ = 0;
+  std::int64_t max_blocks_ = 0, steps_ahead_ = 0;
   KvCache cache_;
   Scheduler scheduler_;
-  std::vector<bool> stops_;  // [vocab_size]
+  Buffer stops_;  // i32, a bit for each token of the vocabulary
 
   // The call in progress.
   std::span<const GenerateRequest> requests_;
@@ -81,15 +96,19 @@ class Generator {
   std::vector<ops::SamplingLaw> laws_;
   std::vector<std::int32_t> law_of_;  // [requests]
 
-  // The step in progress.
-  Parcel inputs_, outputs_;
-  TokenBatch batch_;                  // in inputs_, as are
-  Tensor draw_rows_, places_, keys_;  // i32, i32, i64: hidden row, place and stream of each draw
-  Tensor drawn_, logprob_;            // in outputs_
+  // The step that is being queued.
+  Parcel inputs_;
+  TokenBatch batch_;                           // in inputs_, as are
+  Tensor draw_rows_, places_, limits_, keys_;  // hidden row, place, most tokens and stream of draws
   Buffer hidden_rows_, logits_;
   Recordings recordings_;
   std::vector<Scheduler::Copy> copies_;
-  std::vector<Draw> draws_;
+
+  // Steps that draw: how many were queued and collected, and what the last two of them draw.
+  std::int64_t queued_ = 0, collected_ = 0;
+  std::array<Draws, Download::places> draws_;
+  Download results_;
+  Tensor drawn_, logprob_, endings_;  // in results_, room for as many draws as a step can have
 };
 
 }  // namespace fst

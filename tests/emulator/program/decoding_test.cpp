@@ -23,15 +23,14 @@ std::span<const float> values_of(const Parameters& on_host) {
 }
 
 struct Engine {
-  Engine(const Device& where, const Parameters& on_host)
+  Engine(const Device& where, const Parameters& on_host, GeneratorOptions options = {})
       : device(where),
         parameters(on_host.config(), device),
         model(on_host.config(), device, {.use = Use::inference, .max_positions = positions}) {
     copy_in(parameters.flat(), values_of(on_host));
     model.set_weights(parameters);
-    GeneratorOptions options;
-    options.kv_blocks = 64;
-    options.stop_ids = {97};
+    if (options.kv_blocks == 0) options.kv_blocks = 64;
+    if (options.stop_ids.empty()) options.stop_ids = {97};
     generator = std::make_unique<Generator>(model, options);
   }
   Device device;
@@ -71,7 +70,7 @@ class DecodingTest : public ::testing::Test {
   Engine cpu_{host_, parameters_}, gpu_{Device::cuda(0), parameters_};
 };
 
-TEST_F(DecodingTest, AStepIsOneUploadOneRecordAndOneDownload) {
+TEST_F(DecodingTest, AStepIsOneUploadOneRecordAndOneDownloadAndWaitsForTheStepBeforeAlone) {
   const auto all = requests(3, 30);
   const auto expected = cpu_.generator->generate(all);
   expect_same(gpu_.generator->generate(all), expected);
@@ -85,8 +84,54 @@ TEST_F(DecodingTest, AStepIsOneUploadOneRecordAndOneDownload) {
   EXPECT_EQ(after.graphs - before.graphs, steps);
   EXPECT_EQ(after.launches - before.launches, 0);
   EXPECT_EQ(after.copies - before.copies, 2 * steps);
-  EXPECT_EQ(after.waits - before.waits, steps);
+  EXPECT_EQ(after.waits - before.waits, 0);
+  EXPECT_EQ(after.event_waits - before.event_waits, steps);
   EXPECT_EQ(after.allocations - before.allocations, 0);
+}
+
+/// Prompts with common beginnings, more than fit at a time, laws of several kinds, completions of
+/// one token and of some more, stops among them.
+std::vector<GenerateRequest> mixed_requests(std::int64_t vocab) {
+  const auto beginning = testing::random_tokens(21, vocab, 3);
+  std::vector<GenerateRequest> all(13);
+  for (std::uint64_t i = 0; i < all.size(); ++i) {
+    all[i].prompt = beginning;
+    all[i].prompt.resize(5 + 8 * (i % 3), 7);  // 5, 13, 21: groups of equal prompts
+    if (i % 4 == 3) all[i].prompt.push_back(static_cast<TokenId>(40 + i));
+    all[i].key = 100 + i;
+    all[i].max_new_tokens = static_cast<std::int32_t>(i % 5 == 4 ? 1 : 6 + i);
+    all[i].law.temperature = i % 2 == 0 ? 0.9f : 1.0f;
+    all[i].law.top_k = i % 6 == 1 ? 9 : 0;
+    all[i].law.vocab = 100;
+  }
+  return all;
+}
+
+TEST_F(DecodingTest, AStepAheadOrNoneHasTheBitsOfTheCpuHoweverTheCacheAndTheBatchAreCut) {
+  const auto all = mixed_requests(config_.vocab_size);
+  Scheduler::Counts counts;
+  for (const int steps_ahead : {0, 1}) {
+    for (const std::int64_t blocks : {3, 4, 7}) {  // the longest request needs three
+      GeneratorOptions options;
+      options.kv_blocks = blocks;
+      options.max_batch = blocks == 7 ? 9 : 4;
+      options.prefill_chunk = 11;
+      options.stop_ids = {3, 17, 40, 41, 77, 97, 99};
+      Engine cpu(host_, parameters_, options);  // in step
+      options.steps_ahead = steps_ahead;
+      Engine gpu(Device::cuda(0), parameters_, options);
+      const auto expected = cpu.generator->generate(all);
+      SCOPED_TRACE(std::to_string(blocks) + " blocks, ahead " + std::to_string(steps_ahead));
+      expect_same(gpu.generator->generate(all), expected);
+      expect_same(gpu.generator->generate(all), expected);
+      counts.preemptions += gpu.generator->counts().preemptions;
+      counts.copied_blocks += gpu.generator->counts().copied_blocks;
+      counts.dropped_draws += gpu.generator->counts().dropped_draws;
+    }
+  }
+  EXPECT_GT(counts.preemptions, 0);
+  EXPECT_GT(counts.copied_blocks, 0);
+  EXPECT_GT(counts.dropped_draws, 0);
 }
 
 TEST_F(DecodingTest, RecordsSeeNewWeightsOtherLawsAndMovedMemory) {
@@ -123,7 +168,7 @@ TEST_F(DecodingTest, NamesTheRequestWhoseLogitsAreNotFinite) {
                              std::numeric_limits<float>::quiet_NaN());
   copy_in(gpu_.parameters.flat(), std::span<const float>(weights));
   gpu_.model.set_weights(gpu_.parameters);
-  try {
+  try {  // with a step behind it under way
     gpu_.generator->generate(all);
     FAIL() << "drawn from NaN";
   } catch (const Error& error) {

@@ -88,7 +88,8 @@ class CudaFault(job.JobTest):
     def test_a_lost_device_ends_the_job_at_the_next_call(self):
         for fault, where in [("launch:1", "a launch"), ("launch:2000", "a launch"),
                              ("cudaMemcpyAsync:100", "cudaMemcpyAsync"),
-                             ("cudaStreamSynchronize:400", "cudaStreamSynchronize"),
+                             ("cudaStreamSynchronize:100", "cudaStreamSynchronize"),
+                             ("cudaEventSynchronize:10", "cudaEventSynchronize"),
                              ("cudaFuncSetAttribute:1", "cudaFuncSetAttribute")]:
             with self.subTest(fault=fault):
                 self.expect_one_line(1, ONE + LOST + where,

@@ -1,36 +1,12 @@
 #include "kernels/cuda/chain.h"
 #include "kernels/cuda/cuda.h"
-#include "kernels/cuda/lanes.h"
-#include "kernels/rope.h"
+#include "kernels/cuda/heads.h"
 
 namespace fst::kernels {
 
 namespace {
 
 using namespace gpu;
-
-// A half-warp takes a head of a row.
-constexpr int head_threads = 128;
-constexpr int heads_per_block = head_threads / lanes;
-
-struct Pair {
-  float one, two;
-};
-
-DEVICE Pair rotate(Pair p, float cosine, float sine) {
-  return {fma(p.one, cosine, -(p.two * sine)), fma(p.two, cosine, p.one * sine)};
-}
-
-/// Elements i of both halves of a head.
-template <class T>
-DEVICE Pair pair_of(const T* head, std::int64_t i, std::int64_t half) {
-  return {widened(head[i]), widened(head[half + i])};
-}
-template <class T>
-DEVICE void store_pair(T* head, Pair p, std::int64_t i, std::int64_t half) {
-  head[i] = narrowed_to<T>(p.one);
-  head[half + i] = narrowed_to<T>(p.two);
-}
 
 /// Which row and head this half-warp takes; those behind the end take none and join in the
 /// exchanges alone.
@@ -57,20 +33,14 @@ rotate_heads(T* y, std::int64_t y_stride, float* rstd, const T* x, std::int64_t 
   T* const out = y + at.row * y_stride + at.head * shape.dim;
   float r = 1.0f;
   if (shape.weight != nullptr) {
-    const float mean = dot(in, in, at.inside ? shape.dim : 0) / static_cast<float>(shape.dim);
-    r = 1.0f / root(mean + eps);
+    r = head_rstd(in, at.inside ? shape.dim : 0, shape.dim, eps);
     if (at.inside && lane_of() == 0) rstd[at.row * shape.heads + at.head] = r;
     sync_warp();  // y may be x: all lanes have read
   }
   if (!at.inside) return;
 #pragma unroll 4
   for (std::int64_t i = lane_of(); i < half; i += lanes) {
-    Pair p = pair_of(in, i, half);
-    if (shape.weight != nullptr) {
-      const Pair w = pair_of(shape.weight, i, half);
-      p = {(p.one * r) * w.one, (p.two * r) * w.two};
-    }
-    store_pair(out, rotate(p, shape.cosine[at.table + i], shape.sine[at.table + i]), i, half);
+    store_pair(out, turned(in, r, shape.weight, shape, at.table, i), i, half);
   }
 }
 
@@ -157,7 +127,7 @@ differentiate_weight(float* dweight, const T* dy, std::int64_t dy_stride, const 
 }
 
 unsigned blocks_of(const HeadRows& shape) {
-  return static_cast<unsigned>((shape.rows * shape.heads + heads_per_block - 1) / heads_per_block);
+  return head_blocks(shape.rows * shape.heads);
 }
 
 template <class T>

@@ -209,15 +209,21 @@ PackedHeads Qwen3::heads_of(const TokenBatch& batch, const LayerActivations& kep
           batch.first_rows, scale_};
 }
 
-/// q, k, v of norm(residual): queries into `kept`, keys into the scratch, both normed and rotated.
-void Qwen3::project_heads(const Layer& layer, const TokenBatch& batch, LayerActivations& kept) {
+/// q, k, v of norm(residual).
+void Qwen3::project_heads(const Layer& layer, LayerActivations& kept) {
   Scratch& s = scratch_;
   const LayerTensors& w = layer.vectors;
-  const std::int64_t q = local_.q_size();
   ops::rms_norm_forward(s.normed.tensor(), kept.input_rstd.tensor(), s.residual.tensor(),
                         w.input_norm, config_.rms_norm_eps);
   ops::linear_forward(kept.qkv.tensor(), s.normed.tensor(), layer.qkv.tensor, or_null(w.qkv_bias),
                       Sum::chain, Write::overwrite);
+}
+
+/// Queries into `kept`, keys into the scratch, both normed and rotated.
+void Qwen3::turn_heads(const Layer& layer, const TokenBatch& batch, LayerActivations& kept) {
+  Scratch& s = scratch_;
+  const LayerTensors& w = layer.vectors;
+  const std::int64_t q = local_.q_size();
   const Tensor& qkv = kept.qkv.tensor();
   ops::head_norm_rope_forward(kept.q.tensor(), kept.q_rstd.tensor(), qkv.columns(0, q),
                               or_null(w.q_norm), batch.positions, cosine_.tensor(), sine_.tensor(),
@@ -238,12 +244,27 @@ void Qwen3::attend(const Layer& layer, const TokenBatch& batch, const Tensor& ca
   add_row_parallel(kept.attention.tensor(), layer.o.tensor, "attention output");
 }
 
+/// The heads of the batch's rows: queries for attention, keys and values into the cache.
+void Qwen3::prepare_heads(const Layer& layer, const TokenBatch& batch, Tensor& cache,
+                          LayerActivations& kept) {
+  Scratch& s = scratch_;
+  const ops::AttentionBatch& sequences = batch.attention;
+  if (!sequences.longer && sequences.context.size() == batch.tokens.size()) {  // decoding
+    return ops::prepare_heads(
+        kept.q.tensor(), kept.q_rstd.tensor(), s.k.tensor(), kept.k_rstd.tensor(), cache,
+        kept.qkv.tensor(),
+        {or_null(layer.vectors.q_norm), or_null(layer.vectors.k_norm), config_.rms_norm_eps},
+        batch.positions, cosine_.tensor(), sine_.tensor(), sequences);
+  }
+  const std::int64_t q = local_.q_size(), kv = local_.kv_size();
+  turn_heads(layer, batch, kept);
+  ops::kv_write(cache, s.k.tensor(), kept.qkv.tensor().columns(q + kv, q + 2 * kv), sequences);
+}
+
 void Qwen3::attention_block(const Layer& layer, const TokenBatch& batch, Tensor& cache,
                             LayerActivations& kept) {
-  const std::int64_t q = local_.q_size(), kv = local_.kv_size();
-  project_heads(layer, batch, kept);
-  ops::kv_write(cache, scratch_.k.tensor(), kept.qkv.tensor().columns(q + kv, q + 2 * kv),
-                batch.attention);
+  project_heads(layer, kept);
+  prepare_heads(layer, batch, cache, kept);
   attend(layer, batch, cache, kept);
 }
 
@@ -273,7 +294,8 @@ const LayerActivations& Qwen3::recompute(const Layer& layer, const TokenBatch& b
   kept.middle.reserve(device_, dtype(), {tokens, config_.hidden_size});
   ops::convert(kept.input.tensor(), input);
   ops::convert(scratch_.residual.tensor(), input);
-  project_heads(layer, batch, kept);
+  project_heads(layer, kept);
+  turn_heads(layer, batch, kept);
   attend(layer, batch, cache, kept);
   ops::convert(kept.middle.tensor(), scratch_.residual.tensor());
   project_gate_up(layer, kept);

@@ -1,7 +1,9 @@
 #include "fst/tensor/ops.h"
 
 #include "check.h"
+#include "head_rows.h"
 #include "kernels/attention.h"
+#include "kernels/prepare_heads.h"
 
 namespace fst::ops {
 
@@ -101,6 +103,38 @@ void kv_write(Tensor& cache, const Tensor& k, const Tensor& v, const AttentionBa
   run_typed("kv_write: cache", cache, [&](const auto& exec, auto type) {
     using T = decltype(type);
     return kernels::kv_write(exec, cache.data<T>(), rows_of<T>(k), rows_of<T>(v), paged);
+  });
+}
+
+void prepare_heads(Tensor& q, Tensor& q_rstd, Tensor& k, Tensor& k_rstd, Tensor& cache,
+                   const Tensor& qkv, const HeadNorms& norms, const Tensor& positions,
+                   const Tensor& cosine, const Tensor& sine, const AttentionBatch& batch) {
+  const char* const what = "prepare_heads";
+  const auto queries = head_rows(what, q, norms.q_weight, positions, cosine, sine);
+  const auto keys = head_rows(what, k, norms.k_weight, positions, cosine, sine);
+  const std::int64_t rows = queries.rows;
+  const auto paged = paged_batch(what, cache, batch, rows, q.dim(1));
+  expect_matrix("prepare_heads: k", k, rows, paged.kv_heads * paged.dim);
+  expect_matrix("prepare_heads: qkv", qkv, rows, q.dim(1) + 2 * k.dim(1));
+  expect_contiguous("prepare_heads: q", q);
+  expect_contiguous("prepare_heads: k", k);
+  if (queries.dim != paged.dim) wrong_shape(what, "heads of the rotary table's size", cache);
+  if (batch.longer || paged.sequences != rows) {
+    throw Error("prepare_heads: " + std::to_string(rows) + " rows of " +
+                std::to_string(paged.sequences) + " sequences, expected one row of each");
+  }
+  const bool normed = norms.q_weight != nullptr;
+  if (normed != (norms.k_weight != nullptr)) throw Error("prepare_heads: norms of both or of none");
+  if (normed) {
+    expect_elements("prepare_heads: q_rstd", q_rstd, rows * queries.heads);
+    expect_elements("prepare_heads: k_rstd", k_rstd, rows * keys.heads);
+  }
+  run_typed("prepare_heads: q", q, [&](const auto& exec, auto type) {
+    using T = decltype(type);
+    const kernels::PreparedHeads<T> to{q.data<T>(), k.data<T>(),
+                                       normed ? q_rstd.data<float>() : nullptr,
+                                       normed ? k_rstd.data<float>() : nullptr, cache.data<T>()};
+    kernels::prepare_heads(exec, to, rows_of<T>(qkv), norms.eps, queries, keys, paged);
   });
 }
 

@@ -2,6 +2,7 @@
 #include "fst/tensor/ops.h"
 
 #include "check.h"
+#include "head_rows.h"
 #include "kernels/embedding.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
@@ -101,36 +102,6 @@ void rope_table(Tensor& cosine, Tensor& sine, double theta) {
   cosines.store();
   sines.store();
 }
-
-namespace {
-
-/// What the head kernels need beside the rows themselves; `x` says how many heads there are.
-kernels::HeadRows head_rows(const char* what, const Tensor& x, const Tensor* weight,
-                            const Tensor& positions, const Tensor& cosine, const Tensor& sine) {
-  expect_matrix(what, x);
-  expect_matrix(what, cosine);
-  expect_contiguous(what, cosine);
-  expect_matrix(what, sine, cosine.dim(0), cosine.dim(1));
-  expect_contiguous(what, sine);
-  kernels::HeadRows shape;
-  shape.rows = x.dim(0);
-  shape.dim = 2 * cosine.dim(1);
-  if (shape.dim == 0 || x.dim(1) % shape.dim != 0) {
-    wrong_shape(what, "columns that are a multiple of " + std::to_string(shape.dim), x);
-  }
-  shape.heads = x.dim(1) / shape.dim;
-  expect_indices(what, positions, shape.rows, cosine.dim(0));
-  shape.positions = positions.data<std::int32_t>();
-  shape.cosine = cosine.data<float>();
-  shape.sine = sine.data<float>();
-  if (weight != nullptr) {
-    expect_elements(what, *weight, shape.dim);
-    shape.weight = weight->data<float>();
-  }
-  return shape;
-}
-
-}  // namespace
 
 void head_norm_rope_forward(Tensor& y, Tensor& rstd, const Tensor& x, const Tensor* weight,
                             const Tensor& positions, const Tensor& cosine, const Tensor& sine,

@@ -3,7 +3,8 @@
 #include "kernels/attention.h"
 #include "kernels/matmul.h"
 #include "kernels/matmul_bf16.h"
-#include "roofline/noted.h"
+#include "kernels/prepare_heads.h"
+#include "roofline/noted_rows.h"
 
 /// Matrix products and attention; see noted.h. The type of either is that of its factors, which
 /// says whether tensor cores multiply.
@@ -187,6 +188,23 @@ void kv_write(const Cuda& cuda, T* cache, ConstRows<T> k, ConstRows<T> v, const 
                     {{"sequences", batch.sequences}, {"heads", batch.kv_heads}, {"dim", batch.dim}},
                     least);
   kv_write<Cuda, T>(cuda, cache, k, v, batch);
+}
+
+/// Rows are sequences, so sizes say all; the tables of angles, context and blocks are counted once.
+template <class T>
+void prepare_heads(const Cuda& cuda, const PreparedHeads<T>& to, ConstRows<T> qkv, float eps,
+                   const HeadRows& queries, const HeadRows& keys, const PagedBatch& batch) {
+  using namespace roofline;
+  const std::int64_t rows = queries.rows, dim = queries.dim;
+  const std::int64_t norms = queries.weight == nullptr ? 0 : rows * (queries.heads + keys.heads);
+  const Noted noted(
+      "prepare_heads", type_name<T>(),
+      {{"rows", rows}, {"heads", queries.heads}, {"kv_heads", keys.heads}, {"dim", dim}},
+      {rows * (queries.heads + 2 * keys.heads) * dim * size<T> + noted::tables(queries) +
+           2 * rows * word,
+       rows * (queries.heads + 3 * keys.heads) * dim * size<T> + norms * word,
+       7 * rows * (queries.heads + keys.heads) * dim});
+  prepare_heads<Cuda, T>(cuda, to, qkv, eps, queries, keys, batch);
 }
 
 template <class T>

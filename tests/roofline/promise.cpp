@@ -120,6 +120,9 @@ std::int64_t bytes_by_design(const Ran& ran) {
   if (name == "kv_write" && work.written == extent("sequences") * token_elements * element) {
     return work.written / (2 * element) * (32 - element);
   }
+  if (name == "prepare_heads") {
+    return rows * extent("kv_heads") * extent("dim") * (32 - element);
+  }
   return 0;
 }
 

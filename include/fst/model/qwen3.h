@@ -118,7 +118,10 @@ class Qwen3 {
   void check_ready(const TokenBatch& batch, const KvCache& cache) const;
   void reserve_forward(std::int64_t tokens, bool saving);
   void reserve_backward(std::int64_t tokens);
-  void project_heads(const Layer& layer, const TokenBatch& batch, LayerActivations& kept);
+  void project_heads(const Layer& layer, LayerActivations& kept);
+  void turn_heads(const Layer& layer, const TokenBatch& batch, LayerActivations& kept);
+  void prepare_heads(const Layer& layer, const TokenBatch& batch, Tensor& cache,
+                     LayerActivations& kept);
   void attend(const Layer& layer, const TokenBatch& batch, const Tensor& cache,
               LayerActivations& kept);
   void attention_block(const Layer& layer, const TokenBatch& batch, Tensor& cache,

@@ -148,6 +148,17 @@ struct AttentionBatch {
 /// [blocks, K, 2, 16 * H], of k's and v's type. New blocks must have been zeroed or fully written
 /// before they are read.
 void kv_write(Tensor& cache, const Tensor& k, const Tensor& v, const AttentionBatch& batch);
+/// Heads of a step of decoding, in one pass: head_norm_rope_forward of the queries of `qkv`
+/// [T, (N + 2 K) * H] into q [T, N * H] and of its keys into k [T, K * H], and kv_write of k and of
+/// its values; their bits. rstds [T, N], [T, K]; weights [H], or nullptr both. Every sequence of
+/// the batch has one row.
+struct HeadNorms {
+  const Tensor *q_weight = nullptr, *k_weight = nullptr;
+  float eps = 0.0f;
+};
+void prepare_heads(Tensor& q, Tensor& q_rstd, Tensor& k, Tensor& k_rstd, Tensor& cache,
+                   const Tensor& qkv, const HeadNorms& norms, const Tensor& positions,
+                   const Tensor& cosine, const Tensor& sine, const AttentionBatch& batch);
 /// out [T, N * H], lse [T, N] (log-sum-exp of the scaled scores). KV tiles of 128 keys at absolute
 /// positions, fresh softmax state every 1024 keys, merged ascending; scores are one chain over H,
 /// out is one chain over the keys of a tile. The same function serves training, chunked prefill and

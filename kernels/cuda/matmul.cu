@@ -1,5 +1,8 @@
+#include "kernels/cuda/few_rows.h"
+#include "kernels/cuda/leaf_tree.h"
 #include "kernels/cuda/matmul_product.h"
 #include "kernels/cuda/storage.h"
+#include "kernels/linear_norm.h"
 #include "kernels/matmul.h"
 
 namespace fst::kernels {
@@ -17,13 +20,7 @@ KERNEL(threads, 4) join_kernel(Product p, Partials partials) {
   if (i >= p.rows * quads) return;
   const std::int64_t row = i / quads, column = i % quads * 4;
   const float* const from = partials.data + row * partials.step + column;
-  const auto pair = [&](std::int64_t leaf) {
-    return gpu::add(read4(from + leaf * level), read4(from + (leaf + 1) * level));
-  };
-  float4 total = pair(0);
-  if (p.leaves > 2) total = gpu::add(total, pair(2));
-  if (p.leaves > 4) total = gpu::add(total, gpu::add(pair(4), pair(6)));
-  finish(p, row, column, total);
+  finish(p, row, column, join_leaves(from, level, p.leaves));
 }
 
 /// Element i of the weight.
@@ -56,12 +53,16 @@ pack_kernel(float* packed, const void* weight, Storage storage, std::int64_t n, 
   }
 }
 
-void run(const Cuda& cuda, Product p) {
-  if (p.rows <= 0 || p.columns <= 0) return;
+bool is_wide(const Product& p) {
   const auto wide = [](const float* from, std::int64_t step) {
     return reinterpret_cast<std::uintptr_t>(from) % 16 == 0 && step % 4 == 0;
   };
-  p.wide = wide(p.a, p.transposed ? p.a_inner : p.a_row) && wide(p.b, p.b_inner);
+  return wide(p.a, p.transposed ? p.a_inner : p.a_row) && wide(p.b, p.b_inner);
+}
+
+void run(const Cuda& cuda, Product p) {
+  if (p.rows <= 0 || p.columns <= 0) return;
+  p.wide = is_wide(p);
   if (p.rows <= most_row_block && !p.transposed) {
     product_of_rows(cuda, p);
   } else {
@@ -69,7 +70,30 @@ void run(const Cuda& cuda, Product p) {
   }
 }
 
+/// The sums of a forward product; what becomes of them is the caller's to say.
+Product forward_sums(const float* x, std::int64_t ldx, const float* packed, std::int64_t rows,
+                     std::int64_t n, std::int64_t k, SumOrder order) {
+  Product p{};
+  p.a = x, p.a_row = ldx, p.a_inner = 1;
+  p.b = packed, p.b_panel = panel_columns * k, p.b_inner = panel_columns;
+  p.b_columns = parts_of(n, panel_columns) * panel_columns;
+  p.rows = rows, p.columns = n, p.inner = k;
+  p.leaves = static_cast<std::int64_t>(order);
+  return p;
+}
+
 }  // namespace
+
+static_assert(most_add_norm_rows<float> == most_row_block);
+
+Leaves leaves_of_few_rows(const Cuda& cuda, const float* x, std::int64_t ldx, const float* packed,
+                          std::int64_t rows, std::int64_t n, std::int64_t k, SumOrder order) {
+  Product p = forward_sums(x, ldx, packed, rows, n, k, order);
+  p.wide = is_wide(p);
+  const Partials partials = partials_for(cuda, p);
+  chains_of_rows(cuda, p, partials);
+  return {partials.data, partials.step};
+}
 
 Partials partials_for(const Cuda& cuda, const Product& p) {
   const std::int64_t step = parts_of(p.columns, 4) * 4;
@@ -95,14 +119,9 @@ template <>
 void linear_forward(const Cuda& cuda, float* y, std::int64_t ldy, const float* x, std::int64_t ldx,
                     const float* packed, const float* bias, std::int64_t rows, std::int64_t n,
                     std::int64_t k, SumOrder order, Update update) {
-  Product p{};
+  Product p = forward_sums(x, ldx, packed, rows, n, k, order);
   p.c = y, p.ldc = ldy;
-  p.a = x, p.a_row = ldx, p.a_inner = 1;
-  p.b = packed, p.b_panel = panel_columns * k, p.b_inner = panel_columns;
-  p.b_columns = parts_of(n, panel_columns) * panel_columns;
   p.bias = bias;
-  p.rows = rows, p.columns = n, p.inner = k;
-  p.leaves = static_cast<std::int64_t>(order);
   p.add = update == Update::add;
   run(cuda, p);
 }

@@ -1,7 +1,10 @@
 #include <algorithm>
 
+#include "kernels/cuda/few_rows.h"
+#include "kernels/cuda/leaf_tree.h"
 #include "kernels/cuda/lt_plans.h"
 #include "kernels/cuda/matmul_bf16_kernels.h"
+#include "kernels/linear_norm.h"
 
 namespace fst::kernels {
 
@@ -18,14 +21,9 @@ KERNEL(join_threads, 4) join_kernel(PARAMETER Bf16Product p, PARAMETER Bf16Parti
   if (i >= p.rows * quads) return;
   const std::int64_t row = i / quads, column = i % quads * 4;
   const float* from = partials.data + row * partials.step + column;
-  const auto pair = [&](std::int64_t leaf) {
-    return gpu::add(read4(from + leaf * level), read4(from + (leaf + 1) * level));
-  };
   float4 total{0.0f, 0.0f, 0.0f, 0.0f};
   for (int matrix = 0; matrix < p.matrices; ++matrix, from += p.leaves * level) {
-    float4 sum = p.leaves > 1 ? pair(0) : read4(from);
-    if (p.leaves > 2) sum = gpu::add(sum, pair(2));
-    if (p.leaves > 4) sum = gpu::add(sum, gpu::add(pair(4), pair(6)));
+    const float4 sum = join_leaves(from, level, p.leaves);
     total = matrix == 0 ? sum : gpu::add(total, sum);
   }
   finish(p, row, static_cast<int>(column), total);
@@ -64,19 +62,26 @@ void set_output(Bf16Product& p, Bf16* y) {
   p.narrow = true;
 }
 
+/// The sums of a forward product; what becomes of them is the caller's to say.
+Bf16Product forward_sums(const Bf16* x, std::int64_t ldx, const Bf16* weight, std::int64_t rows,
+                         std::int64_t n, std::int64_t k, SumOrder order) {
+  Bf16Product p{};
+  p.a = x, p.lda = ldx;
+  p.b = weight, p.ldb = k, p.b_lies = Lies::inner;
+  p.rows = static_cast<int>(rows), p.columns = static_cast<int>(n);
+  p.starts[1] = static_cast<int>(k);
+  p.matrices = 1, p.leaves = static_cast<int>(order);
+  return p;
+}
+
 template <class Y>
 void forward(const Cuda& cuda, Y* y, std::int64_t ldy, const Bf16* x, std::int64_t ldx,
              const Bf16* weight, const float* bias, std::int64_t rows, std::int64_t n,
              std::int64_t k, SumOrder order, Update update) {
-  Bf16Product p{};
+  Bf16Product p = forward_sums(x, ldx, weight, rows, n, k, order);
   set_output(p, y);
   p.ldc = ldy;
-  p.a = x, p.lda = ldx;
-  p.b = weight, p.ldb = k, p.b_lies = Lies::inner;
   p.bias = bias;
-  p.rows = static_cast<int>(rows), p.columns = static_cast<int>(n);
-  p.starts[1] = static_cast<int>(k);
-  p.matrices = 1, p.leaves = static_cast<int>(order);
   p.add = update == Update::add;
   run(cuda, p);
 }
@@ -100,6 +105,13 @@ void backward_input(const Cuda& cuda, Y* dx, std::int64_t lddx, const Bf16* dy, 
   run(cuda, p);
 }
 
+Bf16Partials partials_for(const Cuda& cuda, const Bf16Product& p) {
+  const std::int64_t step = parts_of(p.columns, 4) * 4;
+  const std::int64_t floats = std::int64_t{p.matrices} * p.leaves * p.rows * step;
+  return {static_cast<float*>(scratch(cuda, static_cast<std::size_t>(floats) * sizeof(float))),
+          step};
+}
+
 }  // namespace
 
 void join_partials(const Cuda& cuda, const Bf16Product& p, const Bf16Partials& partials) {
@@ -107,14 +119,19 @@ void join_partials(const Cuda& cuda, const Bf16Product& p, const Bf16Partials& p
   launch(join_kernel, dim3(blocks), dim3(join_threads), 0, cuda.stream, p, partials);
 }
 
+static_assert(most_add_norm_rows<Bf16> == most_few_rows);
+
+Leaves leaves_of_few_rows(const Cuda& cuda, const Bf16* x, std::int64_t ldx, const Bf16* weight,
+                          std::int64_t rows, std::int64_t n, std::int64_t k, SumOrder order) {
+  Bf16Product p = forward_sums(x, ldx, weight, rows, n, k, order);
+  p.wide = is_wide(p);
+  const Bf16Partials partials = partials_for(cuda, p);
+  product_of_few_rows(cuda, p, partials);
+  return {partials.data, partials.step};
+}
+
 void run(const Cuda& cuda, const Bf16Product& p, Plan plan) {
-  Bf16Partials partials{nullptr, 0};
-  if (plan.spread) {
-    partials.step = parts_of(p.columns, 4) * 4;
-    const std::int64_t floats = std::int64_t{p.matrices} * p.leaves * p.rows * partials.step;
-    partials.data =
-        static_cast<float*>(scratch(cuda, static_cast<std::size_t>(floats) * sizeof(float)));
-  }
+  const Bf16Partials partials = plan.spread ? partials_for(cuda, p) : Bf16Partials{nullptr, 0};
   switch (plan.kernel) {
     case Kernel::few_rows:
       product_of_few_rows(cuda, p, partials);

@@ -44,6 +44,8 @@ struct Partials {
   std::int64_t step;
 };
 Partials partials_for(const Cuda& cuda, const Product& p);
+/// The sums of all chains to where `partials` says, or, where that is nowhere, of one chain to c.
+void chains_of_rows(const Cuda& cuda, const Product& p, const Partials& partials);
 /// c from its leaves: tree, bias, old contents.
 void join_partials(const Cuda& cuda, const Product& p, const Partials& partials);
 

@@ -151,8 +151,7 @@ void run(const Cuda& cuda, const Product& p, const Partials& partials) {
 
 }  // namespace
 
-void product_of_rows(const Cuda& cuda, const Product& p) {
-  const Partials partials = p.leaves == 1 ? Partials{nullptr, 0} : partials_for(cuda, p);
+void chains_of_rows(const Cuda& cuda, const Product& p, const Partials& partials) {
   if (p.rows <= 4) {
     run<4>(cuda, p, partials);
   } else if (p.rows <= 8) {
@@ -162,6 +161,11 @@ void product_of_rows(const Cuda& cuda, const Product& p) {
   } else {
     run<32>(cuda, p, partials);
   }
+}
+
+void product_of_rows(const Cuda& cuda, const Product& p) {
+  const Partials partials = p.leaves == 1 ? Partials{nullptr, 0} : partials_for(cuda, p);
+  chains_of_rows(cuda, p, partials);
   if (p.leaves > 1) join_partials(cuda, p, partials);
 }
 

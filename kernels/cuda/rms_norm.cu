@@ -1,6 +1,6 @@
 #include "kernels/cuda/chain.h"
 #include "kernels/cuda/cuda.h"
-#include "kernels/cuda/lanes.h"
+#include "kernels/cuda/row_norm.h"
 #include "kernels/rms_norm.h"
 
 namespace fst::kernels {
@@ -9,45 +9,17 @@ namespace {
 
 using namespace gpu;
 
-constexpr int row_threads = 256;
-// What a block may have without asking; rows of 12,000 elements fit, of 6,000 backwards.
-constexpr std::size_t free_shared = 48 * 1024;
-
-/// A block takes a row: all threads bring it to shared memory, one half-warp sums it in the
-/// contract's order, all threads finish.
-struct RowShared {
-  float result;
-  float padding[3];
-  float elements[1];  // as many as the launch asked for
-};
-
-std::size_t row_bytes(std::int64_t floats) {
-  return sizeof(RowShared) + static_cast<std::size_t>(floats) * sizeof(float);
-}
-
+/// A block takes a row.
 template <class T>
 KERNEL(row_threads, 4)
 normalise_row(T* y, float* rstd, const T* x, const float* weight, std::int64_t dim, float eps) {
   RowShared& shared = shared_memory<RowShared>();
-  float* const row = shared.elements;
   const std::int64_t t = blockIdx.x;
 #pragma unroll 4
-  for (std::int64_t i = threadIdx.x; i < dim; i += row_threads) row[i] = widened(x[t * dim + i]);
-  sync_block();
-  if (uniform(static_cast<int>(threadIdx.x / 32)) == 0) {
-    const float mean = dot(row, row, dim) / static_cast<float>(dim);
-    const float r = 1.0f / root(mean + eps);
-    if (threadIdx.x == 0) {
-      rstd[t] = r;
-      shared.result = r;
-    }
-  }
-  sync_block();
-  const float r = shared.result;
-#pragma unroll 4
   for (std::int64_t i = threadIdx.x; i < dim; i += row_threads) {
-    y[t * dim + i] = narrowed_to<T>((row[i] * r) * weight[i]);
+    shared.elements[i] = widened(x[t * dim + i]);
   }
+  normalise_shared(shared, y + t * dim, rstd + t, weight, dim, eps);
 }
 
 template <class T>

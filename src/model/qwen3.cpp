@@ -181,16 +181,19 @@ void Qwen3::embed(Tensor& out, const Tensor& tokens) {
   ops::convert(out, partial);
 }
 
-/// residual += x weight^T for a weight whose inner dimension the ranks share.
-void Qwen3::add_row_parallel(const Tensor& x, const Tensor& weight, const char* what) {
+/// residual += x weight^T for a weight whose inner dimension the ranks share, then the next norm.
+void Qwen3::add_row_parallel(const Tensor& x, const Tensor& weight, const char* what,
+                             const NextNorm& next) {
   Tensor& residual = scratch_.residual.tensor();
   if (unit_ == nullptr) {
-    return ops::linear_forward(residual, x, weight, nullptr, Sum::leaves, Write::add);
+    return ops::linear_add_norm(residual, next.normed, next.rstd, x, weight, Sum::leaves,
+                                next.weight, config_.rms_norm_eps);
   }
   Tensor& partial = scratch_.partial.tensor();
   ops::linear_forward(partial, x, weight, nullptr, leaves_, Write::overwrite);
   unit_->sum(partial, what);
   ops::add(residual, partial);
+  normalise(next);
 }
 
 /// Keys of a layer into the scratch, normed and rotated.
@@ -209,14 +212,20 @@ PackedHeads Qwen3::heads_of(const TokenBatch& batch, const LayerActivations& kep
           batch.first_rows, scale_};
 }
 
-/// q, k, v of norm(residual).
+void Qwen3::normalise(const NextNorm& next) {
+  ops::rms_norm_forward(next.normed, next.rstd, scratch_.residual.tensor(), next.weight,
+                        config_.rms_norm_eps);
+}
+
+/// What a layer begins with.
+Qwen3::NextNorm Qwen3::input_norm(const Layer& layer, LayerActivations& kept) {
+  return {scratch_.normed.tensor(), kept.input_rstd.tensor(), layer.vectors.input_norm};
+}
+
+/// q, k, v of input_norm().
 void Qwen3::project_heads(const Layer& layer, LayerActivations& kept) {
-  Scratch& s = scratch_;
-  const LayerTensors& w = layer.vectors;
-  ops::rms_norm_forward(s.normed.tensor(), kept.input_rstd.tensor(), s.residual.tensor(),
-                        w.input_norm, config_.rms_norm_eps);
-  ops::linear_forward(kept.qkv.tensor(), s.normed.tensor(), layer.qkv.tensor, or_null(w.qkv_bias),
-                      Sum::chain, Write::overwrite);
+  ops::linear_forward(kept.qkv.tensor(), scratch_.normed.tensor(), layer.qkv.tensor,
+                      or_null(layer.vectors.qkv_bias), Sum::chain, Write::overwrite);
 }
 
 /// Queries into `kept`, keys into the scratch, both normed and rotated.
@@ -231,8 +240,8 @@ void Qwen3::turn_heads(const Layer& layer, const TokenBatch& batch, LayerActivat
   rotate_keys(layer, batch, kept, kept.k_rstd.tensor());
 }
 
-/// residual += o(attention) over what the cache holds; of whole sequences the same keys and values
-/// are in the scratch and in `kept`.
+/// residual += o(attention) over what the cache holds, of whole sequences the same keys and values
+/// are in the scratch and in `kept`; then the norm before the MLP.
 void Qwen3::attend(const Layer& layer, const TokenBatch& batch, const Tensor& cache,
                    LayerActivations& kept) {
   if (library_attention_ && !batch.first_rows.empty()) {
@@ -241,7 +250,8 @@ void Qwen3::attend(const Layer& layer, const TokenBatch& batch, const Tensor& ca
     ops::attention_forward(kept.attention.tensor(), kept.lse.tensor(), kept.q.tensor(), cache,
                            batch.attention, scale_);
   }
-  add_row_parallel(kept.attention.tensor(), layer.o.tensor, "attention output");
+  add_row_parallel(kept.attention.tensor(), layer.o.tensor, "attention output",
+                   {scratch_.normed.tensor(), kept.middle_rstd.tensor(), layer.vectors.post_norm});
 }
 
 /// The heads of the batch's rows: queries for attention, keys and values into the cache.
@@ -269,19 +279,16 @@ void Qwen3::attention_block(const Layer& layer, const TokenBatch& batch, Tensor&
 }
 
 void Qwen3::project_gate_up(const Layer& layer, LayerActivations& kept) {
-  Scratch& s = scratch_;
-  ops::rms_norm_forward(s.normed.tensor(), kept.middle_rstd.tensor(), s.residual.tensor(),
-                        layer.vectors.post_norm, config_.rms_norm_eps);
-  ops::linear_forward(kept.gate_up.tensor(), s.normed.tensor(), layer.gate_up.tensor, nullptr,
-                      Sum::chain, Write::overwrite);
+  ops::linear_forward(kept.gate_up.tensor(), scratch_.normed.tensor(), layer.gate_up.tensor,
+                      nullptr, Sum::chain, Write::overwrite);
 }
 
-/// residual += down(swiglu(gate_up(norm(residual)))).
-void Qwen3::mlp_block(const Layer& layer, LayerActivations& kept) {
+/// residual += down(swiglu(gate_up(what attend() has left))); then the next norm.
+void Qwen3::mlp_block(const Layer& layer, LayerActivations& kept, const NextNorm& next) {
   Scratch& s = scratch_;
   project_gate_up(layer, kept);
   ops::swiglu_forward(s.mlp.tensor(), kept.gate_up.tensor());
-  add_row_parallel(s.mlp.tensor(), layer.down.tensor, "MLP output");
+  add_row_parallel(s.mlp.tensor(), layer.down.tensor, "MLP output", next);
 }
 
 /// The activations of a layer once more, from its input; keys and values are still in the cache.
@@ -294,6 +301,7 @@ const LayerActivations& Qwen3::recompute(const Layer& layer, const TokenBatch& b
   kept.middle.reserve(device_, dtype(), {tokens, config_.hidden_size});
   ops::convert(kept.input.tensor(), input);
   ops::convert(scratch_.residual.tensor(), input);
+  normalise(input_norm(layer, kept));
   project_heads(layer, kept);
   turn_heads(layer, batch, kept);
   attend(layer, batch, cache, kept);
@@ -313,18 +321,22 @@ const Tensor& Qwen3::forward(const TokenBatch& batch, KvCache& cache, Activation
   if (saved != nullptr) saved->reserve(local_, device_, tokens, dtype());
   Tensor& residual = scratch_.residual.tensor();
   embed(residual, batch.tokens);
-  for (std::int64_t l = 0; l < config_.num_hidden_layers; ++l) {
-    const auto i = static_cast<std::size_t>(l);
-    LayerActivations& kept = keeping ? saved->layers[i] : scratch_.layer;
+  const auto kept_of = [&](std::size_t i) -> LayerActivations& {
+    return keeping ? saved->layers[i] : scratch_.layer;
+  };
+  const NextNorm last{scratch_.hidden.tensor(),
+                      saved != nullptr ? saved->last_rstd.tensor() : scratch_.last_rstd.tensor(),
+                      final_norm_};
+  const std::size_t layers = layers_.size();
+  normalise(layers == 0 ? last : input_norm(layers_[0], kept_of(0)));
+  for (std::size_t i = 0; i < layers; ++i) {
+    LayerActivations& kept = kept_of(i);
     if (saved != nullptr) ops::convert(saved->layers[i].input.tensor(), residual);
-    attention_block(layers_[i], batch, cache.layer(l), kept);
+    attention_block(layers_[i], batch, cache.layer(static_cast<std::int64_t>(i)), kept);
     if (keeping) ops::convert(kept.middle.tensor(), residual);
-    mlp_block(layers_[i], kept);
+    mlp_block(layers_[i], kept, i + 1 < layers ? input_norm(layers_[i + 1], kept_of(i + 1)) : last);
   }
   if (saved != nullptr) ops::convert(saved->last.tensor(), residual);
-  Tensor& rstd = saved != nullptr ? saved->last_rstd.tensor() : scratch_.last_rstd.tensor();
-  ops::rms_norm_forward(scratch_.hidden.tensor(), rstd, residual, final_norm_,
-                        config_.rms_norm_eps);
   return scratch_.hidden.tensor();
 }
 

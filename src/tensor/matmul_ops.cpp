@@ -5,6 +5,7 @@
 #include "fst/tensor/ops.h"
 
 #include "check.h"
+#include "kernels/linear_norm.h"
 #include "kernels/matmul.h"
 #include "kernels/matmul_bf16.h"
 
@@ -88,6 +89,34 @@ void linear_forward(Tensor& y, const Tensor& x, const Tensor& packed, const Tens
     kernels::linear_forward(exec, y.data<Y>(), y.row_stride(), x.data<X>(), x.row_stride(),
                             packed.data<X>(), bias == nullptr ? nullptr : bias->data<float>(), rows,
                             n, k, order_of(sum), update_of(write));
+  });
+}
+
+void linear_add_norm(Tensor& y, Tensor& normed, Tensor& rstd, const Tensor& x, const Tensor& packed,
+                     Sum sum, const Tensor& norm_weight, float eps) {
+  const auto most = y.dtype() == DType::bf16 ? kernels::most_add_norm_rows<Bf16>
+                                             : kernels::most_add_norm_rows<float>;
+  if (y.dim(0) > most || sum == Sum::chain || y.dtype() != x.dtype()) {
+    linear_forward(y, x, packed, nullptr, sum, Write::add);
+    return rms_norm_forward(normed, rstd, y, norm_weight, eps);
+  }
+  const char* const what = "linear_add_norm";
+  expect_matrix(what, y);
+  expect_matrix(what, x);
+  const std::int64_t rows = y.dim(0), n = y.dim(1), k = x.dim(1);
+  expect_row_count(what, x, rows);
+  expect_matrix(what, normed, rows, n);
+  expect_contiguous(what, y);
+  expect_contiguous(what, normed);
+  expect_elements(what, rstd, rows);
+  expect_elements(what, norm_weight, n);
+  const bool in_panels = packs(x.device(), x.dtype());
+  expect_elements(what, packed, in_panels ? packed_size(x.dtype(), n, k, sum) : n * k);
+  run_typed(what, y, [&](const auto& exec, auto type) {
+    using T = decltype(type);
+    kernels::linear_add_norm(exec, y.data<T>(), normed.data<T>(), rstd.data<float>(), x.data<T>(),
+                             x.row_stride(), packed.data<T>(), norm_weight.data<float>(), rows, n,
+                             k, order_of(sum), eps);
   });
 }
 

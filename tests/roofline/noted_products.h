@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/attention.h"
+#include "kernels/linear_norm.h"
 #include "kernels/matmul.h"
 #include "kernels/matmul_bf16.h"
 #include "kernels/prepare_heads.h"
@@ -59,6 +60,20 @@ inline void linear_forward(const Cuda& cuda, float* y, std::int64_t ldy, const f
                     {{"rows", rows}, {"n", n}, {"k", k}, {"leaves", std::int64_t(order)}},
                     noted::product(rows, n, k, word, word, update == Update::add));
   linear_forward<Cuda>(cuda, y, ldy, x, ldx, packed, bias, rows, n, k, order, update);
+}
+
+/// Beside the product the row's norm is written, and its weight read.
+template <class T>
+void linear_add_norm(const Cuda& cuda, T* y, T* normed, float* rstd, const T* x, std::int64_t ldx,
+                     const T* packed, const float* weight, std::int64_t rows, std::int64_t n,
+                     std::int64_t k, SumOrder order, float eps) {
+  using namespace roofline;
+  Work work = noted::product(rows, n, k, size<T>, size<T>, true);
+  work.read += n * word;
+  work.written += rows * n * size<T> + rows * word;
+  const Noted noted("linear_add_norm", type_name<T>(),
+                    {{"rows", rows}, {"n", n}, {"k", k}, {"leaves", std::int64_t(order)}}, work);
+  linear_add_norm<Cuda, T>(cuda, y, normed, rstd, x, ldx, packed, weight, rows, n, k, order, eps);
 }
 
 inline void linear_backward_input(const Cuda& cuda, float* dx, std::int64_t lddx, const float* dy,

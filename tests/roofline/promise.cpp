@@ -87,7 +87,7 @@ std::int64_t bytes_by_design(const Ran& ran) {
   const std::int64_t element = operation.type == "bf16" ? 2 : 4;
   const std::int64_t rows = extent("rows"), leaves = extent("leaves"), heads = extent("heads");
   if (multiplies(name) && leaves > 1) {
-    const std::int64_t outputs = rows * extent(name == "linear_forward" ? "n" : "k");
+    const std::int64_t outputs = rows * extent(name.rfind("linear_backward", 0) == 0 ? "k" : "n");
     return tree_bytes(ran, outputs, leaves, std::max<std::int64_t>(1, extent("matrices")));
   }
   // dweight is a chain over rows, dx needs sums along them: two launches, both read dy and x, and

@@ -115,6 +115,12 @@ class Qwen3 {
     Buffer local_logits, joined_logits;  // [R, V / ranks]; those of all ranks one after the other
   };
 
+  /// What is made of the residual when a product has been added to it.
+  struct NextNorm {
+    Tensor &normed, &rstd;
+    const Tensor& weight;
+  };
+
   void check_ready(const TokenBatch& batch, const KvCache& cache) const;
   void reserve_forward(std::int64_t tokens, bool saving);
   void reserve_backward(std::int64_t tokens);
@@ -132,13 +138,16 @@ class Qwen3 {
   void heads_backward(const Layer& layer, const TokenBatch& batch, const Tensor& cache,
                       const LayerActivations& kept);
   void project_gate_up(const Layer& layer, LayerActivations& kept);
-  void mlp_block(const Layer& layer, LayerActivations& kept);
+  void mlp_block(const Layer& layer, LayerActivations& kept, const NextNorm& next);
   const LayerActivations& recompute(const Layer& layer, const TokenBatch& batch,
                                     const Tensor& cache, const Tensor& input);
   void set_layer(Layer& layer, const LayerTensors& natural);
   void set_weight(Weight& weight, const Tensor& natural, ops::Sum sum);
   void embed(Tensor& out, const Tensor& tokens);
-  void add_row_parallel(const Tensor& x, const Tensor& weight, const char* what);
+  void add_row_parallel(const Tensor& x, const Tensor& weight, const char* what,
+                        const NextNorm& next);
+  void normalise(const NextNorm& next);
+  NextNorm input_norm(const Layer& layer, LayerActivations& kept);
   Tensor fused_backward_input(const Tensor& dy, const Tensor& weight,
                               std::span<const std::int64_t> sizes, const char* what);
   void attention_block_backward(const Layer& layer, const TokenBatch& batch, const Tensor& cache,

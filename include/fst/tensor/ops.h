@@ -50,6 +50,11 @@ void pack_weight(Tensor& packed, const Tensor& weight, Sum sum);
 /// weight (packs()); bias [N] or nullptr.
 void linear_forward(Tensor& y, const Tensor& x, const Tensor& packed, const Tensor* bias, Sum sum,
                     Write write);
+/// y += x weight^T, then normed, rstd = rms_norm_forward(y): the residual of a layer and the norm
+/// behind it, for few rows in one pass; the bits of the two. y, normed [T, N], rstd [T], x [T, K],
+/// all of one type; packed as above, norm_weight [N].
+void linear_add_norm(Tensor& y, Tensor& normed, Tensor& rstd, const Tensor& x, const Tensor& packed,
+                     Sum sum, const Tensor& norm_weight, float eps);
 /// dx[t, k] = sum_n dy[t, n] weight[n, k]; dx [T, K], dy [T, N] (may be strided), weight [N, K] in
 /// natural layout; all f32, or dy and weight bf16 and dx either. With Sum::leaves the leaves divide
 /// N.

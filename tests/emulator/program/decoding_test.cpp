@@ -23,10 +23,12 @@ std::span<const float> values_of(const Parameters& on_host) {
 }
 
 struct Engine {
-  Engine(const Device& where, const Parameters& on_host, GeneratorOptions options = {})
+  Engine(const Device& where, const Parameters& on_host, GeneratorOptions options = {},
+         DType dtype = DType::f32)
       : device(where),
         parameters(on_host.config(), device),
-        model(on_host.config(), device, {.use = Use::inference, .max_positions = positions}) {
+        model(on_host.config(), device,
+              {.use = Use::inference, .max_positions = positions, .dtype = dtype}) {
     copy_in(parameters.flat(), values_of(on_host));
     model.set_weights(parameters);
     if (options.kv_blocks == 0) options.kv_blocks = 64;
@@ -132,6 +134,22 @@ TEST_F(DecodingTest, AStepAheadOrNoneHasTheBitsOfTheCpuHoweverTheCacheAndTheBatc
   EXPECT_GT(counts.preemptions, 0);
   EXPECT_GT(counts.copied_blocks, 0);
   EXPECT_GT(counts.dropped_draws, 0);
+}
+
+/// A GPU's bits in bf16 are its own.
+TEST_F(DecodingTest, AStepAheadChangesNoBitInBf16) {
+  const auto all = mixed_requests(config_.vocab_size);
+  GeneratorOptions options;
+  options.stop_ids = {3, 17, 40, 41, 77, 97, 99};
+  options.steps_ahead = 0;
+  Engine in_step(Device::cuda(0), parameters_, options, DType::bf16);
+  const auto expected = in_step.generator->generate(all);
+  options.steps_ahead = 1;
+  options.kv_blocks = 4;
+  options.max_batch = 3;
+  Engine ahead(Device::cuda(0), parameters_, options, DType::bf16);
+  expect_same(ahead.generator->generate(all), expected);
+  EXPECT_GT(ahead.generator->counts().dropped_draws, 0);
 }
 
 TEST_F(DecodingTest, RecordsSeeNewWeightsOtherLawsAndMovedMemory) {

@@ -56,6 +56,7 @@ std::vector<Completion> completions_of(const Parameters& whole, const TensorPara
   GeneratorOptions options;
   options.kv_blocks = 17;
   options.stop_ids = {3, 17, 97};
+  options.steps_ahead = unit == nullptr ? 0 : 1;
   std::vector<GenerateRequest> requests;
   for (std::uint64_t p = 0; p < 9; ++p) {
     GenerateRequest request;

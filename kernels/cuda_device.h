@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -46,10 +47,25 @@ void copy_to_host(const Cuda& cuda, void* to, const void* from, std::size_t byte
 void copy_on_device(const Cuda& cuda, void* to, const void* from, std::size_t bytes);
 /// Waits until all queued work is done.
 void wait(const Cuda& cuda);
-/// True if all queued work is done. Does not wait.
-bool idle(const Cuda& cuda);
 /// The stream as libraries that queue work of their own take it, a cudaStream_t.
 void* stream_handle(const Cuda& cuda);
+
+/// Work on a stream that ends only when other processes have done their part: an exchange.
+struct CudaExchange {
+  /// Returns when ended() says so, asking again and again; throws when it gives up.
+  std::function<void(const std::function<bool()>& ended)> await;
+  /// Makes it end at once, whatever the memory holds then. Does not throw.
+  std::function<void()> abandon;
+};
+/// What was queued last is an exchange. From here on nobody waits blindly: who waits for the stream
+/// or gives memory back (after all, an exchange may use it) awaits the exchanges before in their
+/// order, and blocks for the rest. Where one gives up, all are abandoned and what it threw goes to
+/// who waits; from release() and the like, which do not throw, to the next one. Awaits the oldest
+/// where very many are under way.
+void note_exchange(const Cuda& cuda, CudaExchange exchange);
+/// Awaits those that were noted; abandons them.
+void await_exchanges(const Cuda& cuda);
+void abandon_exchanges(const Cuda& cuda);
 
 /// Page-locked host memory: copies from and to it run while the host goes on.
 void* allocate_host(const Cuda& cuda, std::size_t bytes);

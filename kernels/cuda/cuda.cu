@@ -1,4 +1,5 @@
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/exchanges.h"
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/lt_plans.h"
 
@@ -11,6 +12,7 @@ struct Cuda::Memory {
   CudaHistory history;
   bool recording = false;
   std::unique_ptr<LtPlans> plans;  // nullptr: all products are our own
+  Exchanges exchanges;
 };
 struct CudaRecord {
   cudaGraphExec_t work = nullptr;
@@ -18,6 +20,14 @@ struct CudaRecord {
 struct CudaEvent {
   cudaEvent_t event = nullptr;
 };
+
+namespace {
+/// As wait(), for destructors: what failed is found by the next call.
+void wait_quietly(const Cuda& cuda) {
+  cuda.memory->exchanges.await_quietly();
+  cudaStreamSynchronize(cuda.stream);
+}
+}  // namespace
 
 CudaError::CudaError(const char* call, cudaError_t error)
     : std::runtime_error(std::string(call) + ": " + cudaGetErrorName(error) + ", " +
@@ -127,7 +137,7 @@ Cuda open_cuda(int index) {
 
 void close_cuda(Cuda& cuda) {
   if (cuda.memory == nullptr) return;
-  cudaStreamSynchronize(cuda.stream);
+  wait_quietly(cuda);
   cudaFree(cuda.memory->scratch);
   cuda.memory->plans.reset();
   cudaStreamDestroy(cuda.stream);
@@ -204,19 +214,23 @@ void copy_on_device(const Cuda& cuda, void* to, const void* from, std::size_t by
 }
 
 void wait(const Cuda& cuda) {
+  await_exchanges(cuda);
   check(cudaStreamSynchronize(cuda.stream), "waiting for the device");
   ++cuda.memory->history.waits;
 }
 
-bool idle(const Cuda& cuda) {
-  const cudaError_t error = cudaStreamQuery(cuda.stream);
-  if (error == cudaErrorNotReady) return false;
-  check(error, "waiting for the device");
-  return true;
-}
-
 void* stream_handle(const Cuda& cuda) {
   return cuda.stream;
+}
+
+void note_exchange(const Cuda& cuda, CudaExchange exchange) {
+  cuda.memory->exchanges.note(cuda.stream, std::move(exchange));
+}
+void await_exchanges(const Cuda& cuda) {
+  cuda.memory->exchanges.await();
+}
+void abandon_exchanges(const Cuda& cuda) {
+  cuda.memory->exchanges.abandon();
 }
 
 const CudaHistory& history(const Cuda& cuda) {
@@ -230,7 +244,7 @@ void* allocate_host(const Cuda& /*cuda*/, std::size_t bytes) {
 }
 
 void release_host(const Cuda& cuda, void* memory) {
-  cudaStreamSynchronize(cuda.stream);  // as release()
+  wait_quietly(cuda);
   cudaFreeHost(memory);
 }
 
@@ -260,6 +274,7 @@ void wait(const Cuda& cuda, CudaEvent& event) {
   if (error == cudaSuccess) return;
   if (error != cudaErrorNotReady) check(error, "waiting for an event");
   cudaGetLastError();
+  cuda.memory->exchanges.await_before(event.event);
   check(cudaEventSynchronize(event.event), "waiting for an event");
   ++cuda.memory->history.event_waits;
 }
@@ -280,8 +295,8 @@ std::shared_ptr<const CudaRecord> end_recording(const Cuda& cuda) {
   const cudaError_t error = cudaGraphInstantiate(&record->work, graph, 0);
   cudaGraphDestroy(graph);
   check(error, "cudaGraphInstantiate");
-  return {record.release(), [stream = cuda.stream](const CudaRecord* old) {
-            cudaStreamSynchronize(stream);  // as release()
+  return {record.release(), [cuda](const CudaRecord* old) {
+            wait_quietly(cuda);
             cudaGraphExecDestroy(old->work);
             delete old;
           }};
@@ -313,7 +328,7 @@ void zero(const Cuda& cuda, void* memory, std::size_t bytes) {
 }
 
 void release(const Cuda& cuda, void* memory) {
-  cudaStreamSynchronize(cuda.stream);  // a destructor's call: what failed is found by the next one
+  wait_quietly(cuda);
   cudaFree(memory);
   ++cuda.memory->history.releases;
 }

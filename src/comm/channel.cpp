@@ -60,11 +60,17 @@ void Communicator::Channel::wait(std::span<MPI_Request> requests, const char* op
         MPI_Testall(static_cast<int>(requests.size()), requests.data(), &all, MPI_STATUSES_IGNORE));
     return all != 0;
   };
-  poll(done, operation, what, pace);
+  const Wait wait = next(operation, what);
+  poll(wait, done, pace);
+  note_completed(wait);
 }
 
-void Communicator::Channel::poll(const std::function<bool()>& done, const char* operation,
-                                 std::string_view what, Pace pace) const {
+void Communicator::Channel::note_completed(const Wait& wait) const {
+  last = std::string(wait.operation) + " of " + std::string(wait.what);
+}
+
+void Communicator::Channel::poll(const Wait& wait, const std::function<bool()>& done,
+                                 Pace pace) const {
   const Stopwatch clock;
   const double spin = pace == Pace::device ? device_spin_seconds : spin_seconds;
   bool noted = false;  // on the board, which is for long waits
@@ -80,16 +86,14 @@ void Communicator::Channel::poll(const std::function<bool()>& done, const char* 
     if (sleeping || tests % tests_per_clock == 0) {
       waited = clock.seconds();
       if (board != nullptr && !noted && waited >= spin_seconds) {
-        board->begin_wait(id, waits + 1, what);
+        board->begin_wait(id, wait.number, wait.what);
         noted = true;
       }
       if (board != nullptr && board->broken()) throw Error("another rank died");
-      if (waited > deadline) give_up(operation, what, waited);
+      if (waited > deadline) give_up(wait, waited);
     }
   }
   if (noted) board->end_wait();  // not where it failed: there this rank still waits
-  ++waits;
-  last = std::string(operation) + " of " + std::string(what);
 }
 
 void Communicator::Channel::gather_round(const char* operation, std::string_view what) const {
@@ -112,13 +116,13 @@ std::string Communicator::Channel::place() const {
          std::to_string(size) + ", host " + host;
 }
 
-void Communicator::Channel::give_up(const char* operation, std::string_view what,
-                                    double seconds) const {
+void Communicator::Channel::give_up(const Wait& wait, double seconds) const {
   throw Error("waited " + std::to_string(static_cast<std::int64_t>(seconds)) + " s for " +
-              std::string(what) + " (" + operation + ", wait " + std::to_string(waits + 1) +
-              " of communicator " + name + ") on its rank " + std::to_string(rank) + " of " +
-              std::to_string(size) + ", host " + host + "; the last one completed was " + last +
-              "; " + (board == nullptr ? "another rank is late" : board->late_for(id, waits + 1)));
+              std::string(wait.what) + " (" + wait.operation + ", wait " +
+              std::to_string(wait.number) + " of communicator " + name + ") on its rank " +
+              std::to_string(rank) + " of " + std::to_string(size) + ", host " + host +
+              "; the last one completed was " + last + "; " +
+              (board == nullptr ? "another rank is late" : board->late_for(id, wait.number)));
 }
 
 }  // namespace fst

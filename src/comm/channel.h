@@ -20,19 +20,32 @@ class NcclChannel;
 /// eager: all partners are there and data is moving, so only yield.
 enum class Pace { patient, device, eager };
 
+/// What a rank waits for: the kind of call, the thing that is moved, and the number of the wait,
+/// which is the same on all members.
+struct Wait {
+  const char* operation;
+  std::string_view what;
+  std::int64_t number;
+};
+
 struct Communicator::Channel {
   Channel(MPI_Comm communicator, std::string called);
   Channel(const Channel&) = delete;
   Channel& operator=(const Channel&) = delete;
   ~Channel();
 
+  /// The next wait. What goes with it is done at once, or later by poll().
+  Wait next(const char* operation, std::string_view what) const {
+    return {operation, what, ++waits};
+  }
   /// Returns when all requests are complete; throws Error after `deadline` seconds. `operation` is
   /// the kind of call, `what` the thing that is moved.
   void wait(std::span<MPI_Request> requests, const char* operation, std::string_view what,
             Pace pace = Pace::patient) const;
   /// The same until done() says so; what it throws goes through.
-  void poll(const std::function<bool()>& done, const char* operation, std::string_view what,
-            Pace pace) const;
+  void poll(const Wait& wait, const std::function<bool()>& done, Pace pace) const;
+  /// For messages of those that fail later.
+  void note_completed(const Wait& wait) const;
   /// Waits patiently until all members have come to this operation.
   void gather_round(const char* operation, std::string_view what) const;
   /// Notes one call that moved this many bytes.
@@ -47,7 +60,7 @@ struct Communicator::Channel {
   Board* board = nullptr;  // of the World; none for a communicator of one process
   double deadline = 600;
   std::int64_t chunk_bytes = std::int64_t{1} << 30;
-  mutable std::int64_t waits = 0;     // completed so far; the same on all members at the same place
+  mutable std::int64_t waits = 0;     // begun so far; the same on all members at the same place
   mutable std::string last = "none";  // the last completed one
   mutable TrafficTable traffic;
   std::string against_nccl = "not connected";  // why tensors go through the host; "": they do not
@@ -57,7 +70,7 @@ struct Communicator::Channel {
   std::string place() const;
 
  private:
-  [[noreturn]] void give_up(const char* operation, std::string_view what, double seconds) const;
+  [[noreturn]] void give_up(const Wait& wait, double seconds) const;
 };
 
 std::string host_name();

@@ -42,7 +42,8 @@ NcclChannel::NcclChannel(const NcclLibrary& library, const Communicator::Channel
   try {
     check(library_->api.comm_init_rank_config(&comm_, channel.size, id, channel.rank, &config),
           "ncclCommInitRankConfig");
-    channel_->poll([this] { return !under_way(); }, "start", "NCCL", Pace::patient);
+    channel_->poll(
+        channel_->next("start", "NCCL"), [this] { return taken(); }, Pace::patient);
   } catch (...) {
     abort();
     throw;
@@ -50,6 +51,11 @@ NcclChannel::NcclChannel(const NcclLibrary& library, const Communicator::Channel
 }
 
 NcclChannel::~NcclChannel() {
+  try {
+    if (device_) await_exchanges(*device_);
+  } catch (const std::exception& error) {
+    log::warn(error.what());
+  }
   if (comm_ == nullptr) return;
   const nccl::Result result = library_->api.comm_destroy(comm_);
   if (result != nccl::success && result != nccl::in_progress) {
@@ -102,33 +108,63 @@ template <class Queue>
 void NcclChannel::run(const char* operation, std::string_view what, const Device* device,
                       Queue&& queue) {
   if (comm_ == nullptr) throw Error("NCCL was aborted before the " + std::string(operation));
-  place_ = "at the " + std::string(operation) + " of " + std::string(what);
+  const Wait wait = channel_->next(operation, what);
+  if (device == nullptr) return;
+  device_ = *device;
   try {
-    if (device != nullptr) {
-      check(library_->api.group_start(), "ncclGroupStart");
-      try {
-        queue();
-      } catch (...) {
-        static_cast<void>(library_->api.group_end());  // closes it; what came first is told
-        throw;
-      }
-      check(library_->api.group_end(), "ncclGroupEnd");
-    }
-    const auto done = [&] { return device == nullptr || (!under_way() && device->idle()); };
-    channel_->poll(done, operation, what, Pace::device);
+    at(wait);
+    group(queue);
+    channel_->poll(
+        wait, [this] { return taken(); }, Pace::device);
+    note(wait);
   } catch (...) {
+    abandon_exchanges(*device);
     abort();
     throw;
   }
 }
 
-/// Whether NCCL is still queueing what it was told, on its own thread. Throws what it has met.
-bool NcclChannel::under_way() const {
+template <class Queue>
+void NcclChannel::group(Queue&& queue) {
+  check(library_->api.group_start(), "ncclGroupStart");
+  try {
+    queue();
+  } catch (...) {
+    static_cast<void>(library_->api.group_end());  // closes it; what came first is told
+    throw;
+  }
+  check(library_->api.group_end(), "ncclGroupEnd");
+}
+
+/// The exchange is on the stream: how its end is awaited.
+void NcclChannel::note(const Wait& wait) {
+  const auto await = [this, what = std::string(wait.what), operation = wait.operation,
+                      number = wait.number](const std::function<bool()>& ended) {
+    const Wait noted{operation, what, number};
+    at(noted);
+    const auto done = [&] {
+      if (ended()) return true;
+      static_cast<void>(taken());  // throws what NCCL has met
+      return false;
+    };
+    channel_->poll(noted, done, Pace::device);
+    channel_->note_completed(noted);
+  };
+  note_exchange(*device_, await, [this] { abort(); });
+}
+
+void NcclChannel::at(const Wait& wait) {
+  place_ = "at the " + std::string(wait.operation) + " of " + std::string(wait.what);
+}
+
+/// Whether NCCL has queued what it was told, which it does on a thread of its own. Throws what it
+/// has met, in exchanges under way too.
+bool NcclChannel::taken() const {
   nccl::Result state = nccl::success;
   check(library_->api.comm_get_async_error(comm_, &state), "ncclCommGetAsyncError");
-  if (state == nccl::in_progress) return true;
+  if (state == nccl::in_progress) return false;
   check(state, "NCCL");
-  return false;
+  return true;
 }
 
 void NcclChannel::check(nccl::Result result, const char* call) const {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -10,10 +11,12 @@
 namespace fst {
 
 /// This rank's end of an NCCL communicator over the members of a channel, each of which has a GPU
-/// of its own. Moves device tensors and never adds any. Nothing here blocks: a call is queued, and
-/// this rank then looks whether it has ended, whether NCCL has met an error and whether the
-/// channel's deadline is over. What goes wrong aborts the communicator, which frees the GPU of
-/// NCCL's kernels, and throws Error.
+/// of its own. Moves device tensors and never adds any. A call returns when NCCL has queued it on
+/// the device's stream: what is queued later finds the tensors moved, and the host goes on. The
+/// next one who waits for the device first awaits the exchanges that are under way, looking whether
+/// each has ended, whether NCCL has met an error and whether the channel's deadline is over. What
+/// goes wrong aborts the communicators of the device, which frees it of NCCL's kernels, and throws
+/// Error.
 class NcclChannel {
  public:
   /// Collective over the channel; `id` is one and the same on all members.
@@ -31,17 +34,22 @@ class NcclChannel {
   void all_gather_into(const Tensor& all, const Tensor& mine, std::string_view what);
 
  private:
-  /// Queues calls of NCCL as a group and waits for their end.
+  /// Queues calls of NCCL as a group.
   template <class Queue>
   void run(const char* operation, std::string_view what, const Device* device, Queue&& queue);
+  template <class Queue>
+  void group(Queue&& queue);
+  void note(const Wait& wait);
+  void at(const Wait& wait);
   void check(nccl::Result result, const char* call) const;
-  bool under_way() const;
+  bool taken() const;
   void abort();
 
   const NcclLibrary* library_;
   const Communicator::Channel* channel_;
   nccl::Comm comm_ = nullptr;
-  std::string place_;  // for messages: what is being done
+  std::optional<Device> device_;  // of the last exchange
+  std::string place_;             // for messages: what is being done
 };
 
 }  // namespace fst

@@ -138,10 +138,6 @@ void Device::copy(void* to, const void* from, std::int64_t bytes) const {
   }
 }
 
-bool Device::idle() const {
-  return on_host() || kernels::idle(*cuda_);
-}
-
 void Device::synchronize() const {
   if (!on_host()) kernels::wait(*cuda_);
 }

@@ -65,7 +65,13 @@ void copy_on_device(const Cuda& /*cuda*/, void* /*to*/, const void* /*from*/,
 void wait(const Cuda& /*cuda*/) {
   absent();
 }
-bool idle(const Cuda& /*cuda*/) {
+void note_exchange(const Cuda& /*cuda*/, CudaExchange /*exchange*/) {
+  absent();
+}
+void await_exchanges(const Cuda& /*cuda*/) {
+  absent();
+}
+void abandon_exchanges(const Cuda& /*cuda*/) {
   absent();
 }
 void* stream_handle(const Cuda& /*cuda*/) {

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "faults.h"
@@ -27,6 +28,7 @@ struct Task {
   std::function<void()> run;
   const CUevent_st* event = nullptr;  // that it waits for
   std::uint64_t version = 0;
+  std::function<bool()> ready = nullptr;  // what else it waits for, outside of this process
 };
 
 }  // namespace
@@ -104,14 +106,21 @@ cudaError_t enqueue(cudaStream_t stream, std::function<void()> run) {
     stream_of(stream).capture->tasks.push_back(std::move(run));
     return cudaSuccess;
   }
-  stream_of(stream).tasks.push_back({runtime().issued++, std::move(run), nullptr, 0});
+  stream_of(stream).tasks.push_back({runtime().issued++, std::move(run)});
   return cudaSuccess;
 }
 
 bool can_run(const CUstream_st& stream) {
   if (stream.tasks.empty()) return false;
   const Task& next = stream.tasks.front();
+  if (next.ready) return next.ready();
   return next.event == nullptr || next.event->reached >= next.version;
+}
+/// Whether a stream has come to work that other processes must make possible.
+bool others_are_awaited() {
+  return std::any_of(runtime().streams.begin(), runtime().streams.end(), [](const auto* stream) {
+    return !stream->tasks.empty() && stream->tasks.front().ready;
+  });
 }
 
 /// Schedule 0 takes the work in the order it was issued, 1 the latest first, others any.
@@ -127,11 +136,19 @@ CUstream_st* next_stream() {
   return candidates[choose(candidates.size())];
 }
 
-/// Runs what is queued until `done`; what was queued behind a failure is dropped.
-cudaError_t run_until(const std::function<bool()>& done) {
-  while (report().empty() && !done()) {
+/// Runs what is queued until `done`, or one piece of it where there is one; what was queued behind
+/// a failure is dropped.
+enum class Patience { endless, one_piece };
+cudaError_t run_until(const std::function<bool()>& done, Patience patience = Patience::endless) {
+  bool ran = false;
+  while (report().empty() && !done() && !ran) {
     open_device_memory();
     CUstream_st* const stream = next_stream();
+    if (stream == nullptr && others_are_awaited()) {
+      if (patience == Patience::one_piece) break;
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+      continue;
+    }
     if (stream == nullptr) {
       note_failure("the streams wait for an event that nothing queued will record");
       break;
@@ -139,6 +156,7 @@ cudaError_t run_until(const std::function<bool()>& done) {
     const Task task = std::move(stream->tasks.front());
     stream->tasks.pop_front();
     task.run();
+    ran = patience == Patience::one_piece;
   }
   close_device_memory();
   if (report().empty()) return cudaSuccess;
@@ -146,13 +164,13 @@ cudaError_t run_until(const std::function<bool()>& done) {
   return returned(failure());
 }
 
+bool all_is_done() {
+  return std::all_of(runtime().streams.begin(), runtime().streams.end(),
+                     [](const auto* stream) { return stream->tasks.empty(); });
+}
+
 cudaError_t run_all() {
-  return run_until([] {
-    for (const CUstream_st* stream : runtime().streams) {
-      if (!stream->tasks.empty()) return false;
-    }
-    return true;
-  });
+  return run_until(all_is_done);
 }
 
 /// Of host memory, to notice changes; never 0.
@@ -197,6 +215,22 @@ void queue_launch(const void* kernel, std::unique_ptr<Body> body, std::size_t bo
       execute(*launch);
     }
   });
+}
+
+cudaError_t queue_with_others(cudaStream_t stream, std::function<bool()> ready,
+                              std::function<void()> run) {
+  if (!report().empty()) return returned(cudaErrorLaunchFailure);
+  if (spoils_capture()) return returned(cudaErrorStreamCaptureUnsupported);
+  Task task;
+  task.issued = runtime().issued++;
+  task.run = std::move(run);
+  task.ready = std::move(ready);
+  stream_of(stream).tasks.push_back(std::move(task));
+  return cudaSuccess;
+}
+
+cudaError_t pass_time() {
+  return run_until(all_is_done, Patience::one_piece);
 }
 
 const Calls& calls() {
@@ -320,9 +354,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
   if (spoils_capture()) return returned(cudaErrorStreamCaptureUnsupported);
   if (!report().empty()) return returned(failure());
   if (stream_of(stream).tasks.empty()) return cudaSuccess;
-  // Time passes between two looks, enough for one piece of work.
-  bool ran = false;
-  const cudaError_t error = run_until([&] { return std::exchange(ran, true); });
+  const cudaError_t error = pass_time();
   return error == cudaSuccess ? cudaErrorNotReady : error;
 }
 
@@ -355,8 +387,11 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
-  if (!report().empty()) return returned(cudaErrorLaunchFailure);
-  return event->reached >= event->recorded ? cudaSuccess : cudaErrorNotReady;
+  if (must_fail("cudaEventQuery")) return lost("cudaEventQuery");
+  if (!report().empty()) return returned(failure());
+  if (event->reached >= event->recorded) return cudaSuccess;
+  const cudaError_t error = pass_time();
+  return error == cudaSuccess ? cudaErrorNotReady : error;
 }
 
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {

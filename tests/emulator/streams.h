@@ -1,12 +1,21 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 
 #include <cuda_runtime.h>
 
-/// Within the emulator: device memory for the run time's calls (memory.cpp).
+/// Within the emulator, and for libraries that stand in for others beside it.
 namespace fst::emulator {
 
+/// Queues run() for when ready() says that other processes have done their part. Who waits for the
+/// stream waits for that, too; who looks does not.
+cudaError_t queue_with_others(cudaStream_t stream, std::function<bool()> ready,
+                              std::function<void()> run);
+/// Time passes, enough for one piece of what is queued.
+cudaError_t pass_time();
+
+/// Device memory for the run time's calls (memory.cpp).
 cudaError_t allocate_device(void** memory, std::size_t bytes);
 cudaError_t free_device(void* memory);
 /// The host must not touch device memory. In the checked build, and in schedule 1 of the other as

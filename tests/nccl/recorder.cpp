@@ -1,12 +1,17 @@
 // Stands in for libnccl.so.2 where GPUs are emulated (FST_NCCL_LIBRARY): the functions of NCCL that
 // the program uses, over files in a folder that the ranks share. It keeps a list of the calls, and
-// is as strict as NCCL may be: a send ends only when it has been received, a rank's next group is
-// refused while one is under way, and pieces that meet must agree in kind, size and type.
+// is as strict, and as late, as NCCL may be: a group is put on its stream some time after the call,
+// when ncclCommGetAsyncError is asked for the second time; nothing is read or written before the
+// stream comes to it; a send ends only when it has been received; a rank's next group is refused
+// before the last one is on the stream, and the end of a communicator before all of them have
+// ended; pieces that meet must agree in kind, size and type.
 //
 //   FST_NCCL_RECORDER=version:21200      what ncclGetVersion tells
 //   FST_NCCL_RECORDER=fail:CALL:N:RANK   the N-th CALL of world rank RANK fails, from 1
-//   FST_NCCL_RECORDER=lost:N:RANK        the N-th group of world rank RANK meets an error later
-//   FST_NCCL_RECORDER=hang:N:RANK        the N-th group of world rank RANK never begins
+//   FST_NCCL_RECORDER=lost:N:RANK        the N-th group of world rank RANK meets an error on the
+//                                        stream and does not end
+//   FST_NCCL_RECORDER=hang:N:RANK        it is never put on the stream
+//   FST_NCCL_RECORDER=stall:N:RANK       it never begins there
 
 #include <algorithm>
 #include <cstdint>
@@ -16,6 +21,8 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <memory>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -23,13 +30,17 @@
 
 #include <cuda_runtime.h>
 
+#include "checks.h"
+#include "machine.h"
 #include "src/comm/nccl_api.h"
+#include "streams.h"
 
 namespace fs = std::filesystem;
 using namespace fst::nccl;
 
 namespace {
 
+constexpr auto cuda_error = static_cast<Result>(1);
 constexpr auto system_error = static_cast<Result>(2);
 constexpr auto invalid_argument = static_cast<Result>(4);
 constexpr auto invalid_usage = static_cast<Result>(5);
@@ -115,20 +126,24 @@ Result failed(Result result, const std::string& why) {
   return result;
 }
 
-bool copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
-  return cudaMemcpyAsync(to, from, bytes, kind, stream) == cudaSuccess &&
-         cudaStreamSynchronize(stream) == cudaSuccess;
-}
-
 }  // namespace
 
-struct ncclComm {
+/// What a group moves; where its stream has come to.
+struct Group {
+  std::vector<Piece> out, in;
+  bool stalls = false, is_lost = false;
+};
+
+/// Lives until the last of its groups has left the streams.
+struct Ends {
   fs::path folder;
   int rank = 0, size = 1;
   std::vector<int> sent, received;  // pieces so far, by peer
-  std::vector<Piece> out, in;       // under way
+  std::vector<fs::path> left;       // written here, perhaps not read yet
+  std::optional<Group> waiting;     // the group that is not on the stream yet
   cudaStream_t stream = nullptr;
-  bool joined = false, hangs = false;
+  int looks = 0, under_way = 0;
+  bool joined = false, hangs = false, aborted = false;
   Result error = success;
 
   fs::path joined_file(int r) const { return folder / ("joined-" + std::to_string(r)); }
@@ -136,6 +151,7 @@ struct ncclComm {
     return folder / (std::to_string(from) + "-" + std::to_string(to) + "-" +
                      std::to_string(number_of_piece));
   }
+  bool broken() const { return error != success; }
 
   void note(const char* what, const Call& call) const {
     std::ostringstream line;
@@ -143,115 +159,158 @@ struct ncclComm {
     recorder().log += line.str();
   }
 
-  bool send(Piece piece, const void* from) {
-    std::vector<char> values(piece.bytes);
-    if (!copy(values.data(), from, piece.bytes, cudaMemcpyDeviceToHost, stream)) return false;
+  void add_send(Group& group, Piece piece) {
     piece.file = file(rank, piece.peer, sent[static_cast<std::size_t>(piece.peer)]++);
-    const fs::path unfinished = piece.file.string() + ".part";
-    std::ofstream stream_of_file(unfinished, std::ios::binary);
-    stream_of_file << piece.header();
-    stream_of_file.write(values.data(), static_cast<std::streamsize>(values.size()));
-    stream_of_file.close();
-    fs::rename(unfinished, piece.file);
-    out.push_back(piece);
-    return static_cast<bool>(stream_of_file);
+    group.out.push_back(piece);
   }
-  void expect(Piece piece, void* to) {
+  void add_receive(Group& group, Piece piece) {
     piece.file = file(piece.peer, rank, received[static_cast<std::size_t>(piece.peer)]++);
-    piece.device = to;
-    in.push_back(piece);
+    group.in.push_back(piece);
   }
-
-  bool begin_all_gather(const Call& call) {
+  void add_all_gather(Group& group, const Call& call) {
     const std::size_t bytes = call.count * size_of(call.type);
-    auto* const all = static_cast<char*>(call.all);
-    const auto place = [&](int r) { return all + static_cast<std::size_t>(r) * bytes; };
-    bool good = cudaMemcpyAsync(place(rank), call.device, bytes, cudaMemcpyDeviceToDevice,
-                                stream) == cudaSuccess;
     for (int r = 0; r < size; ++r) {
-      if (r == rank) continue;
-      good = good && send({'g', bytes, call.type, r}, call.device);
-      expect({'g', bytes, call.type, r}, place(r));
+      auto* const place = static_cast<char*>(call.all) + static_cast<std::size_t>(r) * bytes;
+      add_send(group, {'g', bytes, call.type, r, call.device});  // to itself, too
+      add_receive(group, {'g', bytes, call.type, r, place});
     }
-    return good && cudaStreamSynchronize(stream) == cudaSuccess;
   }
 
   Result begin(const std::vector<Call>& calls) {
-    if (!joined || !out.empty() || !in.empty() || hangs) {
-      return failed(invalid_usage, "a group begins while another is under way");
+    if (!joined || waiting || hangs) {
+      return failed(invalid_usage, "a group begins before the last one is on the stream");
     }
     const auto words = asked();
     const bool chosen = ++recorder().groups == std::atoi(words[1].c_str()) && is_me(words[2]);
-    if (words[0] == "hang" && chosen) {
-      hangs = true;
-      return in_progress;
-    }
-    if (words[0] == "lost" && chosen) error = remote_error;
+    hangs = words[0] == "hang" && chosen;
     stream = calls.front().stream;
+    looks = 0;
+    Group group;
+    group.stalls = words[0] == "stall" && chosen;
+    group.is_lost = words[0] == "lost" && chosen;
     for (const Call& call : calls) {
       const std::size_t bytes = call.count * size_of(call.type);
+      note(call.kind == 'g' ? "all_gather" : call.receives ? "recv" : "send", call);
+      if (call.stream != stream) return failed(invalid_usage, "a group of several streams");
       if (call.kind == 'g') {
-        note("all_gather", call);
-        if (!begin_all_gather(call)) return failed(system_error, "an all-gather cannot be begun");
+        add_all_gather(group, call);
       } else if (call.receives) {
-        note("recv", call);
-        expect({'s', bytes, call.type, call.peer}, call.device);
+        add_receive(group, {'s', bytes, call.type, call.peer, call.device});
       } else {
-        note("send", call);
-        if (!send({'s', bytes, call.type, call.peer}, call.device)) {
-          return failed(system_error, "a message cannot be written");
-        }
+        add_send(group, {'s', bytes, call.type, call.peer, call.device});
       }
     }
+    waiting = std::move(group);
     return in_progress;
   }
 
-  /// True if the piece is there.
-  bool receive(const Piece& piece) {
-    if (!fs::exists(piece.file)) return false;
-    std::ifstream stream_of_file(piece.file, std::ios::binary);
-    std::string header;
-    std::getline(stream_of_file, header);
-    std::vector<char> values(piece.bytes);
-    if (header + "\n" != piece.header()) {
-      error = failed(invalid_usage, "rank " + std::to_string(piece.peer) + " sent \"" + header +
-                                        "\" where rank " + std::to_string(rank) + " expected \"" +
-                                        piece.header().substr(0, piece.header().size() - 1) + "\"");
+  /// On the stream: everything that leaves, then everything that comes, then the wait until the
+  /// others have what left.
+  static Result queue(const std::shared_ptr<Ends>& self, Group&& moved) {
+    const auto group = std::make_shared<const Group>(std::move(moved));
+    ++self->under_way;
+    const auto add = [&](auto&& ready, auto&& run) {
+      return fst::emulator::queue_with_others(
+                 self->stream,
+                 [self, group, ready] {
+                   return self->aborted || (!self->broken() && ready(*self, *group));
+                 },
+                 [self, group, run] {
+                   if (!self->aborted) run(*self, *group);
+                 }) == cudaSuccess;
+    };
+    const bool queued = add([](const Ends&, const Group& g) { return !g.stalls; }, &Ends::write) &&
+                        add(&Ends::have_come, &Ends::read) &&
+                        add(
+                            [](const Ends&, const Group& g) {
+                              return std::none_of(g.out.begin(), g.out.end(),
+                                                  [](auto& p) { return fs::exists(p.file); });
+                            },
+                            [](Ends& ends, const Group&) { --ends.under_way; });
+    return queued ? success : failed(cuda_error, "the stream takes no work");
+  }
+
+  static void write(Ends& ends, const Group& group) {
+    if (group.is_lost) ends.error = remote_error;
+    for (const Piece& piece : group.out) {
+      const fs::path unfinished = piece.file.string() + ".part";
+      std::ofstream file(unfinished, std::ios::binary);
+      file << piece.header();
+      if (ends.holds(piece)) {
+        file.write(static_cast<const char*>(piece.device),
+                   static_cast<std::streamsize>(piece.bytes));
+      }
+      file.close();
+      if (!file) ends.error = failed(system_error, "a message cannot be written");
+      fs::rename(unfinished, piece.file);
+      ends.left.push_back(piece.file);
+    }
+  }
+
+  static bool have_come(Ends& ends, const Group& group) {
+    for (const Piece& piece : group.in) {
+      if (!fs::exists(piece.file)) return false;
+      std::ifstream file(piece.file, std::ios::binary);
+      std::string header;
+      std::getline(file, header);
+      if (header + "\n" == piece.header()) continue;
+      ends.error =
+          failed(invalid_usage, "rank " + std::to_string(piece.peer) + " sent \"" + header +
+                                    "\" where rank " + std::to_string(ends.rank) + " expected \"" +
+                                    piece.header().substr(0, piece.header().size() - 1) + "\"");
       return false;
     }
-    stream_of_file.read(values.data(), static_cast<std::streamsize>(values.size()));
-    if (!stream_of_file ||
-        !copy(piece.device, values.data(), piece.bytes, cudaMemcpyHostToDevice, stream)) {
-      error = failed(system_error, "a message cannot be read");
-      return false;
-    }
-    fs::remove(piece.file);
     return true;
   }
 
-  Result look() {
-    if (error != success) return error;
-    if (hangs) return in_progress;
-    if (!joined) {
-      joined = true;
-      for (int r = 0; r < size; ++r) joined = joined && fs::exists(joined_file(r));
-      return joined ? success : in_progress;
+  static void read(Ends& ends, const Group& group) {
+    for (const Piece& piece : group.in) {
+      if (!ends.holds(piece)) return;
+      std::ifstream file(piece.file, std::ios::binary);
+      file.ignore(static_cast<std::streamsize>(piece.header().size()));
+      file.read(static_cast<char*>(piece.device), static_cast<std::streamsize>(piece.bytes));
+      if (!file) ends.error = failed(system_error, "a message cannot be read");
+      fst::emulator::mark_initialised(piece.device, piece.bytes);
+      fs::remove(piece.file);
     }
-    std::erase_if(in, [&](const Piece& piece) { return error == success && receive(piece); });
-    std::erase_if(out, [&](const Piece& piece) { return !fs::exists(piece.file); });
-    if (error != success) return error;
-    return in.empty() && out.empty() ? success : in_progress;
   }
 
-  void leave() {
+  /// Whether the memory of a piece is still there.
+  bool holds(const Piece& piece) {
+    if (fst::emulator::find_allocation(piece.device, piece.bytes) != nullptr) return true;
+    error = failed(invalid_usage, "memory of a group was given back before the group ended");
+    return false;
+  }
+
+  static Result look(const std::shared_ptr<Ends>& self) {
+    if (self->broken()) return self->error;
+    if (self->hangs) return in_progress;
+    if (!self->joined) {
+      self->joined = true;
+      for (int r = 0; r < self->size; ++r) {
+        self->joined = self->joined && fs::exists(self->joined_file(r));
+      }
+      return self->joined ? success : in_progress;
+    }
+    if (!self->waiting) return success;
+    if (++self->looks == 1) return in_progress;
+    self->error = queue(self, *std::exchange(self->waiting, std::nullopt));
+    return self->error;
+  }
+
+  void leave() const {
     std::error_code ignored;  // another rank may have removed the folder, or still use it
-    for (const Piece& piece : out) fs::remove(piece.file, ignored);
+    for (const fs::path& piece : left) fs::remove(piece, ignored);
     std::ofstream(folder / ("left-" + std::to_string(rank))).close();
     for (int r = 0; r < size; ++r) {
       if (!fs::exists(folder / ("left-" + std::to_string(r)), ignored)) return;
     }
     fs::remove_all(folder, ignored);
   }
+};
+
+struct ncclComm {
+  std::shared_ptr<Ends> ends = std::make_shared<Ends>();
 };
 
 namespace {
@@ -261,11 +320,11 @@ Result add(Comm comm, const Call& call, const char* name) {
     recorder().group_error = system_error;
     return failed(system_error, std::string("planted at ") + name);
   }
-  if (comm == nullptr || call.peer < 0 || call.peer >= comm->size || call.device == nullptr ||
-      (call.kind == 's' && call.peer == comm->rank) || size_of(call.type) == 0) {
+  if (comm == nullptr || call.peer < 0 || call.peer >= comm->ends->size || call.device == nullptr ||
+      (call.kind == 's' && call.peer == comm->ends->rank) || size_of(call.type) == 0) {
     return failed(invalid_argument, std::string("bad argument of ") + name);
   }
-  if (recorder().group_depth == 0) return comm->begin({call});
+  if (recorder().group_depth == 0) return comm->ends->begin({call});
   recorder().group[comm].push_back(call);
   return success;
 }
@@ -308,33 +367,39 @@ Result ncclCommInitRankConfig(Comm* comm, int ranks, UniqueId id, int rank, Conf
     return failed(invalid_argument, "a communicator that does not block is expected");
   }
   *comm = new ncclComm;
-  (*comm)->folder = id.internal;
-  (*comm)->rank = rank;
-  (*comm)->size = ranks;
-  (*comm)->sent.resize(static_cast<std::size_t>(ranks));
-  (*comm)->received.resize(static_cast<std::size_t>(ranks));
-  std::ofstream((*comm)->joined_file(rank)).close();
+  Ends& ends = *(*comm)->ends;
+  ends.folder = id.internal;
+  ends.rank = rank;
+  ends.size = ranks;
+  ends.sent.resize(static_cast<std::size_t>(ranks));
+  ends.received.resize(static_cast<std::size_t>(ranks));
+  std::ofstream(ends.joined_file(rank)).close();
   return in_progress;
 }
 
 Result ncclCommDestroy(Comm comm) {
-  comm->leave();
+  const bool ended = comm->ends->under_way == 0 && !comm->ends->waiting;
+  comm->ends->aborted = true;
+  comm->ends->leave();
   delete comm;
-  return success;
+  return ended ? success : failed(invalid_usage, "a communicator ends before its groups");
 }
 
 Result ncclCommAbort(Comm comm) {
   recorder().log += "abort\n";
-  return ncclCommDestroy(comm);
+  static_cast<void>(ncclCommDestroy(comm));
+  return success;
 }
 
 Result ncclCommGetAsyncError(Comm comm, Result* state) {
-  *state = comm->look();
+  *state = Ends::look(comm->ends);
   return success;
 }
 
 const char* ncclGetErrorString(Result result) {
   switch (static_cast<int>(result)) {
+    case 1:
+      return "unhandled cuda error";
     case 2:
       return "unhandled system error";
     case 4:
@@ -368,7 +433,7 @@ Result ncclGroupEnd() {
   if (must_fail("ncclGroupEnd")) return failed(system_error, "planted at ncclGroupEnd");
   Result result = success;
   for (const auto& [comm, calls] : group) {
-    const Result one = comm->begin(calls);
+    const Result one = comm->ends->begin(calls);
     if (result == success || one != in_progress) result = one;
   }
   return result;

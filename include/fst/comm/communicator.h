@@ -111,12 +111,14 @@ class Communicator {
   /// not overlap.
   void transfer(std::span<const Outgoing> out, std::span<const Incoming> in,
                 std::string_view what) const;
-  /// The same for contiguous tensors, each to one rank or several. Complete, in the device's memory
-  /// too, when it returns. On GPUs the tensors of all members are on their devices of connect().
+  /// The same for contiguous tensors, each to one rank or several. By NCCL it is queued: complete
+  /// for what is queued on the device later, and the tensors' memory may be used so; who waits for
+  /// the device waits for it, with the deadline, and meets what went wrong. Otherwise complete when
+  /// it returns. On GPUs the tensors of all members are on their devices of connect().
   void transfer(std::span<const OutgoingTensor> out, std::span<const IncomingTensor> in,
                 std::string_view what) const;
   /// all = the members' `mine` one after the other, by rank: contiguous tensors of one dtype that
-  /// do not overlap, complete as above. Throws Error where the sizes do not fit.
+  /// do not overlap; complete as above. Throws Error where the sizes do not fit.
   void all_gather_into(Tensor& all, const Tensor& mine, std::string_view what) const;
   /// Chooses how the two operations above move tensors: by NCCL where every member has a GPU of its
   /// own in `device`, else through the host's memory, as before the first call. Throws InputError

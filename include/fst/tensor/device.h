@@ -69,8 +69,6 @@ class Device {
   void copy(void* to, const void* from, std::int64_t bytes) const;
   /// Waits until all queued work is done.
   void synchronize() const;
-  /// True if all queued work is done. Does not wait.
-  bool idle() const;
 
  private:
   kernels::Cpu exec_;

@@ -83,6 +83,14 @@ Resharding::Resharding(const Qwen3Config& config, Holders from, Holders to,
   for (int p = 0; p < from_.degree; ++p) from_specs_.emplace_back(config, Shard{p, from_.degree});
   for (int p = 0; p < to_.degree; ++p) to_specs_.emplace_back(config, Shard{p, to_.degree});
   buckets_ = buckets_of(from_specs_.front().specs, bucket_elements);
+  for (const std::vector<RowSlab>& bucket : buckets_) {
+    std::int64_t elements = 0;
+    for (const RowSlab& slab : bucket) {
+      elements += slab.rows.size() * from_specs_.front().specs[slab.parameter].global_cols;
+    }
+    most_ = std::max(most_, elements);
+  }
+  add_chains();
 }
 
 int Resharding::source_unit(int member) const {
@@ -90,79 +98,137 @@ int Resharding::source_unit(int member) const {
   return own >= 0 ? own / from_.degree : member / to_.degree % from_.units();
 }
 
-/// Adds what this rank sends of a bucket: block by block, for each place that receivers its unit
-/// serves have. A block of whole rows leaves from where it lies; others are packed first.
-void Resharding::add_outgoing(std::vector<OutgoingTensor>& out, const Tensor& flat,
-                              const std::vector<RowSlab>& bucket) const {
-  const int me = from_.member_of(comm_->rank());
-  const ShardSpecs& mine = from_specs_[static_cast<std::size_t>(me % from_.degree)];
-  std::int64_t packed = 0;
-  for (int place = 0; place < to_.degree; ++place) {
-    std::vector<int> peers;
-    for (int unit = 0; unit < to_.units(); ++unit) {
-      const int member = unit * to_.degree + place;
-      if (source_unit(member) == me / from_.degree) peers.push_back(to_.rank_of(unit, place));
+/// The way from a place of a sending unit to a place of the units that it serves.
+Chain Resharding::chain_of(int unit, int from, int to) const {
+  const int owner = from_.rank_of(unit, from);
+  Chain chain;
+  chain.from_place = from;
+  chain.to_place = to;
+  for (int u = 0; u < to_.units(); ++u) {
+    if (source_unit(u * to_.degree + to) != unit) continue;
+    const int rank = to_.rank_of(u, to);
+    if (rank == owner) chain.own = true;
+    if (rank != owner) chain.ranks.push_back(rank);
+  }
+  // Each owner begins elsewhere, so that the links are used evenly.
+  std::sort(chain.ranks.begin(), chain.ranks.end());
+  const auto behind = std::upper_bound(chain.ranks.begin(), chain.ranks.end(), owner);
+  std::rotate(chain.ranks.begin(), behind, chain.ranks.end());
+  chain.ranks.insert(chain.ranks.begin(), owner);
+  for (const std::vector<RowSlab>& bucket : buckets_) {
+    std::int64_t packed = 0;
+    for (const SharedBlock& block : blocks_of(chain, bucket)) {
+      if (block.rows > 1 && block.cols != block.to_stride) packed += block.size();
     }
-    if (peers.empty()) continue;
-    const auto& receiver = to_specs_[static_cast<std::size_t>(place)];
-    for (const SharedBlock& block : shared_blocks(mine, receiver, bucket)) {
-      const Tensor from = flat.block(block.from, block.rows, block.cols, block.from_stride);
-      if (from.contiguous()) {
-        out.push_back({peers, from});
-        continue;
+    chain.packed = std::max(chain.packed, packed);
+  }
+  return chain;
+}
+
+void Resharding::add_chains() {
+  std::size_t longest = 2;  // with the owner
+  for (int unit = 0; unit < from_.units(); ++unit) {
+    for (int to = 0; to < to_.degree; ++to) {
+      std::int64_t end = 0;  // of received_ at this place, which no other unit serves
+      for (int from = 0; from < from_.degree; ++from) {
+        Chain chain = chain_of(unit, from, to);
+        chain.begin = end;
+        end += chain.packed;
+        longest = std::max(longest, chain.ranks.size());
+        if (chain.own || chain.ranks.size() > 1) chains_.push_back(std::move(chain));
       }
-      Tensor copy = packed_.tensor().block(packed, block.rows, block.cols, block.cols);
-      ops::copy_rows(copy, from);
-      out.push_back({peers, copy});
-      packed += block.size();
+      received_elements_ = std::max(received_elements_, end);
     }
+  }
+  steps_ = buckets_.size() + longest - 2;
+}
+
+std::vector<SharedBlock> Resharding::blocks_of(const Chain& chain,
+                                               const std::vector<RowSlab>& bucket) const {
+  return shared_blocks(from_specs_[static_cast<std::size_t>(chain.from_place)],
+                       to_specs_[static_cast<std::size_t>(chain.to_place)], bucket);
+}
+
+/// The owner's part: a bucket to the next rank, and to itself. A block of whole rows leaves from
+/// where it lies; others are packed first.
+void Resharding::give(Step& step, const Chain& chain, std::size_t bucket,
+                      const Tensor& flat) const {
+  std::vector<int> peers;
+  if (chain.ranks.size() > 1) peers.push_back(chain.ranks[1]);
+  if (chain.own) peers.push_back(chain.ranks[0]);
+  for (const SharedBlock& block : blocks_of(chain, buckets_[bucket])) {
+    const Tensor from = flat.block(block.from, block.rows, block.cols, block.from_stride);
+    if (from.contiguous()) {
+      step.out.push_back({peers, from});
+      continue;
+    }
+    Tensor copy = packed_.tensor().block(step.packed, block.rows, block.cols, block.cols);
+    ops::copy_rows(copy, from);
+    step.out.push_back({peers, copy});
+    step.packed += block.size();
   }
 }
 
-/// Adds what this rank gets of a bucket from each place of the unit that serves it, and the blocks
-/// that must be unpacked then.
-void Resharding::add_incoming(std::vector<IncomingTensor>& in, std::vector<Unpacking>& unpackings,
-                              const Tensor& flat, const std::vector<RowSlab>& bucket) const {
-  const int me = to_.member_of(comm_->rank());
-  const ShardSpecs& mine = to_specs_[static_cast<std::size_t>(me % to_.degree)];
-  std::int64_t packed = 0;
-  for (int place = 0; place < from_.degree; ++place) {
-    const int peer = from_.rank_of(source_unit(me), place);
-    const auto& sender = from_specs_[static_cast<std::size_t>(place)];
-    for (const SharedBlock& block : shared_blocks(sender, mine, bucket)) {
-      const Tensor to = flat.block(block.to, block.rows, block.cols, block.to_stride);
-      if (to.contiguous()) {
-        in.push_back({peer, to});
-        continue;
-      }
-      const Tensor copy = received_.tensor().block(packed, block.rows, block.cols, block.cols);
-      in.push_back({peer, copy});
-      unpackings.push_back({copy, to});
-      packed += block.size();
+/// Where a receiver has what comes of a bucket.
+std::vector<Resharding::Landing> Resharding::landings(const Chain& chain, std::size_t bucket,
+                                                      const Tensor& flat) const {
+  // A bucket is passed on while the next one comes.
+  std::int64_t packed = chain.begin + static_cast<std::int64_t>(bucket % 2) * received_elements_;
+  std::vector<Landing> landings;
+  for (const SharedBlock& block : blocks_of(chain, buckets_[bucket])) {
+    const Tensor to = flat.block(block.to, block.rows, block.cols, block.to_stride);
+    if (to.contiguous()) {
+      landings.push_back({to, to});
+      continue;
+    }
+    landings.push_back({received_.tensor().block(packed, block.rows, block.cols, block.cols), to});
+    packed += block.size();
+  }
+  return landings;
+}
+
+void Resharding::take(Step& step, int peer, const Chain& chain, std::size_t bucket,
+                      const Tensor& flat) const {
+  for (const Landing& landing : landings(chain, bucket, flat)) {
+    step.in.push_back({peer, landing.x});
+    if (landing.x.raw() != landing.to.raw()) step.landed.push_back(landing);
+  }
+}
+
+/// This rank's part of a chain in step `number`: the owner gives bucket b in step b, and the ranks
+/// behind it have it one after the other.
+void Resharding::add(Step& step, const Chain& chain, std::size_t number, const Parameters* from,
+                     Parameters* to) const {
+  const auto found = std::find(chain.ranks.begin(), chain.ranks.end(), comm_->rank());
+  if (found == chain.ranks.end()) return;
+  const auto place = static_cast<std::size_t>(found - chain.ranks.begin());
+  if (place == 0) {
+    if (!at_hand(number)) return;
+    give(step, chain, number, from->flat());
+    if (chain.own) take(step, comm_->rank(), chain, number, to->flat());
+    return;
+  }
+  if (number + 1 >= place && at_hand(number + 1 - place)) {
+    take(step, chain.ranks[place - 1], chain, number + 1 - place, to->flat());
+  }
+  if (place + 1 < chain.ranks.size() && number >= place && at_hand(number - place)) {
+    for (const Landing& landing : landings(chain, number - place, to->flat())) {
+      step.out.push_back({{chain.ranks[place + 1]}, landing.x});
     }
   }
 }
 
 void Resharding::run(const Parameters* from, Parameters* to) const {
   const bool packs = from_.degree != to_.degree;  // else all blocks are whole rows at both ends
-  for (const std::vector<RowSlab>& bucket : buckets_) {
-    std::int64_t elements = 0;
-    for (const RowSlab& slab : bucket) {
-      elements += slab.rows.size() * from_specs_.front().specs[slab.parameter].global_cols;
-    }
-    std::vector<OutgoingTensor> out;
-    std::vector<IncomingTensor> in;
-    std::vector<Unpacking> unpackings;
-    if (from != nullptr) {
-      if (packs) packed_.reserve(from->flat().device(), DType::f32, {elements});
-      add_outgoing(out, from->flat(), bucket);
-    }
-    if (to != nullptr) {
-      if (packs) received_.reserve(to->flat().device(), DType::f32, {elements});
-      add_incoming(in, unpackings, to->flat(), bucket);
-    }
-    comm_->transfer(out, in, "policy weights");
-    for (Unpacking& unpacking : unpackings) ops::copy_rows(unpacking.to, unpacking.copy);
+  if (packs && from != nullptr) packed_.reserve(from->flat().device(), DType::f32, {most_});
+  if (received_elements_ > 0 && to != nullptr) {
+    received_.reserve(to->flat().device(), DType::f32, {2 * received_elements_});
+  }
+  for (std::size_t number = 0; number < steps_; ++number) {
+    Step step;
+    for (const Chain& chain : chains_) add(step, chain, number, from, to);
+    comm_->transfer(step.out, step.in, "policy weights");
+    for (Landing& landing : step.landed) ops::copy_rows(landing.to, landing.x);
   }
 }
 

@@ -151,7 +151,7 @@ std::vector<MemoryPart> parts_of(const RunConfig& config, const PlanModels& mode
   const bool moves = traits.trains && (roles.learner || roles.rollout) && !shared;
   if (moves) {
     const std::int64_t most = std::min(Resharding::default_bucket, policy.parameter_count());
-    parts.push_back({"weights on their way", 2 * most * f32_bytes});
+    parts.push_back({"weights on their way", 3 * most * f32_bytes});
   }
   if (roles.rollout) parts.push_back({"keys and values, at most", config.rollout.kv_mib << 20});
   if (roles.reflection) {

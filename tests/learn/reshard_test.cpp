@@ -136,6 +136,24 @@ TEST(Resharding, AReceiverIsServedByItsOwnUnitOrInTurn) {
   for (int member = 0; member < 4; ++member) EXPECT_EQ(colocated.source_unit(member), member / 2);
 }
 
+TEST(Resharding, ChainsBringEachShardToEachReceiverOnceBeginningBehindItsOwner) {
+  const Qwen3Config config = shared_config(Family::qwen3, true);
+  const Communicator self = Communicator::self();
+  const Resharding spread(config, {1, {2}}, {1, {0, 1, 3, 4}}, self);
+  ASSERT_EQ(spread.chains().size(), 1u);
+  EXPECT_EQ(spread.chains()[0].ranks, (std::vector<int>{2, 3, 4, 0, 1}));
+  EXPECT_FALSE(spread.chains()[0].own);
+  EXPECT_EQ(spread.chains()[0].packed, 0);
+  // Two halves of a model, each to the other one's rank: no rank gets what it has.
+  const Resharding joined(config, {2, {0, 1}}, {1, {0, 1}}, self);
+  ASSERT_EQ(joined.chains().size(), 2u);
+  EXPECT_EQ(joined.chains()[0].ranks, (std::vector<int>{0, 1}));
+  EXPECT_EQ(joined.chains()[1].ranks, (std::vector<int>{1, 0}));
+  EXPECT_TRUE(joined.chains()[0].own && joined.chains()[1].own);
+  EXPECT_GT(joined.chains()[0].packed, 0);
+  EXPECT_EQ(joined.chains()[1].begin, joined.chains()[0].packed);
+}
+
 /// The elements of a global vector of its own numbers that `parts` hold.
 void expect_numbered(const std::vector<ArrayPart<float>>& parts, std::vector<int>& writes) {
   for (const ArrayPart<float>& part : parts) {

@@ -17,6 +17,7 @@
 #include "moves.h"
 #include "mpi_main.h"
 #include "noise.h"
+#include "tests/emulator/emulator.h"
 #include "tiny_model.h"
 
 namespace fst {
@@ -170,27 +171,40 @@ Bytes optimizer(const Communicator& comm, const Device& device) {
   return result;
 }
 
-// Weights of every degree that the ranks allow to every other, in buckets of a few rows.
-Bytes adoption(const Communicator& comm, const Device& device) {
+/// Weights of the ranks [0, teachers) to the ranks [first_pupil, size), in buckets of a few rows.
+Bytes adopted(const Communicator& comm, const Device& device, Range degrees, int teachers,
+              int first_pupil) {
+  const auto from = static_cast<int>(degrees.begin), to = static_cast<int>(degrees.end);
   std::vector<int> ranks(static_cast<std::size_t>(comm.size()));
   for (int r = 0; r < comm.size(); ++r) ranks[static_cast<std::size_t>(r)] = r;
+  const Holders holders{from, {ranks.begin(), ranks.begin() + teachers}};
+  const Holders pupils{to, {ranks.begin() + first_pupil, ranks.end()}};
+  const bool teaches = comm.rank() < teachers, learns = comm.rank() >= first_pupil;
+  const Parameters weights = random_parameters(device, 3, {comm.rank() % from, from});
+  const int place = learns ? (comm.rank() - first_pupil) % to : 0;
+  Parameters parameters = random_parameters(device, 4, {place, to});
+  const Resharding resharding(shared_config(), holders, pupils, comm, 900);
+  resharding.run(teaches ? &weights : nullptr, learns ? &parameters : nullptr);
   Bytes result;
+  append(result, parameters.flat());
+  return result;
+}
+
+// Weights of every degree that the ranks allow to every other: from the first ranks to the last
+// ones, one of which is both where they are odd, and from one unit to all ranks.
+Bytes adoption(const Communicator& comm, const Device& device) {
+  Bytes result;
+  const auto add = [&](const Bytes& more) {
+    result.insert(result.end(), more.begin(), more.end());
+  };
   for (const int from : {1, 2}) {
     for (const int to : {1, 2}) {
       if (comm.size() % 2 != 0 && from * to != 1) continue;
-      // The first ranks teach, the last ones learn, one is both where they are odd.
       const int half = (comm.size() + 1) / 2;
       const int teachers = half % from == 0 ? half : comm.size();
       const int first_pupil = (comm.size() - half) % to == 0 ? half : 0;
-      const Holders holders{from, {ranks.begin(), ranks.begin() + teachers}};
-      const Holders pupils{to, {ranks.begin() + first_pupil, ranks.end()}};
-      const bool teaches = comm.rank() < teachers, learns = comm.rank() >= first_pupil;
-      const Parameters weights = random_parameters(device, 3, {comm.rank() % from, from});
-      const int place = learns ? (comm.rank() - first_pupil) % to : 0;
-      Parameters adopted = random_parameters(device, 4, {place, to});
-      const Resharding resharding(shared_config(), holders, pupils, comm, 900);
-      resharding.run(teaches ? &weights : nullptr, learns ? &adopted : nullptr);
-      append(result, adopted.flat());
+      add(adopted(comm, device, {from, to}, teachers, first_pupil));
+      add(adopted(comm, device, {from, to}, from, 0));
     }
   }
   return result;
@@ -289,6 +303,80 @@ TEST_P(Exchange, MakesTheSameCallsByNcclAsThroughTheHostAndLeavesTheSameBits) {
   EXPECT_TRUE(host.result == cpu.result);
   EXPECT_TRUE(nccl.result == cpu.result);
   expect_matched(nccl.moves);
+}
+
+/// Sums that follow each other, one in halves and one whole, in place.
+void queue_sums(const Unit& unit, std::vector<Buffer>& tensors) {
+  for (int round = 0; round < 20; ++round) {
+    for (Buffer& x : tensors) unit.sum(x.tensor(), "sums");
+  }
+}
+
+// The kernels behind an exchange are queued while it has not even begun. The exchanges are more
+// than may be under way, so that the oldest are awaited; nobody waits for the device.
+TEST(Queue, HoldsExchangesAndTheKernelsBehindThemWithoutAnyoneWaiting) {
+  const auto results = [](const Device& device, DeviceExchange exchange, bool queues) {
+    Communicator comm = all().subset(0, all().rank(), "gpus");
+    comm.connect(device, exchange);
+    const Unit unit(comm);
+    std::vector<Buffer> tensors;
+    for (const std::int64_t n : {20011, 1001}) {
+      tensors.emplace_back(device, DType::f32, std::initializer_list<std::int64_t>{n});
+      unit.sum(tensors.back().tensor(), "zeros");  // makes what is made once
+      fill_floats(tensors.back().tensor(), 100 * comm.rank() + n);
+    }
+    device.synchronize();
+    test::note_moves();
+    const emulator::Calls before = emulator::calls();
+    unit.sum(tensors.front().tensor(), "sums");
+    EXPECT_EQ(test::pieces_come(), 0);
+    queue_sums(unit, tensors);
+    const emulator::Calls after = emulator::calls();
+    EXPECT_EQ(after.waits == before.waits, queues);
+    EXPECT_EQ(after.allocations, before.allocations);
+    EXPECT_EQ(after.launches > before.launches + 40, !device.on_host());
+    Bytes bytes;
+    for (const Buffer& x : tensors) append(bytes, x.tensor());
+    EXPECT_EQ(test::pieces_come() > 0, exchange == DeviceExchange::nccl);
+    return bytes;
+  };
+  const Device gpu = own_gpu();
+  const Bytes cpu = results(Device::cpu(), DeviceExchange::host, true);
+  EXPECT_TRUE(results(gpu, DeviceExchange::nccl, true) == cpu);
+  EXPECT_TRUE(results(gpu, DeviceExchange::host, false) == cpu);
+}
+
+TEST(Queue, LetsMemoryOfAnExchangeUnderWayBeGivenBack) {
+  const Device gpu = own_gpu();
+  Communicator comm = all().subset(0, all().rank(), "gpus");
+  comm.connect(gpu, DeviceExchange::nccl);
+  const std::int64_t n = 501;
+  Buffer whole(gpu, DType::f32, {comm.size(), n});
+  {
+    Buffer mine(gpu, DType::f32, {n});
+    fill_floats(mine.tensor(), comm.rank());
+    comm.all_gather_into(whole.tensor(), mine.tensor(), "parts");
+  }
+  Buffer next(gpu, DType::f32, {n});  // perhaps at the same place
+  Bytes expected, found;
+  append(found, whole.tensor());
+  for (int r = 0; r < comm.size(); ++r) {
+    fill_floats(next.tensor(), r);
+    append(expected, next.tensor());
+  }
+  EXPECT_TRUE(found == expected);
+}
+
+// Each rank sends a byte once at most, to however many ranks it goes.
+TEST(Adoption, SendsNoByteTwice) {
+  const Device gpu = own_gpu();
+  Communicator comm = all().subset(0, all().rank(), "gpus");
+  comm.connect(gpu, DeviceExchange::nccl);
+  static_cast<void>(adopted(comm, gpu, {1, 1}, 1, 1));
+  const std::int64_t bytes = 4 * shared_config().parameter_count();
+  const Traffic moved = comm.traffic().find("policy weights")->second;
+  EXPECT_EQ(moved.sent, comm.rank() == comm.size() - 1 ? 0 : bytes);
+  EXPECT_EQ(moved.received, comm.rank() == 0 ? 0 : bytes);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "fst/base/error.h"
+#include "fst/tensor/host_view.h"
 
 #include "moves.h"
 #include "mpi_main.h"
@@ -44,11 +45,17 @@ class NcclFault : public ::testing::Test {
     const int size = comm_.size();
     const OutgoingTensor out{{(comm_.rank() + 1) % size}, mine.tensor()};
     const IncomingTensor in{(comm_.rank() + size - 1) % size, theirs.tensor()};
-    return message([&] { comm_.transfer(std::span(&out, 1), std::span(&in, 1), "the ring"); });
+    return message([&] {
+      comm_.transfer(std::span(&out, 1), std::span(&in, 1), "the ring");
+      gpu_.synchronize();
+    });
   }
   std::string gathered() {
     Buffer mine(gpu_, DType::f32, {3}), whole(gpu_, DType::f32, {3 * comm_.size()});
-    return message([&] { comm_.all_gather_into(whole.tensor(), mine.tensor(), "the parts"); });
+    return message([&] {
+      comm_.all_gather_into(whole.tensor(), mine.tensor(), "the parts");
+      gpu_.synchronize();
+    });
   }
   template <class F>
   static std::string message(F&& f) {
@@ -124,9 +131,39 @@ TEST_F(NcclFault, ARankThatNeverComesIsWaitedForUntilTheDeadline) {
 }
 
 TEST_F(NcclFault, ARankWhoseGpuHangsIsNamedByAll) {
+  for (const char* fault : {"hang:1:0", "stall:1:0"}) {
+    comm_ = all().subset(0, all().rank(), "gpus");
+    comm_.connect(gpu_, DeviceExchange::nccl);
+    comm_.set_deadline(patience);
+    EXPECT_EQ(gathered(), "");
+    const Planted planted(fault);
+    expect_in(gathered(), " s for the parts (all_gather_into, wait ");
+    all().barrier("end of a fault");
+  }
+}
+
+// The first of the exchanges under way that does not end is the one to name, whatever was queued
+// behind it, and whoever waits for the device first.
+TEST_F(NcclFault, TheOldestExchangeUnderWayIsNamedByWhoWaitsForTheDevice) {
   EXPECT_EQ(gathered(), "");
-  const Planted fault("hang:1:0");
-  expect_in(gathered(), " s for the parts (all_gather_into, wait ");
+  const Planted fault("stall:2:0");
+  Buffer mine(gpu_, DType::f32, {3}), whole(gpu_, DType::f32, {3 * comm_.size()});
+  for (const char* what : {"the first", "the second", "the third"}) {
+    comm_.all_gather_into(whole.tensor(), mine.tensor(), what);
+  }
+  const std::string text = message([&] { HostView<const float>{whole.tensor()}; });
+  expect_in(text, " s for the second (all_gather_into, wait ");
+  expect_in(text, "the last one completed was all_gather_into of the first");
+}
+
+TEST_F(NcclFault, WhatIsMetWhenMemoryIsGivenBackIsThrownByTheNextOneWhoWaits) {
+  const Planted fault("stall:1:0");
+  {
+    Buffer mine(gpu_, DType::f32, {3}), whole(gpu_, DType::f32, {3 * comm_.size()});
+    comm_.all_gather_into(whole.tensor(), mine.tensor(), "the parts");
+  }
+  expect_in(message([&] { gpu_.synchronize(); }), " s for the parts (all_gather_into, wait ");
+  EXPECT_EQ(message([&] { gpu_.synchronize(); }), "");
 }
 
 TEST_F(NcclFault, PiecesThatDoNotMatchAreFound) {

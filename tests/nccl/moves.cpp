@@ -67,6 +67,10 @@ std::vector<Move> moves_by_nccl() {
   return moves;
 }
 
+std::int64_t pieces_come() {
+  return recorder_function<std::int64_t (*)()>("fst_recorder_moved")();
+}
+
 }  // namespace fst::test
 
 // In place of MPI's own functions of these names, which the profiling interface keeps as PMPI_*.

@@ -20,5 +20,7 @@ void note_moves();
 std::vector<Move> moves_by_mpi();
 /// Those that went by the recorder (FST_NCCL_LIBRARY), in order.
 std::vector<Move> moves_by_nccl();
+/// Pieces that have come by the recorder, since note_moves().
+std::int64_t pieces_come();
 
 }  // namespace fst::test

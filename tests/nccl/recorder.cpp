@@ -79,6 +79,7 @@ struct Recorder {
   std::map<Comm, std::vector<Call>> group;
   std::map<std::string, int> calls;
   int groups = 0;
+  std::int64_t moved = 0;  // pieces that have come
 };
 Recorder& recorder() {
   static Recorder instance;
@@ -272,6 +273,7 @@ struct Ends {
       if (!file) ends.error = failed(system_error, "a message cannot be read");
       fst::emulator::mark_initialised(piece.device, piece.bytes);
       fs::remove(piece.file);
+      ++recorder().moved;
     }
   }
 
@@ -337,11 +339,16 @@ extern "C" {
 const char* fst_recorder_log() {
   return recorder().log.c_str();
 }
+/// How many pieces have come to this rank.
+std::int64_t fst_recorder_moved() {
+  return recorder().moved;
+}
 /// Forgets these, and counts faults anew.
 void fst_recorder_clear() {
   recorder().log.clear();
   recorder().calls.clear();
   recorder().groups = 0;
+  recorder().moved = 0;
 }
 
 Result ncclGetVersion(int* version) {

@@ -61,11 +61,22 @@ struct ShardSpecs {
 std::vector<SharedBlock> shared_blocks(const ShardSpecs& from, const ShardSpecs& to,
                                        const std::vector<RowSlab>& bucket);
 
+/// The way of what one rank gives to all that hold the same shard: from rank to rank, each of which
+/// passes on what it got, so that nobody sends a byte twice.
+struct Chain {
+  int from_place = 0, to_place = 0;
+  std::vector<int> ranks;  // the owner, then who receives, beginning with the rank behind it
+  bool own = false;        // the owner has a place to receive at, too
+  std::int64_t packed =
+      0;                   // elements of a bucket, at most, that are parts of rows at the receivers
+  std::int64_t begin = 0;  // where a receiver has these
+};
+
 /// Moves weights from the units of one role to the units of another, each element once to each
-/// receiver, a bucket at a time.
+/// receiver, along chains, a bucket at a time: while a rank passes on one it gets the next.
 class Resharding {
  public:
-  /// Elements of a bucket; a rank holds at most that many to send and to receive.
+  /// Elements of a bucket; a rank holds at most that many to send and twice as many that came.
   static constexpr std::int64_t default_bucket = std::int64_t{1} << 24;
   /// A receiver is served by the unit that its own rank belongs to as a sender, if any, else the
   /// receiving units are dealt to the sending units in turn. `comm` must outlive this object.
@@ -77,21 +88,39 @@ class Resharding {
   void run(const Parameters* from, Parameters* to) const;
   /// The sending unit that serves member `member` of the receivers.
   int source_unit(int member) const;
+  const std::vector<Chain>& chains() const { return chains_; }
 
  private:
-  struct Unpacking {
-    Tensor copy, to;
+  /// A block on its way: contiguous, and its place in the weights, which is the same memory where
+  /// the block is whole rows.
+  struct Landing {
+    Tensor x, to;
   };
-  void add_outgoing(std::vector<OutgoingTensor>& out, const Tensor& flat,
-                    const std::vector<RowSlab>& bucket) const;
-  void add_incoming(std::vector<IncomingTensor>& in, std::vector<Unpacking>& unpackings,
-                    const Tensor& flat, const std::vector<RowSlab>& bucket) const;
+  /// What a rank moves at a time.
+  struct Step {
+    std::vector<OutgoingTensor> out;
+    std::vector<IncomingTensor> in;
+    std::vector<Landing> landed;
+    std::int64_t packed = 0;  // elements of packed_ that are taken
+  };
+  Chain chain_of(int unit, int from, int to) const;
+  void add_chains();
+  std::vector<SharedBlock> blocks_of(const Chain& chain, const std::vector<RowSlab>& bucket) const;
+  void give(Step& step, const Chain& chain, std::size_t bucket, const Tensor& flat) const;
+  void take(Step& step, int peer, const Chain& chain, std::size_t bucket, const Tensor& flat) const;
+  void add(Step& step, const Chain& chain, std::size_t number, const Parameters* from,
+           Parameters* to) const;
+  std::vector<Landing> landings(const Chain& chain, std::size_t bucket, const Tensor& flat) const;
+  bool at_hand(std::size_t bucket) const { return bucket < buckets_.size(); }
 
   Holders from_, to_;
   std::vector<ShardSpecs> from_specs_, to_specs_;  // by place
   const Communicator* comm_;
   std::vector<std::vector<RowSlab>> buckets_;
-  mutable Buffer packed_, received_;  // blocks of a bucket that are parts of rows at one end
+  std::vector<Chain> chains_;  // by unit of the owner, place of the receivers, place of the owner
+  std::size_t steps_ = 0;
+  std::int64_t most_ = 0, received_elements_ = 0;  // of a bucket; of received_, for one bucket
+  mutable Buffer packed_, received_;  // blocks that are parts of rows at one end; two buckets
 };
 
 /// The elements `part` of a shard's flat vector as parts of the global vector, which has all

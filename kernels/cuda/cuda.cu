@@ -199,12 +199,16 @@ std::int64_t read_word(const Cuda& cuda, const std::int64_t* word) {
   return value;
 }
 
+// CUDA itself may wait for the stream in copies between it and memory that is not page-locked, so
+// exchanges are awaited before.
 void copy_to_device(const Cuda& cuda, void* to, const void* from, std::size_t bytes) {
+  await_exchanges(cuda);
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, cuda.stream), "copy to device");
   wait(cuda);
 }
 
 void copy_to_host(const Cuda& cuda, void* to, const void* from, std::size_t bytes) {
+  await_exchanges(cuda);
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, cuda.stream), "copy to host");
   wait(cuda);
 }

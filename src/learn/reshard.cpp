@@ -191,7 +191,7 @@ void Resharding::take(Step& step, int peer, const Chain& chain, std::size_t buck
                       const Tensor& flat) const {
   for (const Landing& landing : landings(chain, bucket, flat)) {
     step.in.push_back({peer, landing.x});
-    if (landing.x.raw() != landing.to.raw()) step.landed.push_back(landing);
+    if (!landing.to.contiguous()) step.landed.push_back(landing);
   }
 }
 

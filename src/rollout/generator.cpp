@@ -282,7 +282,9 @@ std::int32_t Generator::law_of(const Draw& draw) const {
 }
 
 /// Whether a step computes one row of each sequence and draws one token from it by one law: steps
-/// that come back. Ranks that share the model communicate in between, which cannot be recorded.
+/// that come back. Those of ranks that share the model are not recorded: exchanges in between are
+/// counted and awaited one by one, and NCCL wants all ranks to record a step at the same time,
+/// where each one's own memory decides about it here (Recordings).
 bool Generator::is_decoding(const std::vector<Scheduler::Work>& work) {
   const Draws& draws = draws_of(queued_);
   return model_->unit() == nullptr && !draws.empty() && batch_.tokens.size() == draw_rows_.size() &&

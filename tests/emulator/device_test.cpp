@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 
 #include "emulator.h"
 #include "planted.h"
+#include "streams.h"
 #include "tests/cuda/words.h"
 
 namespace fst::emulator::test {
@@ -149,6 +151,72 @@ TEST(EmulatedDevice, SpoilsARecordingThatWaitsOrChangesTheMemory) {
     EXPECT_EQ(kernels::end_recording(device()), nullptr);
   }
   EXPECT_EQ(array.host(), std::vector<float>(8, 1.0f));  // the stream works on
+}
+
+/// Work on the stream that waits for the rest of the world, and what is noted of it.
+struct Exchange {
+  bool ready = false, awaited = false, abandoned = false;
+
+  void queue() {
+    ASSERT_EQ(queue_with_others(
+                  device().stream, [this] { return ready || abandoned; }, [] {}),
+              cudaSuccess);
+    const auto await = [this](const std::function<bool()>& ended) {
+      awaited = true;
+      for (int looks = 0; !ended(); ++looks) {
+        if (looks == 100) throw std::runtime_error("nobody came");
+      }
+    };
+    kernels::note_exchange(device(), {await, [this] { abandoned = true; }});
+  }
+};
+
+TEST(EmulatedDevice, WaitsForExchangesFirstAndThenForWhatIsBehindThem) {
+  const DeviceArray<float> from(std::vector<float>(8, 2.0f)), to(std::vector<float>(8, 0.0f));
+  Exchange first, second;
+  first.queue();
+  kernels::copy_on_device(device(), to.data(), from.data(), 8 * sizeof(float));
+  second.queue();
+  EXPECT_FALSE(first.awaited);
+  first.ready = second.ready = true;
+  EXPECT_EQ(to.host(), std::vector<float>(8, 2.0f));
+  EXPECT_TRUE(first.awaited && second.awaited);
+  EXPECT_FALSE(first.abandoned || second.abandoned);
+}
+
+TEST(EmulatedDevice, AbandonsAllExchangesWhereOneIsGivenUp) {
+  const DeviceArray<float> array(std::vector<float>(8, 3.0f));
+  for (const std::function<void()>& wait : {std::function<void()>([] { kernels::wait(device()); }),
+                                            std::function<void()>([&] { array.host(); })}) {
+    Exchange first, second;
+    first.queue();
+    second.queue();
+    EXPECT_THROW(wait(), std::runtime_error);
+    EXPECT_TRUE(first.abandoned && second.abandoned);
+    EXPECT_FALSE(second.awaited);
+    EXPECT_EQ(array.host(), std::vector<float>(8, 3.0f));  // the stream works on
+  }
+}
+
+TEST(EmulatedDevice, ThrowsWhatWasMetInReleaseWhereSomebodyWaits) {
+  void* const memory = kernels::allocate(device(), 8);
+  Exchange exchange;
+  exchange.queue();
+  kernels::release(device(), memory);
+  EXPECT_TRUE(exchange.abandoned);
+  EXPECT_THROW(kernels::wait(device()), std::runtime_error);
+  kernels::wait(device());
+}
+
+TEST(EmulatedDevice, AwaitsTheOldestExchangeWhereVeryManyAreUnderWay) {
+  std::vector<Exchange> exchanges(100);
+  for (Exchange& exchange : exchanges) {
+    exchange.ready = true;
+    exchange.queue();
+  }
+  EXPECT_TRUE(exchanges.front().awaited);
+  EXPECT_FALSE(exchanges.back().awaited);
+  kernels::wait(device());
 }
 
 TEST(EmulatedDevice, RefusesLaunchesThatNoGpuCouldDo) {

@@ -219,7 +219,7 @@ void queue_launch(const void* kernel, std::unique_ptr<Body> body, std::size_t bo
 
 cudaError_t queue_with_others(cudaStream_t stream, std::function<bool()> ready,
                               std::function<void()> run) {
-  if (!report().empty()) return returned(cudaErrorLaunchFailure);
+  if (!report().empty()) return returned(failure());
   if (spoils_capture()) return returned(cudaErrorStreamCaptureUnsupported);
   Task task;
   task.issued = runtime().issued++;

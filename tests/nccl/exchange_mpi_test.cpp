@@ -171,7 +171,7 @@ Bytes optimizer(const Communicator& comm, const Device& device) {
   return result;
 }
 
-/// Weights of the ranks [0, teachers) to the ranks [first_pupil, size), in buckets of a few rows.
+/// Weights of the ranks [0, teachers) to the ranks [first_pupil, size), in buckets of some rows.
 Bytes adopted(const Communicator& comm, const Device& device, Range degrees, int teachers,
               int first_pupil) {
   const auto from = static_cast<int>(degrees.begin), to = static_cast<int>(degrees.end);
@@ -183,7 +183,7 @@ Bytes adopted(const Communicator& comm, const Device& device, Range degrees, int
   const Parameters weights = random_parameters(device, 3, {comm.rank() % from, from});
   const int place = learns ? (comm.rank() - first_pupil) % to : 0;
   Parameters parameters = random_parameters(device, 4, {place, to});
-  const Resharding resharding(shared_config(), holders, pupils, comm, 900);
+  const Resharding resharding(shared_config(), holders, pupils, comm, 4000);
   resharding.run(teaches ? &weights : nullptr, learns ? &parameters : nullptr);
   Bytes result;
   append(result, parameters.flat());

@@ -90,10 +90,12 @@ class Nccl(job.JobTest):
                                      environment={"FST_NCCL_RECORDER": fault})
 
     def test_a_gpu_that_hangs_ends_the_job_at_the_deadline(self):
-        self.expect_one_line(1, rf"^fst: rank \d of 2 on node {NODE}[^:]*: waited \d+ s for [^(]* \((transfer|all_gather_into), "
-                                r"wait \d+ of communicator [^)]*\) on its rank \d of \d, host ",
-                             {"run.steps": 1, "run.deadline": 1}, ranks=2, layout=TWO,
-                             environment={"FST_NCCL_RECORDER": "hang:20:1"})
+        for fault in ("hang:20:1", "stall:20:1"):  # before the exchange is queued, and when its turn comes
+            with self.subTest(fault=fault):
+                self.expect_one_line(1, rf"^fst: rank \d of 2 on node {NODE}[^:]*: waited \d+ s for [^(]* \((transfer|all_gather_into), "
+                                        r"wait \d+ of communicator [^)]*\) on its rank \d of \d, host ",
+                                     {"run.steps": 1, "run.deadline": 1}, ranks=2, layout=TWO,
+                                     environment={"FST_NCCL_RECORDER": fault})
 
     def test_version_and_check_say_what_there_is(self):
         def said(*words, **environment):

@@ -230,7 +230,6 @@ void Qwen3::project_heads(const Layer& layer, LayerActivations& kept) {
 
 /// Queries into `kept`, keys into the scratch, both normed and rotated.
 void Qwen3::turn_heads(const Layer& layer, const TokenBatch& batch, LayerActivations& kept) {
-  Scratch& s = scratch_;
   const LayerTensors& w = layer.vectors;
   const std::int64_t q = local_.q_size();
   const Tensor& qkv = kept.qkv.tensor();

@@ -1,122 +1,11 @@
-#include "fst/rollout/generator.h"
-
-#include <algorithm>
-#include <bit>
 #include <limits>
 
-#include <gtest/gtest.h>
-
-#include "fst/base/error.h"
-#include "fst/base/random.h"
-#include "fst/model/token_head.h"
-
-#include "support/arithmetic.h"
-#include "tiny_model.h"
+#include "generator_fixture.h"
 
 namespace fst {
 namespace {
 
-constexpr std::int64_t positions = 96;
-
-/// A model with random weights; stop tokens are common enough to end some completions.
-class GeneratorTest : public ::testing::TestWithParam<DType> {
- protected:
-  GeneratorTest() { model_.set_weights(parameters_); }
-
-  static GeneratorOptions options() {
-    GeneratorOptions options;
-    options.kv_blocks = 400;
-    options.stop_ids = {3, 17, 40, 41, 77, 97, 99};
-    return options;
-  }
-
-  /// Prompts of odd lengths that share beginnings within and across blocks, three samples each, and
-  /// the prompt of 32 tokens, whose last block is full.
-  std::vector<GenerateRequest> requests() const {
-    const auto beginning = testing::random_tokens(23, config_.vocab_size, 1);
-    std::vector<GenerateRequest> all;
-    for (std::uint64_t p = 0; p < 9; ++p) {
-      std::vector<TokenId> prompt(beginning.begin(), beginning.begin() + (p % 3 == 2 ? 7 : 23));
-      const auto rest =
-          testing::random_tokens(static_cast<std::int64_t>(1 + 3 * p), config_.vocab_size, 100 + p);
-      prompt.insert(prompt.end(), rest.begin(), rest.end());
-      if (p == 3) prompt.resize(32, 5);
-      for (std::uint64_t sample = 0; sample < 3; ++sample) {
-        GenerateRequest request;
-        request.prompt = prompt;
-        request.key = stream_key(7, Purpose::generate_draw, {p, sample});
-        request.max_new_tokens = static_cast<std::int32_t>(5 + 4 * p % 19);
-        request.law.temperature = 0.9f;
-        request.law.vocab = 100;
-        all.push_back(request);
-      }
-    }
-    return all;
-  }
-
-  /// A completion drawn the plain way: the whole text is computed anew for every token.
-  Completion plainly(const GenerateRequest& request, const GeneratorOptions& options) {
-    Completion completion;
-    std::vector<TokenId> text = request.prompt;
-    KvCache cache(config_, device_, blocks_for(positions), GetParam());
-    PackedSequences packed(device_);
-    Buffer logits(device_, DType::f32, {1, config_.vocab_size});
-    Buffer token(device_, DType::i32, {1}), logprob(device_, DType::f32, {1});
-    for (std::int32_t i = 0; i < request.max_new_tokens; ++i) {
-      const Tensor& hidden = model_.forward(packed.pack({text}), cache);
-      model_.logits(logits.tensor(), hidden.rows(hidden.dim(0) - 1, hidden.dim(0)));
-      Buffer key(device_, DType::i64, {1}), place(device_, DType::i32, {1});
-      key.data<std::int64_t>()[0] = static_cast<std::int64_t>(request.key);
-      place.data<std::int32_t>()[0] = i;
-      ops::sample_tokens(token.tensor(), logprob.tensor(), logits.tensor(), key.tensor(),
-                         place.tensor(), request.law);
-      const TokenId drawn = token.data<std::int32_t>()[0];
-      text.push_back(drawn);
-      completion.tokens.push_back(drawn);
-      completion.logprobs.push_back(logprob.data<float>()[0]);
-      if (std::count(options.stop_ids.begin(), options.stop_ids.end(), drawn) == 0) continue;
-      completion.finish = Finish::stop;
-      break;
-    }
-    return completion;
-  }
-
-  std::vector<Completion> expected(const std::vector<GenerateRequest>& all) {
-    std::vector<Completion> completions;
-    for (const auto& request : all) completions.push_back(plainly(request, options()));
-    return completions;
-  }
-
-  std::vector<Completion> generate(const GeneratorOptions& options,
-                                   const std::vector<GenerateRequest>& all) {
-    return Generator(model_, options).generate(all);
-  }
-
-  /// A call that fails halfway, then one that does not.
-  void fail_and_go_on(int steps_ahead);
-
-  Qwen3Config config_ = testing::tiny_config();
-  Device device_ = Device::cpu();
-  Parameters parameters_ = testing::random_parameters(config_, device_, 11);
-  Qwen3 model_{
-      config_, device_, {.use = Use::inference, .max_positions = positions, .dtype = GetParam()}};
-};
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](float x, float y) {
-    return std::bit_cast<std::uint32_t>(x) == std::bit_cast<std::uint32_t>(y);
-  });
-}
-
-void expect_same(const std::vector<Completion>& a, const std::vector<Completion>& b,
-                 const std::string& what) {
-  ASSERT_EQ(a.size(), b.size());
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    EXPECT_EQ(a[i].tokens, b[i].tokens) << what << ", request " << i;
-    EXPECT_TRUE(same_bits(a[i].logprobs, b[i].logprobs)) << what << ", request " << i;
-    EXPECT_EQ(a[i].finish, b[i].finish) << what << ", request " << i;
-  }
-}
+class GeneratorTest : public GeneratorFixture {};
 
 INSTANTIATE_TEST_SUITE_P(Arithmetic, GeneratorTest, ::testing::ValuesIn(test::arithmetics),
                          test::arithmetic_name);
@@ -165,69 +54,6 @@ TEST_P(GeneratorTest, PreemptionChangesNoBit) {
     }
   }
   EXPECT_GT(preemptions, 0);
-}
-
-TEST_P(GeneratorTest, AStepAheadChangesNoBit) {
-  auto all = requests();
-  for (std::size_t i = 0; i < all.size(); ++i) {  // several laws, and completions of one token
-    if (i % 3 == 0) all[i].law.temperature = 0.0f;
-    if (i % 4 == 1) all[i].law.top_k = 5;
-    if (i % 7 == 2) all[i].max_new_tokens = 1;
-  }
-  const auto reference = generate(options(), all);
-  Scheduler::Counts counts;
-  for (const std::int64_t batch : {1, 3, 27}) {
-    for (const std::int64_t blocks : {4, 5, 9, 400}) {  // the longest request needs four
-      for (const std::int64_t chunk : {1, 7, 64}) {
-        for (const bool share : {true, false}) {
-          GeneratorOptions other = options();
-          other.max_batch = batch;
-          other.kv_blocks = blocks;
-          other.prefill_chunk = chunk;
-          other.share_prefixes = share;
-          other.steps_ahead = 1;
-          Generator generator(model_, other);
-          expect_same(generator.generate(all), reference,
-                      "batch " + std::to_string(batch) + " blocks " + std::to_string(blocks) +
-                          " chunk " + std::to_string(chunk) + (share ? " shared" : ""));
-          counts.preemptions += generator.counts().preemptions;
-          counts.dropped_draws += generator.counts().dropped_draws;
-        }
-      }
-    }
-  }
-  EXPECT_GT(counts.preemptions, 0);
-  EXPECT_GT(counts.dropped_draws, 0);
-}
-
-TEST_P(GeneratorTest, AStepAheadDropsARowOfAStoppedCompletionAndOfNoOther) {
-  std::vector<GenerateRequest> all(5);
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    all[i].prompt = testing::random_tokens(9, config_.vocab_size, i);
-    all[i].max_new_tokens = static_cast<std::int32_t>(1 + i);
-    all[i].law.temperature = 0.0f;
-  }
-  GeneratorOptions ahead;
-  ahead.steps_ahead = 1;
-  Generator to_their_length(model_, ahead), in_step(model_, {});
-  const auto drawn = to_their_length.generate(all);
-  expect_same(drawn, in_step.generate(all), "no stops");
-  EXPECT_EQ(to_their_length.counts().dropped_draws, 0);
-  EXPECT_EQ(to_their_length.counts().rows, in_step.counts().rows);
-  EXPECT_EQ(to_their_length.counts().steps, in_step.counts().steps);
-  ahead.stop_ids = {drawn[4].tokens[0]};  // the longest stops at its first token
-  Generator stopped(model_, ahead);
-  const auto shorter = stopped.generate(all);
-  expect_same(shorter, generate({.stop_ids = ahead.stop_ids}, all), "a stop");
-  EXPECT_EQ(shorter[4].tokens.size(), 1u);
-  EXPECT_EQ(shorter[4].finish, Finish::stop);
-  std::int64_t stops_before_the_end = 0;
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    stops_before_the_end +=
-        shorter[i].tokens.size() < static_cast<std::size_t>(all[i].max_new_tokens) ? 1 : 0;
-  }
-  EXPECT_GT(stops_before_the_end, 0);
-  EXPECT_EQ(stopped.counts().dropped_draws, stops_before_the_end);
 }
 
 TEST_P(GeneratorTest, ACompletionDoesNotDependOnTheOtherRequests) {
@@ -344,32 +170,6 @@ TEST_P(GeneratorTest, NewWeightsMakeTheCacheForget) {
   model_.set_weights(others);
   generator.weights_changed();
   expect_same(generator.generate(all), expected(all), "other weights");
-}
-
-void GeneratorTest::fail_and_go_on(int steps_ahead) {
-  const auto all = requests();
-  const auto reference = generate(options(), all);
-  GeneratorOptions ahead = options();
-  ahead.steps_ahead = steps_ahead;
-  Generator generator(model_, ahead);
-  Parameters broken = testing::random_parameters(config_, device_, 11);
-  broken.flat().data<float>()[all[4].prompt.back() * config_.hidden_size] =
-      std::numeric_limits<float>::quiet_NaN();  // the embedding of a token
-  model_.set_weights(broken);
-  try {
-    generator.generate(all);
-    FAIL() << "drawn from NaN";
-  } catch (const Error& error) {
-    EXPECT_EQ(std::string(error.what()).rfind("generate: request ", 0), 0u) << error.what();
-    EXPECT_NE(std::string(error.what()).find("not finite"), std::string::npos);
-  }
-  model_.set_weights(parameters_);
-  generator.weights_changed();
-  expect_same(generator.generate(all), reference, "after the failure");
-}
-
-TEST_P(GeneratorTest, AFailedCallLeavesAUsableGenerator) {
-  for (const int steps_ahead : {0, 1}) fail_and_go_on(steps_ahead);
 }
 
 TEST_P(GeneratorTest, NamesTheTokenWhoseLogitsAreNotFinite) {

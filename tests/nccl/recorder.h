@@ -1,0 +1,300 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <cuda_runtime.h>
+
+#include "checks.h"
+#include "machine.h"
+#include "src/comm/nccl_api.h"
+#include "streams.h"
+
+/// What the stand-in for NCCL (recorder.cpp) keeps, and how groups of its calls move over files and
+/// on emulated streams.
+namespace fst::nccl::recording {
+
+namespace fs = std::filesystem;
+
+inline constexpr auto cuda_error = static_cast<Result>(1);
+inline constexpr auto system_error = static_cast<Result>(2);
+inline constexpr auto invalid_argument = static_cast<Result>(4);
+inline constexpr auto invalid_usage = static_cast<Result>(5);
+inline constexpr auto remote_error = static_cast<Result>(6);
+
+/// One movement between this rank and another.
+struct Piece {
+  char kind;  // 's': part of a send and its receive, 'g': of an all-gather
+  std::size_t bytes = 0;
+  Type type = u8;
+  int peer = 0;
+  void* device = nullptr;
+  fs::path file = {};
+
+  std::string header() const {
+    return std::string(1, kind) + " " + std::to_string(bytes) + " " + std::to_string(type) + "\n";
+  }
+};
+
+/// What one comm does between ncclGroupStart and ncclGroupEnd.
+struct Call {
+  char kind;
+  bool receives;
+  void* device;
+  void* all;  // of an all-gather
+  std::size_t count;
+  Type type;
+  int peer;
+  cudaStream_t stream;
+};
+
+struct Recorder {
+  std::string log, last_error;
+  int group_depth = 0;
+  Result group_error = success;  // of a call in the open group
+  std::map<Comm, std::vector<Call>> group;
+  std::map<std::string, int> calls;
+  int groups = 0;
+  std::int64_t moved = 0;  // pieces that have come
+};
+inline Recorder& recorder() {
+  static Recorder instance;
+  return instance;
+}
+
+inline std::size_t size_of(Type type) {
+  switch (type) {
+    case u8:
+      return 1;
+    case f16:
+    case bf16:
+      return 2;
+    case i32:
+    case f32:
+      return 4;
+    case i64:
+    case f64:
+      return 8;
+  }
+  return 0;
+}
+
+inline std::vector<std::string> asked() {
+  const char* const text = std::getenv("FST_NCCL_RECORDER");
+  std::vector<std::string> words;
+  std::istringstream stream(text == nullptr ? "" : text);
+  for (std::string word; std::getline(stream, word, ':');) words.push_back(word);
+  words.resize(4);
+  return words;
+}
+inline bool is_me(const std::string& rank) {
+  const char* const me = std::getenv("OMPI_COMM_WORLD_RANK");
+  return rank == (me == nullptr ? "0" : me);
+}
+/// Counts the calls of this name; true for the one that is to fail.
+inline bool must_fail(const char* call) {
+  const auto words = asked();
+  if (words[0] != "fail" || words[1] != call || !is_me(words[3])) return false;
+  return ++recorder().calls[call] == std::atoi(words[2].c_str());
+}
+
+inline Result failed(Result result, const std::string& why) {
+  recorder().last_error = why;
+  return result;
+}
+
+/// What a group moves; where its stream has come to.
+struct Group {
+  std::vector<Piece> out, in;
+  bool stalls = false, is_lost = false;
+};
+
+/// Lives until the last of its groups has left the streams.
+struct Ends {
+  fs::path folder;
+  int rank = 0, size = 1;
+  std::vector<int> sent, received;  // pieces so far, by peer
+  std::vector<fs::path> left;       // written here, perhaps not read yet
+  std::optional<Group> waiting;     // the group that is not on the stream yet
+  cudaStream_t stream = nullptr;
+  int looks = 0, under_way = 0;
+  bool joined = false, hangs = false, aborted = false;
+  Result error = success;
+
+  fs::path joined_file(int r) const { return folder / ("joined-" + std::to_string(r)); }
+  fs::path file(int from, int to, int number_of_piece) const {
+    return folder / (std::to_string(from) + "-" + std::to_string(to) + "-" +
+                     std::to_string(number_of_piece));
+  }
+  bool broken() const { return error != success; }
+
+  void note(const char* what, const Call& call) const {
+    std::ostringstream line;
+    line << what << " " << call.count << " " << call.type << " " << call.peer << "\n";
+    recorder().log += line.str();
+  }
+
+  void add_send(Group& group, Piece piece) {
+    piece.file = file(rank, piece.peer, sent[static_cast<std::size_t>(piece.peer)]++);
+    group.out.push_back(piece);
+  }
+  void add_receive(Group& group, Piece piece) {
+    piece.file = file(piece.peer, rank, received[static_cast<std::size_t>(piece.peer)]++);
+    group.in.push_back(piece);
+  }
+  void add_all_gather(Group& group, const Call& call) {
+    const std::size_t bytes = call.count * size_of(call.type);
+    for (int r = 0; r < size; ++r) {
+      auto* const place = static_cast<char*>(call.all) + static_cast<std::size_t>(r) * bytes;
+      add_send(group, {'g', bytes, call.type, r, call.device});  // to itself, too
+      add_receive(group, {'g', bytes, call.type, r, place});
+    }
+  }
+
+  Result begin(const std::vector<Call>& calls) {
+    if (!joined || waiting || hangs) {
+      return failed(invalid_usage, "a group begins before the last one is on the stream");
+    }
+    const auto words = asked();
+    const bool chosen = ++recorder().groups == std::atoi(words[1].c_str()) && is_me(words[2]);
+    hangs = words[0] == "hang" && chosen;
+    stream = calls.front().stream;
+    looks = 0;
+    Group group;
+    group.stalls = words[0] == "stall" && chosen;
+    group.is_lost = words[0] == "lost" && chosen;
+    for (const Call& call : calls) {
+      const std::size_t bytes = call.count * size_of(call.type);
+      note(call.kind == 'g' ? "all_gather" : call.receives ? "recv" : "send", call);
+      if (call.stream != stream) return failed(invalid_usage, "a group of several streams");
+      if (call.kind == 'g') {
+        add_all_gather(group, call);
+      } else if (call.receives) {
+        add_receive(group, {'s', bytes, call.type, call.peer, call.device});
+      } else {
+        add_send(group, {'s', bytes, call.type, call.peer, call.device});
+      }
+    }
+    waiting = std::move(group);
+    return in_progress;
+  }
+
+  /// On the stream: everything that leaves, then everything that comes, then the wait until the
+  /// others have what left.
+  static Result queue(const std::shared_ptr<Ends>& self, Group&& moved) {
+    const auto group = std::make_shared<const Group>(std::move(moved));
+    ++self->under_way;
+    const auto add = [&](auto&& ready, auto&& run) {
+      return fst::emulator::queue_with_others(
+                 self->stream,
+                 [self, group, ready] {
+                   return self->aborted || (!self->broken() && ready(*self, *group));
+                 },
+                 [self, group, run] {
+                   if (!self->aborted) run(*self, *group);
+                 }) == cudaSuccess;
+    };
+    const bool queued = add([](const Ends&, const Group& g) { return !g.stalls; }, &Ends::write) &&
+                        add(&Ends::have_come, &Ends::read) &&
+                        add(
+                            [](const Ends&, const Group& g) {
+                              return std::none_of(g.out.begin(), g.out.end(),
+                                                  [](auto& p) { return fs::exists(p.file); });
+                            },
+                            [](Ends& ends, const Group&) { --ends.under_way; });
+    return queued ? success : failed(cuda_error, "the stream takes no work");
+  }
+
+  static void write(Ends& ends, const Group& group) {
+    if (group.is_lost) ends.error = remote_error;
+    for (const Piece& piece : group.out) {
+      const fs::path unfinished = piece.file.string() + ".part";
+      std::ofstream file(unfinished, std::ios::binary);
+      file << piece.header();
+      if (ends.holds(piece)) {
+        file.write(static_cast<const char*>(piece.device),
+                   static_cast<std::streamsize>(piece.bytes));
+      }
+      file.close();
+      if (!file) ends.error = failed(system_error, "a message cannot be written");
+      fs::rename(unfinished, piece.file);
+      ends.left.push_back(piece.file);
+    }
+  }
+
+  static bool have_come(Ends& ends, const Group& group) {
+    for (const Piece& piece : group.in) {
+      if (!fs::exists(piece.file)) return false;
+      std::ifstream file(piece.file, std::ios::binary);
+      std::string header;
+      std::getline(file, header);
+      if (header + "\n" == piece.header()) continue;
+      ends.error =
+          failed(invalid_usage, "rank " + std::to_string(piece.peer) + " sent \"" + header +
+                                    "\" where rank " + std::to_string(ends.rank) + " expected \"" +
+                                    piece.header().substr(0, piece.header().size() - 1) + "\"");
+      return false;
+    }
+    return true;
+  }
+
+  static void read(Ends& ends, const Group& group) {
+    for (const Piece& piece : group.in) {
+      if (!ends.holds(piece)) return;
+      std::ifstream file(piece.file, std::ios::binary);
+      file.ignore(static_cast<std::streamsize>(piece.header().size()));
+      file.read(static_cast<char*>(piece.device), static_cast<std::streamsize>(piece.bytes));
+      if (!file) ends.error = failed(system_error, "a message cannot be read");
+      fst::emulator::mark_initialised(piece.device, piece.bytes);
+      fs::remove(piece.file);
+      ++recorder().moved;
+    }
+  }
+
+  /// Whether the memory of a piece is still there.
+  bool holds(const Piece& piece) {
+    if (fst::emulator::find_allocation(piece.device, piece.bytes) != nullptr) return true;
+    error = failed(invalid_usage, "memory of a group was given back before the group ended");
+    return false;
+  }
+
+  static Result look(const std::shared_ptr<Ends>& self) {
+    if (self->broken()) return self->error;
+    if (self->hangs) return in_progress;
+    if (!self->joined) {
+      self->joined = true;
+      for (int r = 0; r < self->size; ++r) {
+        self->joined = self->joined && fs::exists(self->joined_file(r));
+      }
+      return self->joined ? success : in_progress;
+    }
+    if (!self->waiting) return success;
+    if (++self->looks == 1) return in_progress;
+    self->error = queue(self, *std::exchange(self->waiting, std::nullopt));
+    return self->error;
+  }
+
+  void leave() const {
+    std::error_code ignored;  // another rank may have removed the folder, or still use it
+    for (const fs::path& piece : left) fs::remove(piece, ignored);
+    std::ofstream(folder / ("left-" + std::to_string(rank))).close();
+    for (int r = 0; r < size; ++r) {
+      if (!fs::exists(folder / ("left-" + std::to_string(r)), ignored)) return;
+    }
+    fs::remove_all(folder, ignored);
+  }
+};
+
+}  // namespace fst::nccl::recording

@@ -53,35 +53,32 @@ DEVICE std::int64_t place_of(const Unit& unit, std::int64_t stride, std::int64_t
   return pair < unit.pairs ? row * stride + unit.head(pair) * dim : -1;
 }
 
-/// Scores of the tile's keys, 32 at a time, of which `blocks` sixteens are wanted.
+/// Scores of the tile's keys.
 template <bool whole, int D>
-DEVICE void multiply_keys(Scores& score, const Share<D>& share, KeyTile<D> keys, int blocks) {
+DEVICE void multiply_keys(Scores& score, const Share<D>& share, KeyTile<D> keys, int count) {
+  each_32<whole>(count, [&](int j) {
 #pragma unroll
-  for (int b = 0; b < tile_blocks; b += 2) {
-    if (!whole && b >= blocks) continue;
-#pragma unroll
-    for (int i = 0; i < 16; ++i) score[2 * b + i / 4][i % 4] = 0.0f;
+    for (int i = 0; i < 16; ++i) score[j + i / 4][i % 4] = 0.0f;
 #pragma unroll
     for (int e = 0; e < D / 16; ++e) {
       std::uint32_t right[2][4];
 #pragma unroll
-      for (int i = 0; i < 2; ++i) rows_on_the_right(right[i], keys, b + i, 16 * e);
+      for (int i = 0; i < 2; ++i) rows_on_the_right(right[i], keys, j / 2 + i, 16 * e);
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        float(&first)[4] = score[2 * (b + i)], (&second)[4] = score[2 * (b + i) + 1];
-        multiply_16x16x16(first, second, share.q[e], right[i]);
+        multiply_16x16x16(score[j + 2 * i], score[j + 2 * i + 1], share.q[e], right[i]);
       }
     }
-  }
+  });
 }
 
 /// The tile's maximum, and what the rows have so far in terms of it.
 template <bool whole, int D>
-DEVICE void grow(Share<D>& share, const Scores& score, int blocks) {
+DEVICE void grow(Share<D>& share, const Scores& score, int count) {
   float shrink[2];
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    shrink[r] = share.rows[r].grow(greatest_score<whole>(score, blocks, r));
+    shrink[r] = share.rows[r].grow(greatest_score<whole>(score, count, r));
   }
   if (!any(shrink[0] != 1.0f || shrink[1] != 1.0f)) return;
 #pragma unroll
@@ -91,38 +88,38 @@ DEVICE void grow(Share<D>& share, const Scores& score, int blocks) {
 }
 
 template <bool whole, int D>
-DEVICE void multiply_values(Share<D>& share, Scores& score, RowTile<D> values, int blocks) {
+DEVICE void multiply_values(Share<D>& share, Scores& score, RowTile<D> values, int count) {
+  each_32<whole>(count, [&](int first) {
 #pragma unroll
-  for (int b = 0; b < tile_blocks; ++b) {
-    if (!whole && b >= blocks) continue;
-    std::uint32_t left[4];
-    soften(score, share.rows, b);
-    narrowed_operand(left, score[2 * b], score[2 * b + 1]);
+    for (int b = first / 2; b < first / 2 + 2; ++b) {
+      std::uint32_t left[4];
+      soften(score, share.rows, b);
+      narrowed_operand(left, score[2 * b], score[2 * b + 1]);
 #pragma unroll
-    for (int e = 0; e < D / 16; ++e) {
-      std::uint32_t right[4];
-      elements_on_the_right(right, values, b * cache_block, 16 * e);
-      multiply_16x16x16(share.out[2 * e], share.out[2 * e + 1], left, right);
+      for (int e = 0; e < D / 16; ++e) {
+        std::uint32_t right[4];
+        elements_on_the_right(right, values, b * cache_block, 16 * e);
+        multiply_16x16x16(share.out[2 * e], share.out[2 * e + 1], left, right);
+      }
     }
-  }
+  });
 }
 
 /// `whole`: all pairs of the warp see all keys of the tile.
 template <bool whole, int D, bool wide>
 DEVICE void walk_tile(Share<D>& share, Turn<D>& turn, Feed<D, wide>& feed, const Unit& unit,
                       int tile, float scale) {
-  const int keys = share.last - tile,
-            blocks = keys < tile_keys ? (keys + 31) / 32 * 2 : tile_blocks;
+  const int count = (share.last - tile + 31) / 32;
   const int visible[2] = {visible_to(unit, pair_of(0)) - tile, visible_to(unit, pair_of(1)) - tile};
   Scores score;
   const KeyTile<D> k{turn.take()};
   feed.bring_keys(turn.free());
-  multiply_keys<whole>(score, share, k, blocks);
-  scale_scores<whole>(score, blocks, visible, scale);
-  grow<whole>(share, score, blocks);
+  multiply_keys<whole>(score, share, k, count);
+  scale_scores<whole>(score, count, visible, scale);
+  grow<whole>(share, score, count);
   const RowTile<D> v{turn.take()};
   feed.bring_values(turn.free());
-  multiply_values<whole>(share, score, v, blocks);
+  multiply_values<whole>(share, score, v, count);
 }
 /// The block's barriers, for warps that have done all their tiles.
 template <int D, bool wide>

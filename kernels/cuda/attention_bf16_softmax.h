@@ -38,29 +38,40 @@ struct RowState {
   }
 };
 
-/// Scores times `scale`, those of the tile's first 16 `blocks` keys; behind the `visible` that a
-/// row sees: - infinity, whatever the product is.
-template <bool whole>
-DEVICE void scale_scores(Scores& score, int blocks, const int (&visible)[2], float scale) {
-  const int key = static_cast<int>(threadIdx.x % 4) * 2;
+/// A tile is taken by 32 keys, so that what no row sees is left out: visit(j), j = 0, 4, ..., the
+/// eight of keys where they begin. `whole`: all of them, else the first `count`.
+template <bool whole, class Visit>
+DEVICE void each_32(int count, Visit visit) {
 #pragma unroll
-  for (int j = 0; j < 2 * tile_blocks; ++j) {
-    if (!whole && j >= 2 * blocks) continue;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const bool sees = whole || 8 * j + key + i % 2 < visible[i / 2];
-      score[j][i] = sees ? score[j][i] * scale : -infinity();
-    }
+  for (int i = 0; i < tile_keys / 32; ++i) {
+    if (whole || i < count) visit(4 * i);
   }
+}
+
+/// Scores times `scale`, and - infinity behind the `visible` that a row sees, whatever the product
+/// is.
+template <bool whole>
+DEVICE void scale_scores(Scores& score, int count, const int (&visible)[2], float scale) {
+  const int key = static_cast<int>(threadIdx.x % 4) * 2;
+  each_32<whole>(count, [&](int first) {
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      const int j = first + i / 4, e = i % 4;
+      const bool sees = whole || 8 * j + key + e % 2 < visible[e / 2];
+      score[j][e] = sees ? score[j][e] * scale : -infinity();
+    }
+  });
 }
 /// The greatest score of row `r` of the thread's two, among all of its four threads.
 template <bool whole>
-DEVICE float greatest_score(const Scores& score, int blocks, int r) {
+DEVICE float greatest_score(const Scores& score, int count, int r) {
   float m = -infinity();
+  each_32<whole>(count, [&](int first) {
 #pragma unroll
-  for (int j = 0; j < 2 * tile_blocks; ++j) {
-    if (whole || j < 2 * blocks) m = greatest(m, greatest(score[j][2 * r], score[j][2 * r + 1]));
-  }
+    for (int j = first; j < first + 4; ++j) {
+      m = greatest(m, greatest(score[j][2 * r], score[j][2 * r + 1]));
+    }
+  });
   m = greatest(m, shuffle_xor(m, 1));
   return greatest(m, shuffle_xor(m, 2));
 }

@@ -65,11 +65,10 @@ std::vector<SharedBlock> shared_blocks(const ShardSpecs& from, const ShardSpecs&
 /// passes on what it got, so that nobody sends a byte twice.
 struct Chain {
   int from_place = 0, to_place = 0;
-  std::vector<int> ranks;  // the owner, then who receives, beginning with the rank behind it
-  bool own = false;        // the owner has a place to receive at, too
-  std::int64_t packed =
-      0;                   // elements of a bucket, at most, that are parts of rows at the receivers
-  std::int64_t begin = 0;  // where a receiver has these
+  std::vector<int> ranks;   // the owner, then who receives, beginning with the rank behind it
+  bool own = false;         // the owner has a place to receive at, too
+  std::int64_t packed = 0;  // elements, at most, of a bucket's blocks that lie strided there
+  std::int64_t begin = 0;   // where a receiver has these
 };
 
 /// Moves weights from the units of one role to the units of another, each element once to each

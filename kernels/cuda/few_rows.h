@@ -20,5 +20,9 @@ Leaves leaves_of_few_rows(const Cuda& cuda, const float* x, std::int64_t ldx, co
                           std::int64_t rows, std::int64_t n, std::int64_t k, SumOrder order);
 Leaves leaves_of_few_rows(const Cuda& cuda, const Bf16* x, std::int64_t ldx, const Bf16* weight,
                           std::int64_t rows, std::int64_t n, std::int64_t k, SumOrder order);
+/// Queues the product of linear_swiglu() with what follows in its last step. False, and nothing is
+/// queued, where rows do not begin and end at multiples of 16 bytes.
+bool gated_few_rows(const Cuda& cuda, Bf16* h, const Bf16* x, std::int64_t ldx, const Bf16* weight,
+                    std::int64_t rows, std::int64_t dim, std::int64_t k);
 
 }  // namespace fst::kernels

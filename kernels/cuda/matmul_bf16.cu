@@ -5,6 +5,7 @@
 #include "kernels/cuda/lt_plans.h"
 #include "kernels/cuda/matmul_bf16_kernels.h"
 #include "kernels/linear_norm.h"
+#include "kernels/linear_swiglu.h"
 
 namespace fst::kernels {
 
@@ -119,7 +120,7 @@ void join_partials(const Cuda& cuda, const Bf16Product& p, const Bf16Partials& p
   launch(join_kernel, dim3(blocks), dim3(join_threads), 0, cuda.stream, p, partials);
 }
 
-static_assert(most_add_norm_rows<Bf16> == most_few_rows);
+static_assert(most_add_norm_rows<Bf16> == most_few_rows && most_swiglu_rows == most_few_rows);
 
 Leaves leaves_of_few_rows(const Cuda& cuda, const Bf16* x, std::int64_t ldx, const Bf16* weight,
                           std::int64_t rows, std::int64_t n, std::int64_t k, SumOrder order) {
@@ -128,6 +129,17 @@ Leaves leaves_of_few_rows(const Cuda& cuda, const Bf16* x, std::int64_t ldx, con
   const Bf16Partials partials = partials_for(cuda, p);
   product_of_few_rows(cuda, p, partials);
   return {partials.data, partials.step};
+}
+
+bool gated_few_rows(const Cuda& cuda, Bf16* h, const Bf16* x, std::int64_t ldx, const Bf16* weight,
+                    std::int64_t rows, std::int64_t dim, std::int64_t k) {
+  Bf16Product p = forward_sums(x, ldx, weight, rows, 2 * dim, k, SumOrder::chain);
+  set_output(p, h);
+  p.ldc = dim;
+  p.wide = is_wide(p);
+  if (!p.wide) return false;
+  if (rows > 0 && dim > 0) gated_product_of_few_rows(cuda, p);
+  return true;
 }
 
 void run(const Cuda& cuda, const Bf16Product& p, Plan plan) {

@@ -92,6 +92,9 @@ struct Bf16Partials {
 };
 /// c from the sums of all chains: the tree of leaves, the matrices in turn, bias, old contents.
 void join_partials(const Cuda& cuda, const Bf16Product& p, const Bf16Partials& partials);
+/// Of the products of gate and up, whose columns lie one half behind the other: h = silu(gate) up
+/// as in kernels/swiglu.h, to p.c, with p.columns / 2 columns. One chain, no bias, `wide`.
+void gated_product_of_few_rows(const Cuda& cuda, const Bf16Product& p);
 void product_of_few_rows(const Cuda& cuda, const Bf16Product& p, const Bf16Partials& partials);
 void product_of_small_tiles(const Cuda& cuda, const Bf16Product& p, const Bf16Partials& partials);
 void product_of_large_tiles(const Cuda& cuda, const Bf16Product& p, const Bf16Partials& partials);

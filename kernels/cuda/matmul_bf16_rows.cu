@@ -1,3 +1,4 @@
+#include "kernels/cuda/math.h"
 #include "kernels/cuda/matmul_bf16_kernels.h"
 
 /// Products of few rows: decoding. The weight is the tensor cores' left operand, 16 of its rows a
@@ -52,6 +53,23 @@ DEVICE void bring(Rows<rows>& to, const Bf16* from, std::int64_t ld, int first, 
   }
 }
 
+/// Of a weight of twice `extent` rows, half of them from row `first` and half from `extent` +
+/// first.
+template <int rows, int threads>
+DEVICE void bring_gated(Rows<rows>& to, const Bf16* from, std::int64_t ld, int first, int extent,
+                        Range inner) {
+  const int row = static_cast<int>(threadIdx.x) / pieces;
+  const int piece = static_cast<int>(threadIdx.x) % pieces;
+  const int k = inner.begin + 8 * piece;
+#pragma unroll
+  for (int r = row; r < rows; r += threads / pieces) {
+    const int within = first + r % (rows / 2);
+    const int count = within < extent ? inner.end - k : 0;
+    const std::int64_t at = r < rows / 2 ? within : extent + within;
+    bring_piece<true>(to.piece(r, piece), from + at * ld + k, count);
+  }
+}
+
 template <int batch>
 using Sums = float[batch / 8][4];
 
@@ -72,25 +90,20 @@ DEVICE void multiply_block(Sums<batch>& sum, typename Shared<batch>::Stage& stag
   }
 }
 
-/// Block (x, y): the x-th 16 columns of each warp, chain y.
-template <int batch, bool wide>
-KERNEL(Shape<batch>::threads, 2)
-rows_kernel(PARAMETER Bf16Product p, PARAMETER Bf16Partials partials) {
+/// The sums of a chain. bring_weight(to, step) brings the block's rows of the weight.
+template <int batch, bool wide, class Bring>
+DEVICE void sum_chain(Sums<batch>& sum, Shared<batch>& shared, const Bf16Product& p, Range inner,
+                      Bring bring_weight) {
   using S = Shape<batch>;
-  Shared<batch>& shared = shared_memory<Shared<batch>>();
-  const int chain = static_cast<int>(blockIdx.y), first = static_cast<int>(blockIdx.x) * S::outputs;
-  const Range inner = chain_of(p, chain);
   const auto fill = [&](int slot, int begin) {
     if (begin < inner.end) {
       const Range step{begin, begin + depth < inner.end ? begin + depth : inner.end};
-      bring<S::outputs, S::threads, wide>(shared.ring[slot].weight, p.b, p.ldb, first, p.columns,
-                                          step);
+      bring_weight(shared.ring[slot].weight, step);
       bring<batch, S::threads, wide>(shared.ring[slot].x, p.a, p.lda, 0, p.rows, step);
     }
     copy_async_commit();
   };
   for (int s = 0; s < S::stages - 1; ++s) fill(s, inner.begin + s * depth);
-  Sums<batch> sum = {};
   int slot = 0;
   for (int k = inner.begin; k < inner.end; k += depth) {
     copy_async_wait<S::stages - 2>();
@@ -103,19 +116,71 @@ rows_kernel(PARAMETER Bf16Product p, PARAMETER Bf16Partials partials) {
     }
     slot = slot + 1 == S::stages ? 0 : slot + 1;
   }
+}
+
+/// use(row, column, sum) for the thread's sums; columns count from the block's first.
+template <int batch, class Use>
+DEVICE void each_sum(const Sums<batch>& sum, Use use) {
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
 #pragma unroll
   for (int i = 0; i < batch / 2; ++i) {
     const int row = i / 4 * 8 + lane % 4 * 2 + i % 2;
-    const int column = first + 16 * warp + lane / 4 + i % 4 / 2 * 8;
-    if (row >= p.rows || column >= p.columns) continue;
-    if (partials.data == nullptr) {
-      finish(p, row, column, sum[i / 4][i % 4]);
-    } else {
-      partials.data[(std::int64_t{chain} * p.rows + row) * partials.step + column] =
-          sum[i / 4][i % 4];
-    }
+    use(row, 16 * warp + lane / 4 + i % 4 / 2 * 8, sum[i / 4][i % 4]);
   }
+}
+
+/// Block (x, y): the x-th 16 columns of each warp, chain y.
+template <int batch, bool wide>
+KERNEL(Shape<batch>::threads, 2)
+rows_kernel(PARAMETER Bf16Product p, PARAMETER Bf16Partials partials) {
+  using S = Shape<batch>;
+  Shared<batch>& shared = shared_memory<Shared<batch>>();
+  const int chain = static_cast<int>(blockIdx.y), first = static_cast<int>(blockIdx.x) * S::outputs;
+  Sums<batch> sum = {};
+  sum_chain<batch, wide>(sum, shared, p, chain_of(p, chain), [&](Rows<S::outputs>& to, Range step) {
+    bring<S::outputs, S::threads, wide>(to, p.b, p.ldb, first, p.columns, step);
+  });
+  each_sum<batch>(sum, [&](int row, int within, float value) {
+    const int column = first + within;
+    if (row >= p.rows || column >= p.columns) return;
+    if (partials.data == nullptr) {
+      finish(p, row, column, value);
+    } else {
+      partials.data[(std::int64_t{chain} * p.rows + row) * partials.step + column] = value;
+    }
+  });
+}
+
+template <int batch>
+struct GatedShared {
+  Shared<batch> product;
+  float up[batch][Shape<batch>::outputs / 2];
+};
+
+/// Block x: the first half of its warps have columns of gate, the second the same ones of up, which
+/// they hand over.
+template <int batch>
+KERNEL(Shape<batch>::threads, 2)
+gated_kernel(PARAMETER Bf16Product p) {
+  using S = Shape<batch>;
+  constexpr int half = S::outputs / 2;
+  GatedShared<batch>& shared = shared_memory<GatedShared<batch>>();
+  const int dim = p.columns / 2, first = static_cast<int>(blockIdx.x) * half;
+  Sums<batch> sum = {};
+  sum_chain<batch, true>(sum, shared.product, p, chain_of(p, 0),
+                         [&](Rows<S::outputs>& to, Range step) {
+                           bring_gated<S::outputs, S::threads>(to, p.b, p.ldb, first, dim, step);
+                         });
+  each_sum<batch>(sum, [&](int row, int within, float value) {
+    if (within >= half) shared.up[row][within - half] = value;
+  });
+  sync_block();
+  each_sum<batch>(sum, [&](int row, int within, float value) {
+    const int column = first + within;
+    if (within >= half || row >= p.rows || column >= dim) return;
+    const float gate = widened(narrowed(value)), up = widened(narrowed(shared.up[row][within]));
+    static_cast<Bf16*>(p.c)[row * p.ldc + column] = narrowed((gate * sigmoid(gate)) * up);
+  });
 }
 
 template <int batch, bool wide>
@@ -141,7 +206,27 @@ void run(const Cuda& cuda, const Bf16Product& p, const Bf16Partials& partials) {
   }
 }
 
+template <int batch>
+void run_gated(const Cuda& cuda, const Bf16Product& p) {
+  using S = Shape<batch>;
+  allow_shared(gated_kernel<batch>, sizeof(GatedShared<batch>));
+  const dim3 grid(static_cast<unsigned>(parts_of(p.columns / 2, S::outputs / 2)));
+  launch(gated_kernel<batch>, grid, dim3(S::threads), sizeof(GatedShared<batch>), cuda.stream, p);
+}
+
 }  // namespace
+
+void gated_product_of_few_rows(const Cuda& cuda, const Bf16Product& p) {
+  if (p.rows <= 8) {
+    run_gated<8>(cuda, p);
+  } else if (p.rows <= 16) {
+    run_gated<16>(cuda, p);
+  } else if (p.rows <= 32) {
+    run_gated<32>(cuda, p);
+  } else {
+    run_gated<64>(cuda, p);
+  }
+}
 
 void product_of_few_rows(const Cuda& cuda, const Bf16Product& p, const Bf16Partials& partials) {
   p.wide ? run<true>(cuda, p, partials) : run<false>(cuda, p, partials);

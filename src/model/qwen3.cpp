@@ -285,8 +285,13 @@ void Qwen3::project_gate_up(const Layer& layer, LayerActivations& kept) {
 /// residual += down(swiglu(gate_up(what attend() has left))); then the next norm.
 void Qwen3::mlp_block(const Layer& layer, LayerActivations& kept, const NextNorm& next) {
   Scratch& s = scratch_;
-  project_gate_up(layer, kept);
-  ops::swiglu_forward(s.mlp.tensor(), kept.gate_up.tensor());
+  if (&kept == &s.layer) {  // which nobody will read
+    ops::linear_swiglu(s.mlp.tensor(), kept.gate_up.tensor(), s.normed.tensor(),
+                       layer.gate_up.tensor);
+  } else {
+    project_gate_up(layer, kept);
+    ops::swiglu_forward(s.mlp.tensor(), kept.gate_up.tensor());
+  }
   add_row_parallel(s.mlp.tensor(), layer.down.tensor, "MLP output", next);
 }
 

@@ -6,6 +6,7 @@
 
 #include "check.h"
 #include "kernels/linear_norm.h"
+#include "kernels/linear_swiglu.h"
 #include "kernels/matmul.h"
 #include "kernels/matmul_bf16.h"
 
@@ -117,6 +118,29 @@ void linear_add_norm(Tensor& y, Tensor& normed, Tensor& rstd, const Tensor& x, c
     kernels::linear_add_norm(exec, y.data<T>(), normed.data<T>(), rstd.data<float>(), x.data<T>(),
                              x.row_stride(), packed.data<T>(), norm_weight.data<float>(), rows, n,
                              k, order_of(sum), eps);
+  });
+}
+
+void linear_swiglu(Tensor& h, Tensor& gate_up, const Tensor& x, const Tensor& packed) {
+  if (h.dim(0) > kernels::most_swiglu_rows) {
+    linear_forward(gate_up, x, packed, nullptr, Sum::chain, Write::overwrite);
+    return swiglu_forward(h, gate_up);
+  }
+  const char* const what = "linear_swiglu";
+  expect_matrix(what, h);
+  expect_matrix(what, x);
+  const std::int64_t rows = h.dim(0), dim = h.dim(1), k = x.dim(1);
+  expect_row_count(what, x, rows);
+  expect_matrix(what, gate_up, rows, 2 * dim);
+  expect_contiguous(what, h);
+  expect_contiguous(what, gate_up);
+  const bool in_panels = packs(x.device(), x.dtype());
+  expect_elements(what, packed,
+                  in_panels ? packed_size(x.dtype(), 2 * dim, k, Sum::chain) : 2 * dim * k);
+  run_typed(what, h, [&](const auto& exec, auto type) {
+    using T = decltype(type);
+    kernels::linear_swiglu(exec, h.data<T>(), gate_up.data<T>(), x.data<T>(), x.row_stride(),
+                           packed.data<T>(), rows, dim, k);
   });
 }
 

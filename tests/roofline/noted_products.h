@@ -2,6 +2,7 @@
 
 #include "kernels/attention.h"
 #include "kernels/linear_norm.h"
+#include "kernels/linear_swiglu.h"
 #include "kernels/matmul.h"
 #include "kernels/matmul_bf16.h"
 #include "kernels/prepare_heads.h"
@@ -74,6 +75,18 @@ void linear_add_norm(const Cuda& cuda, T* y, T* normed, float* rstd, const T* x,
   const Noted noted("linear_add_norm", type_name<T>(),
                     {{"rows", rows}, {"n", n}, {"k", k}, {"leaves", std::int64_t(order)}}, work);
   linear_add_norm<Cuda, T>(cuda, y, normed, rstd, x, ldx, packed, weight, rows, n, k, order, eps);
+}
+
+/// What gate and up are in between is nobody's.
+template <class T>
+void linear_swiglu(const Cuda& cuda, T* h, T* gate_up, const T* x, std::int64_t ldx,
+                   const T* packed, std::int64_t rows, std::int64_t dim, std::int64_t k) {
+  using namespace roofline;
+  Work work = noted::product(rows, 2 * dim, k, size<T>, size<T>, false);
+  work.written = rows * dim * size<T>;
+  const Noted noted("linear_swiglu", type_name<T>(), {{"rows", rows}, {"n", 2 * dim}, {"k", k}},
+                    work);
+  linear_swiglu<Cuda, T>(cuda, h, gate_up, x, ldx, packed, rows, dim, k);
 }
 
 inline void linear_backward_input(const Cuda& cuda, float* dx, std::int64_t lddx, const float* dy,

@@ -90,6 +90,8 @@ std::int64_t bytes_by_design(const Ran& ran) {
     const std::int64_t outputs = rows * extent(name.rfind("linear_backward", 0) == 0 ? "k" : "n");
     return tree_bytes(ran, outputs, leaves, std::max<std::int64_t>(1, extent("matrices")));
   }
+  // In float32 gate and up are written and read.
+  if (name == "linear_swiglu" && ran.by("multiply_gates")) return 2 * rows * extent("n") * element;
   // dweight is a chain over rows, dx needs sums along them: two launches, both read dy and x, and
   // the heads' the rotary table.
   if (name == "rms_norm_backward") return 2 * rows * extent("dim") * element;

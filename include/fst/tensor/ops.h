@@ -55,6 +55,10 @@ void linear_forward(Tensor& y, const Tensor& x, const Tensor& packed, const Tens
 /// all of one type; packed as above, norm_weight [N].
 void linear_add_norm(Tensor& y, Tensor& normed, Tensor& rstd, const Tensor& x, const Tensor& packed,
                      Sum sum, const Tensor& norm_weight, float eps);
+/// gate_up = x weight^T by chains, then h = swiglu_forward(gate_up), for few rows in one pass that
+/// may leave anything in gate_up; the bits of the two. h [T, F], gate_up [T, 2F], x [T, K], all of
+/// one type; packed as above.
+void linear_swiglu(Tensor& h, Tensor& gate_up, const Tensor& x, const Tensor& packed);
 /// dx[t, k] = sum_n dy[t, n] weight[n, k]; dx [T, K], dy [T, N] (may be strided), weight [N, K] in
 /// natural layout; all f32, or dy and weight bf16 and dx either. With Sum::leaves the leaves divide
 /// N.

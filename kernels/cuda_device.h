@@ -39,6 +39,13 @@ void release(const Cuda& cuda, void* memory);
 /// Bytes of the device's memory that nobody holds.
 std::size_t free_memory(const Cuda& cuda);
 void zero(const Cuda& cuda, void* memory, std::size_t bytes);
+/// Fills with 0xFF: not a number in every floating-point type.
+void poison(const Cuda& cuda, void* memory, std::size_t bytes);
+/// Memory that the kernels work in from here on, as far as it suffices, in place of their own; null
+/// takes it back. The caller owns it.
+void lend_scratch(const Cuda& cuda, void* memory, std::size_t bytes);
+/// The most that a kernel has asked for.
+std::size_t most_scratch(const Cuda& cuda);
 
 /// Copies in stream order. The host's side may be reused, and is complete, when they return.
 void copy_to_device(const Cuda& cuda, void* to, const void* from, std::size_t bytes);

@@ -8,7 +8,8 @@ namespace fst::kernels {
 struct Cuda::Memory {
   int architecture = 0;
   void* scratch = nullptr;
-  std::size_t bytes = 0;
+  std::size_t bytes = 0, most = 0;
+  bool lent = false;
   CudaHistory history;
   bool recording = false;
   std::unique_ptr<LtPlans> plans;  // nullptr: all products are our own
@@ -138,7 +139,7 @@ Cuda open_cuda(int index) {
 void close_cuda(Cuda& cuda) {
   if (cuda.memory == nullptr) return;
   wait_quietly(cuda);
-  cudaFree(cuda.memory->scratch);
+  if (!cuda.memory->lent) cudaFree(cuda.memory->scratch);
   cuda.memory->plans.reset();
   cudaStreamDestroy(cuda.stream);
   delete cuda.memory;
@@ -174,14 +175,25 @@ bool cublaslt_usable() {
   return lt_library().problem.empty();
 }
 
+void lend_scratch(const Cuda& cuda, void* lent, std::size_t bytes) {
+  Cuda::Memory& memory = *cuda.memory;
+  wait(cuda);
+  if (!memory.lent) check(cudaFree(memory.scratch), "cudaFree");
+  ++memory.history.releases;
+  memory.scratch = lent;
+  memory.bytes = lent == nullptr ? 0 : bytes;
+  memory.lent = lent != nullptr;
+}
+
+std::size_t most_scratch(const Cuda& cuda) {
+  return cuda.memory->most;
+}
+
 void* scratch(const Cuda& cuda, std::size_t bytes) {
   Cuda::Memory& memory = *cuda.memory;
+  if (bytes > memory.most) memory.most = bytes;
   if (bytes > memory.bytes) {
-    wait(cuda);
-    check(cudaFree(memory.scratch), "cudaFree");
-    ++memory.history.releases;
-    memory.scratch = nullptr;
-    memory.bytes = 0;
+    lend_scratch(cuda, nullptr, 0);
     memory.scratch = allocate(cuda, bytes);
     if (memory.scratch == nullptr) {
       throw std::runtime_error("out of memory: " + std::to_string(bytes) +
@@ -329,6 +341,10 @@ std::size_t free_memory(const Cuda& /*cuda*/) {
 
 void zero(const Cuda& cuda, void* memory, std::size_t bytes) {
   check(cudaMemsetAsync(memory, 0, bytes, cuda.stream), "cudaMemset");
+}
+
+void poison(const Cuda& cuda, void* memory, std::size_t bytes) {
+  check(cudaMemsetAsync(memory, 0xFF, bytes, cuda.stream), "cudaMemset");
 }
 
 void release(const Cuda& cuda, void* memory) {

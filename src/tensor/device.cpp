@@ -8,10 +8,6 @@
 #include "kernels/cuda_device.h"
 #include "kernels/thread_pool.h"
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 namespace fst {
 
 namespace {
@@ -35,19 +31,6 @@ kernels::Isa chosen_isa() {
   }
   if (!kernels::supports(isa)) throw InputError("FST_ISA=" + name + ": this CPU lacks it");
   return isa;
-}
-
-/// Memory of at least `bytes`, aligned to a cache line; in large pages where it is large, since
-/// decoding streams through all weights. nullptr: there is none.
-void* allocate_host(std::int64_t bytes) {
-  constexpr std::int64_t line = 64, page = std::int64_t{2} << 20;
-  const std::int64_t alignment = bytes < 2 * page ? line : page;
-  const auto size = static_cast<std::size_t>((bytes + alignment - 1) / alignment * alignment);
-  void* memory = std::aligned_alloc(static_cast<std::size_t>(alignment), size);
-#if defined(__linux__)
-  if (memory != nullptr && alignment == page) madvise(memory, size, MADV_HUGEPAGE);
-#endif
-  return memory;
 }
 
 std::size_t unsigned_of(std::int64_t bytes) {
@@ -92,21 +75,8 @@ std::string Device::cuda_support() {
   return kernels::cuda_support();
 }
 
-void* Device::allocate(std::int64_t bytes) const {
-  return on_host() ? allocate_host(bytes) : kernels::allocate(*cuda_, unsigned_of(bytes));
-}
-
-void Device::release(void* memory) const {
-  if (on_host()) return std::free(memory);
-  kernels::release(*cuda_, memory);
-}
-
-std::string Device::memory_left() const {
-  if (on_host()) return "";
-  return ", " + std::to_string(kernels::free_memory(*cuda_)) + " free";
-}
-
 void Device::zero(void* memory, std::int64_t bytes) const {
+  if (measures()) return;
   if (on_host()) {
     std::memset(memory, 0, unsigned_of(bytes));
   } else {

@@ -51,6 +51,15 @@ std::size_t free_memory(const Cuda& /*cuda*/) {
 void zero(const Cuda& /*cuda*/, void* /*memory*/, std::size_t /*bytes*/) {
   absent();
 }
+void poison(const Cuda& /*cuda*/, void* /*memory*/, std::size_t /*bytes*/) {
+  absent();
+}
+void lend_scratch(const Cuda& /*cuda*/, void* /*memory*/, std::size_t /*bytes*/) {
+  absent();
+}
+std::size_t most_scratch(const Cuda& /*cuda*/) {
+  absent();
+}
 void copy_to_device(const Cuda& /*cuda*/, void* /*to*/, const void* /*from*/,
                     std::size_t /*bytes*/) {
   absent();

@@ -39,18 +39,9 @@ void* StagedArrays::allocate_host(std::int64_t bytes) const {
 
 void StagedArrays::grow(std::int64_t bytes) {
   release();
-  const std::int64_t wanted = 2 * bytes;
-  memory_ = device_.allocate(wanted);
-  bool enough = memory_ != nullptr;
-  for (Side& side : sides_) {
-    side.memory = copies() ? allocate_host(wanted) : memory_;
-    enough = enough && side.memory != nullptr;
-  }
-  if (!enough) {
-    throw Error("out of memory: " + std::to_string(wanted) + " bytes wanted on " +
-                device_.description());
-  }
-  bytes_ = wanted;
+  memory_ = device_.allocate(bytes);
+  bytes_ = bytes;
+  for (Side& side : sides_) side.memory = copies() ? allocate_host(bytes) : memory_;
 }
 
 void StagedArrays::place(std::span<const Shape> shapes, std::span<Tensor> tensors) {
@@ -59,12 +50,22 @@ void StagedArrays::place(std::span<const Shape> shapes, std::span<Tensor> tensor
     used_ +=
         aligned(Tensor(device_, shape.dtype, nullptr, shape.dims).size() * size_of(shape.dtype));
   }
-  if (used_ > bytes_) grow(used_);
+  if (used_ > bytes_) grow(2 * used_);
   char* at = static_cast<char*>(memory_);
   for (std::size_t i = 0; i < shapes.size(); ++i) {
     tensors[i] = Tensor(device_, shapes[i].dtype, at, shapes[i].dims);
     at += aligned(tensors[i].size() * size_of(shapes[i].dtype));
   }
+}
+
+void StagedArrays::reserve(std::int64_t bytes) {
+  if (bytes > bytes_) grow(bytes);
+}
+
+std::int64_t StagedArrays::bytes_of(std::initializer_list<std::int64_t> array_bytes) {
+  std::int64_t bytes = 0;
+  for (const std::int64_t array : array_bytes) bytes += aligned(array);
+  return bytes;
 }
 
 void* StagedArrays::host(const Tensor& array, int side) const {

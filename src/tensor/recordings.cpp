@@ -22,11 +22,11 @@ void Recordings::run(const Key& key, const std::function<void()>& work) {
   if (!known && entries_.size() == most_entries) forget_oldest();
   Entry& entry = entries_[key];
   entry.last_use = ++uses_;
-  const bool valid = known && entry.releases == kernels::history(cuda).releases;
+  const bool valid = known && entry.releases == device_.releases();
   if (!valid) {
     entry.record = nullptr;
     work();
-    entry.releases = kernels::history(cuda).releases;
+    entry.releases = device_.releases();
     return;
   }
   if (entry.record == nullptr) entry.record = record(work);

@@ -127,12 +127,7 @@ void Buffer::reserve(const Device& device, DType dtype, std::initializer_list<st
   for (const std::int64_t d : dims) elements *= d;
   const std::int64_t wanted = elements * size_of(dtype);
   if (wanted > bytes_) {
-    void* memory = device_->allocate(wanted);
-    if (memory == nullptr) {
-      throw Error("out of memory: " + std::to_string(wanted) + " bytes wanted on " +
-                  device_->description() + device_->memory_left());
-    }
-    memory_ = std::unique_ptr<void, Free>(memory, Free{device_});
+    memory_ = std::unique_ptr<void, Free>(device_->allocate(wanted), Free{device_});
     bytes_ = wanted;
   }
   view_ = Tensor(*device_, dtype, memory_.get(), dims);

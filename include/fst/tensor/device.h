@@ -5,6 +5,8 @@
 #include <memory>
 #include <string>
 
+#include "fst/tensor/arena.h"
+
 #include "kernels/exec.h"
 
 namespace fst {
@@ -56,11 +58,31 @@ class Device {
   /// The same for all who use one GPU, on any machine; "" on the CPU.
   std::string identity() const;
 
-  /// Memory of at least 64 bytes' alignment, contents undefined; nullptr: there is not enough.
+  /// The same device with an arena that is taken now: handles that come of the result have their
+  /// memory there, as far as it is planned, what is more as without a plan. `kernels`: bytes of
+  /// `always` that the kernels work in. With the environment variable FST_POISON_PHASES the turns
+  /// are poisoned (Arena). Throws Error where there is not that much memory.
+  Device planned(const PhaseBytes& plan, std::int64_t kernels = 0) const;
+  /// A device that counts in an arena without memory what is reserved on it and can do nothing
+  /// else: for plans.
+  static Device measuring();
+  /// Null without a plan.
+  const Arena* arena() const;
+  /// A handle to the same device for memory of a phase. Without a plan phases share nothing.
+  Device during(MemoryPhase phase) const;
+  MemoryPhase phase() const {
+    return phase_;
+  }
+  /// This handle's phase begins; the number of its turn (Arena::enter), without a plan always 0.
+  std::uint64_t enter() const;
+  /// How often memory that this handle's work may use was given back: addresses may mean something
+  /// else where this has changed.
+  std::uint64_t releases() const;
+
+  /// Memory of at least 64 bytes' alignment, contents undefined. Throws Error naming what was
+  /// wanted, planned and free where there is not enough.
   void* allocate(std::int64_t bytes) const;
   void release(void* memory) const;
-  /// For the message that there is not enough: ", 1048576 free"; "" on the CPU.
-  std::string memory_left() const;
   void zero(void* memory, std::int64_t bytes) const;
   /// Copies between host memory and this device's; they wait until the copy is done.
   void copy_in(void* to, const void* from, std::int64_t bytes) const;
@@ -75,6 +97,13 @@ class Device {
   std::shared_ptr<kernels::ThreadPool> pool_;
   std::shared_ptr<const kernels::Cuda> cuda_;  // nullptr: the CPU
   int index_ = 0;
+  struct Planned;
+  std::shared_ptr<Planned> planned_;  // nullptr: each piece by itself
+  MemoryPhase phase_ = MemoryPhase::always;
+
+  bool measures() const;
+  void* allocate_alone(std::int64_t bytes) const;
+  void release_alone(void* memory) const;
 };
 
 }  // namespace fst

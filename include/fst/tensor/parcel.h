@@ -33,6 +33,11 @@ class StagedArrays {
 
   /// Lays the arrays out anew. Nothing may be on its way that somebody still needs.
   void place(std::span<const Shape> shapes, std::span<Tensor> tensors);
+  /// Room for arrays of `bytes` in all, so that it need not grow for them. To be called when
+  /// nothing is on its way.
+  void reserve(std::int64_t bytes);
+  /// What arrays take, for reserve().
+  static std::int64_t bytes_of(std::initializer_list<std::int64_t> array_bytes);
   /// Where an array's elements lie in host memory.
   void* host(const Tensor& array, int side) const;
   /// Queue the copy of a side.
@@ -86,6 +91,8 @@ class Parcel {
     arrays_.place(shapes, tensors);
     return tensors;
   }
+  /// As StagedArrays.
+  void reserve(std::int64_t bytes) { arrays_.reserve(bytes); }
   /// An array's elements in host memory.
   template <class T>
   T* host(const Tensor& array) const {
@@ -118,6 +125,8 @@ class Download {
     arrays_.place(shapes, tensors);
     return tensors;
   }
+  /// As StagedArrays; before shape().
+  void reserve(std::int64_t bytes) { arrays_.reserve(bytes); }
   /// Queues the copy of what the arrays hold by then. Waits where the last copy to this place is
   /// still on its way.
   void fetch(int place) {

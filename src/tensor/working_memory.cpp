@@ -1,0 +1,57 @@
+#include "fst/tensor/working_memory.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "fst/tensor/ops.h"
+
+#include "kernels/attention.h"
+
+namespace fst::ops {
+
+namespace {
+
+constexpr std::int64_t leaves = 8, f32_bytes = 4;
+constexpr std::int64_t most_matrices = 3;  // that share an input: q, k and v
+// Products keep leaves apart only where they have fewer tiles than an H100 has processors; else a
+// block keeps the finished halves of its tree.
+constexpr std::int64_t processors = 132, tile = 128 * 128, waiting_halves = 3;
+constexpr std::int64_t pairs_of_a_block = 64;  // of rows and heads, in attention
+constexpr std::int64_t law_bytes = 256;        // of a row: sums of leaves, totals, bests of parts
+
+std::int64_t parts_of(std::int64_t n, std::int64_t part) {
+  return (n + part - 1) / part;
+}
+
+std::int64_t product_bytes(const KernelWork& w) {
+  const std::int64_t columns = parts_of(w.hidden_size, 4) * 4;
+  const std::int64_t apart = std::min(w.rows * columns, processors * tile);
+  const bool trees = w.rows * columns > processors * tile / 4;
+  return f32_bytes *
+         std::max(leaves * most_matrices * apart, trees ? processors * waiting_halves * tile : 0);
+}
+
+std::int64_t attention_bytes(const KernelWork& w) {
+  const std::int64_t keys = parts_of(w.longest, kv_block_tokens) * kv_block_tokens;
+  const std::int64_t sums = w.sequences * keys * w.heads;
+  if (keys <= kernels::attention_split) return sums * f32_bytes;
+  return (sums + w.sequences * w.heads * pairs_of_a_block) * w.head_dim * f32_bytes;
+}
+
+std::int64_t decoding_bytes(const KernelWork& w) {
+  const auto blocks = static_cast<std::uint64_t>(parts_of(w.context, kv_block_tokens));
+  const auto keys = static_cast<std::int64_t>(std::bit_ceil(blocks)) * kv_block_tokens;
+  const std::int64_t splits = parts_of(keys, kernels::attention_split);
+  return splits <= 1 ? 0 : w.decoding * w.heads * splits * (w.head_dim + 2) * f32_bytes;
+}
+
+}  // namespace
+
+std::int64_t working_bytes(const KernelWork& w) {
+  constexpr std::int64_t least = 64 << 10;  // tables of parts, counters
+  return std::max({least + 2 * f32_bytes * w.rows, product_bytes(w), attention_bytes(w),
+                   decoding_bytes(w), w.law_rows * law_bytes,
+                   w.drawn_rows * (w.vocab * f32_bytes + law_bytes)});
+}
+
+}  // namespace fst::ops

@@ -1,5 +1,6 @@
 #include "fst/comm/unit.h"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -33,11 +34,22 @@ void join(Tensor& parts, std::int64_t begin, std::int64_t end) {
 
 }  // namespace
 
+std::int64_t Unit::bytes_of(std::int64_t ranks, std::int64_t elements) {
+  const std::int64_t bytes = elements * size_of(DType::f32);
+  const std::int64_t slice = (elements + ranks - 1) / ranks * size_of(DType::f32);
+  return ranks == 2 ? ranks * bytes : ranks * std::max(slice, std::min(bytes, small_bytes));
+}
+
+void Unit::reserve(const Device& device, std::int64_t elements) const {
+  if (size() <= 1) return;
+  parts_.reserve(device.during(MemoryPhase::always), DType::u8, {bytes_of(size(), elements)});
+}
+
 void Unit::sum(Tensor& x, std::string_view what) const {
   if (size() <= 1 || x.size() == 0) return;
   expect_contiguous(x, what);
   if (size() == 2 || x.size() * size_of(DType::f32) <= small_bytes) {
-    parts_.reserve(x.device(), DType::f32, {size(), x.size()});
+    parts_.reserve(x.device().during(MemoryPhase::always), DType::f32, {size(), x.size()});
     comm_->all_gather_into(parts_.tensor(), x, what);
     join(parts_.tensor(), 0, size());
     take_first(x);
@@ -60,7 +72,7 @@ void Unit::sum_slices(Tensor& x, std::string_view what) const {
     return flat.rows(range.begin, range.end);
   };
   Tensor mine = slice(rank());
-  parts_.reserve(x.device(), DType::f32, {size(), mine.size()});
+  parts_.reserve(x.device().during(MemoryPhase::always), DType::f32, {size(), mine.size()});
   std::vector<OutgoingTensor> out;
   std::vector<IncomingTensor> in;
   for (int r = 0; r < size(); ++r) {

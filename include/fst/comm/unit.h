@@ -16,6 +16,9 @@ class Unit final : public TensorParallel {
   int rank() const override { return comm_->rank(); }
   int size() const override { return comm_->size(); }
   void sum(Tensor& x, std::string_view what) const override;
+  /// Takes at once what sums of up to `elements` need, and what that is.
+  void reserve(const Device& device, std::int64_t elements) const;
+  static std::int64_t bytes_of(std::int64_t ranks, std::int64_t elements);
   void gather(Tensor& all, const Tensor& mine, std::string_view what) const override;
 
  private:

@@ -159,23 +159,11 @@ void Qwen3::check_ready(const TokenBatch& batch, const KvCache& cache) const {
   expect_below("position", batch.positions, options_.max_positions);
 }
 
-void Qwen3::reserve_forward(std::int64_t tokens, bool saving) {
-  Scratch& s = scratch_;
-  if (!saving) reserve_layer(s.layer, local_, device_, tokens, dtype());
-  s.residual.reserve(device_, dtype(), {tokens, config_.hidden_size});
-  s.normed.reserve(device_, dtype(), {tokens, config_.hidden_size});
-  s.k.reserve(device_, dtype(), {tokens, local_.kv_size()});
-  s.mlp.reserve(device_, dtype(), {tokens, local_.intermediate_size});
-  s.hidden.reserve(device_, dtype(), {tokens, config_.hidden_size});
-  s.last_rstd.reserve(device_, f32, {tokens});
-  if (unit_ != nullptr) s.partial.reserve(device_, f32, {tokens, config_.hidden_size});
-}
-
 /// Each token's row comes from the rank that holds it; the others add -0, which changes no bit.
 void Qwen3::embed(Tensor& out, const Tensor& tokens) {
   if (unit_ == nullptr) return ops::embedding_forward(out, tokens, embedding_);
   ops::embedding_part_forward(out, tokens, embedding_, vocab_.begin);
-  Tensor& partial = scratch_.partial.tensor();
+  Tensor& partial = scratch().partial.tensor();
   ops::convert(partial, out);
   unit_->sum(partial, "embedding");
   ops::convert(out, partial);
@@ -184,12 +172,12 @@ void Qwen3::embed(Tensor& out, const Tensor& tokens) {
 /// residual += x weight^T for a weight whose inner dimension the ranks share, then the next norm.
 void Qwen3::add_row_parallel(const Tensor& x, const Tensor& weight, const char* what,
                              const NextNorm& next) {
-  Tensor& residual = scratch_.residual.tensor();
+  Tensor& residual = scratch().residual.tensor();
   if (unit_ == nullptr) {
     return ops::linear_add_norm(residual, next.normed, next.rstd, x, weight, Sum::leaves,
                                 next.weight, config_.rms_norm_eps);
   }
-  Tensor& partial = scratch_.partial.tensor();
+  Tensor& partial = scratch().partial.tensor();
   ops::linear_forward(partial, x, weight, nullptr, leaves_, Write::overwrite);
   unit_->sum(partial, what);
   ops::add(residual, partial);
@@ -200,7 +188,7 @@ void Qwen3::add_row_parallel(const Tensor& x, const Tensor& weight, const char* 
 void Qwen3::rotate_keys(const Layer& layer, const TokenBatch& batch, const LayerActivations& kept,
                         Tensor& rstd) {
   const std::int64_t q = local_.q_size(), kv = local_.kv_size();
-  ops::head_norm_rope_forward(scratch_.k.tensor(), rstd, kept.qkv.tensor().columns(q, q + kv),
+  ops::head_norm_rope_forward(scratch().k.tensor(), rstd, kept.qkv.tensor().columns(q, q + kv),
                               or_null(layer.vectors.k_norm), batch.positions, cosine_.tensor(),
                               sine_.tensor(), config_.rms_norm_eps);
 }
@@ -208,23 +196,23 @@ void Qwen3::rotate_keys(const Layer& layer, const TokenBatch& batch, const Layer
 /// What library_attention_ reads of a layer whose keys are in the scratch.
 PackedHeads Qwen3::heads_of(const TokenBatch& batch, const LayerActivations& kept) const {
   const std::int64_t q = local_.q_size(), kv = local_.kv_size();
-  return {kept.q.tensor(), scratch_.k.tensor(), kept.qkv.tensor().columns(q + kv, q + 2 * kv),
+  return {kept.q.tensor(), scratch().k.tensor(), kept.qkv.tensor().columns(q + kv, q + 2 * kv),
           batch.first_rows, scale_};
 }
 
 void Qwen3::normalise(const NextNorm& next) {
-  ops::rms_norm_forward(next.normed, next.rstd, scratch_.residual.tensor(), next.weight,
+  ops::rms_norm_forward(next.normed, next.rstd, scratch().residual.tensor(), next.weight,
                         config_.rms_norm_eps);
 }
 
 /// What a layer begins with.
 Qwen3::NextNorm Qwen3::input_norm(const Layer& layer, LayerActivations& kept) {
-  return {scratch_.normed.tensor(), kept.input_rstd.tensor(), layer.vectors.input_norm};
+  return {scratch().normed.tensor(), kept.input_rstd.tensor(), layer.vectors.input_norm};
 }
 
 /// q, k, v of input_norm().
 void Qwen3::project_heads(const Layer& layer, LayerActivations& kept) {
-  ops::linear_forward(kept.qkv.tensor(), scratch_.normed.tensor(), layer.qkv.tensor,
+  ops::linear_forward(kept.qkv.tensor(), scratch().normed.tensor(), layer.qkv.tensor,
                       or_null(layer.vectors.qkv_bias), Sum::chain, Write::overwrite);
 }
 
@@ -250,13 +238,13 @@ void Qwen3::attend(const Layer& layer, const TokenBatch& batch, const Tensor& ca
                            batch.attention, scale_);
   }
   add_row_parallel(kept.attention.tensor(), layer.o.tensor, "attention output",
-                   {scratch_.normed.tensor(), kept.middle_rstd.tensor(), layer.vectors.post_norm});
+                   {scratch().normed.tensor(), kept.middle_rstd.tensor(), layer.vectors.post_norm});
 }
 
 /// The heads of the batch's rows: queries for attention, keys and values into the cache.
 void Qwen3::prepare_heads(const Layer& layer, const TokenBatch& batch, Tensor& cache,
                           LayerActivations& kept) {
-  Scratch& s = scratch_;
+  ModelScratch& s = scratch();
   const ops::AttentionBatch& sequences = batch.attention;
   if (!sequences.longer && sequences.context.size() == batch.tokens.size()) {  // decoding
     return ops::prepare_heads(
@@ -278,13 +266,13 @@ void Qwen3::attention_block(const Layer& layer, const TokenBatch& batch, Tensor&
 }
 
 void Qwen3::project_gate_up(const Layer& layer, LayerActivations& kept) {
-  ops::linear_forward(kept.gate_up.tensor(), scratch_.normed.tensor(), layer.gate_up.tensor,
+  ops::linear_forward(kept.gate_up.tensor(), scratch().normed.tensor(), layer.gate_up.tensor,
                       nullptr, Sum::chain, Write::overwrite);
 }
 
 /// residual += down(swiglu(gate_up(what attend() has left))); then the next norm.
 void Qwen3::mlp_block(const Layer& layer, LayerActivations& kept, const NextNorm& next) {
-  Scratch& s = scratch_;
+  ModelScratch& s = scratch();
   if (&kept == &s.layer) {  // which nobody will read
     ops::linear_swiglu(s.mlp.tensor(), kept.gate_up.tensor(), s.normed.tensor(),
                        layer.gate_up.tensor);
@@ -298,18 +286,14 @@ void Qwen3::mlp_block(const Layer& layer, LayerActivations& kept, const NextNorm
 /// The activations of a layer once more, from its input; keys and values are still in the cache.
 const LayerActivations& Qwen3::recompute(const Layer& layer, const TokenBatch& batch,
                                          const Tensor& cache, const Tensor& input) {
-  LayerActivations& kept = scratch_.layer;
-  const std::int64_t tokens = input.dim(0);
-  reserve_layer(kept, local_, device_, tokens, dtype());
-  kept.input.reserve(device_, dtype(), {tokens, config_.hidden_size});
-  kept.middle.reserve(device_, dtype(), {tokens, config_.hidden_size});
+  LayerActivations& kept = scratch().layer;
   ops::convert(kept.input.tensor(), input);
-  ops::convert(scratch_.residual.tensor(), input);
+  ops::convert(scratch().residual.tensor(), input);
   normalise(input_norm(layer, kept));
   project_heads(layer, kept);
   turn_heads(layer, batch, kept);
   attend(layer, batch, cache, kept);
-  ops::convert(kept.middle.tensor(), scratch_.residual.tensor());
+  ops::convert(kept.middle.tensor(), scratch().residual.tensor());
   project_gate_up(layer, kept);
   return kept;
 }
@@ -321,15 +305,17 @@ const Tensor& Qwen3::forward(const TokenBatch& batch, KvCache& cache, Activation
   }
   const std::int64_t tokens = batch.tokens.dim(0);
   const bool keeping = saved != nullptr && saved->keep() == Keep::all;
-  reserve_forward(tokens, keeping);
-  if (saved != nullptr) saved->reserve(local_, device_, tokens, dtype());
-  Tensor& residual = scratch_.residual.tensor();
+  phase_ = cache.device().phase();
+  scratch().reserve_forward(local_, memory(), tokens, dtype(), ranks(),
+                            keeping ? Keep::all : Keep::inputs);
+  if (saved != nullptr) saved->reserve(local_, memory(), tokens, dtype());
+  Tensor& residual = scratch().residual.tensor();
   embed(residual, batch.tokens);
   const auto kept_of = [&](std::size_t i) -> LayerActivations& {
-    return keeping ? saved->layers[i] : scratch_.layer;
+    return keeping ? saved->layers[i] : scratch().layer;
   };
-  const NextNorm last{scratch_.hidden.tensor(),
-                      saved != nullptr ? saved->last_rstd.tensor() : scratch_.last_rstd.tensor(),
+  const NextNorm last{scratch().hidden.tensor(),
+                      saved != nullptr ? saved->last_rstd.tensor() : scratch().last_rstd.tensor(),
                       final_norm_};
   const std::size_t layers = layers_.size();
   normalise(layers == 0 ? last : input_norm(layers_[0], kept_of(0)));
@@ -341,7 +327,7 @@ const Tensor& Qwen3::forward(const TokenBatch& batch, KvCache& cache, Activation
     mlp_block(layers_[i], kept, i + 1 < layers ? input_norm(layers_[i + 1], kept_of(i + 1)) : last);
   }
   if (saved != nullptr) ops::convert(saved->last.tensor(), residual);
-  return scratch_.hidden.tensor();
+  return scratch().hidden.tensor();
 }
 
 void Qwen3::local_logits(Tensor& out, const Tensor& hidden) const {
@@ -352,9 +338,8 @@ void Qwen3::local_logits(Tensor& out, const Tensor& hidden) const {
 void Qwen3::logits(Tensor& out, const Tensor& hidden) {
   if (unit_ == nullptr) return local_logits(out, hidden);
   const std::int64_t rows = hidden.dim(0), columns = vocab_.size();
-  Buffer &mine = scratch_.local_logits, &all = scratch_.joined_logits;
-  mine.reserve(device_, f32, {rows, columns});
-  all.reserve(device_, f32, {shard_.degree, rows * columns});
+  scratch().reserve_logits(memory(), rows, columns, ranks());
+  Buffer &mine = scratch().local_logits, &all = scratch().joined_logits;
   local_logits(mine.tensor(), hidden);
   unit_->gather(all.tensor(), mine.tensor(), "logits");
   for (std::int64_t r = 0; r < shard_.degree; ++r) {

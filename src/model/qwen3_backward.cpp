@@ -37,20 +37,6 @@ void expect_no_context(const TokenBatch& batch) {
 
 }  // namespace
 
-void Qwen3::reserve_backward(std::int64_t tokens) {
-  Scratch& s = scratch_;
-  s.dresidual.reserve(device_, dtype(), {tokens, config_.hidden_size});
-  s.normed.reserve(device_, dtype(), {tokens, config_.hidden_size});
-  s.dqkv.reserve(device_, dtype(), {tokens, local_.qkv_size()});
-  s.dq.reserve(device_, dtype(), {tokens, local_.q_size()});
-  s.dk.reserve(device_, dtype(), {tokens, local_.kv_size()});
-  s.dattention.reserve(device_, dtype(), {tokens, local_.q_size()});
-  s.dgate_up.reserve(device_, dtype(), {tokens, 2 * local_.intermediate_size});
-  s.mlp.reserve(device_, dtype(), {tokens, local_.intermediate_size});
-  s.dmlp.reserve(device_, dtype(), {tokens, local_.intermediate_size});
-  s.rstd.reserve(device_, f32, {tokens});
-}
-
 /// dx [T, D] of several matrices that share their input: eight leaves over each matrix's own output
 /// columns, the matrices' results added in order, then rounded to the model's dtype. `sizes`: rows
 /// of each matrix in `weight`, columns in `dy`. Several ranks have some leaves of every matrix:
@@ -59,14 +45,13 @@ Tensor Qwen3::fused_backward_input(const Tensor& dy, const Tensor& weight,
                                    std::span<const std::int64_t> sizes, const char* what) {
   const std::int64_t tokens = dy.dim(0);
   const auto matrices = static_cast<std::int64_t>(sizes.size());
-  Buffer& dnormed = scratch_.dnormed;
-  dnormed.reserve(device_, dtype(), {tokens, config_.hidden_size});
+  Buffer& dnormed = scratch().dnormed;
   if (unit_ == nullptr) {
     ops::linear_backward_inputs(dnormed.tensor(), dy, weight, sizes, leaves_);
     return dnormed.tensor();
   }
-  Buffer& parts = scratch_.whole;
-  parts.reserve(device_, f32, {matrices * tokens, config_.hidden_size});
+  Buffer& parts = scratch().whole;
+  parts.reserve(memory(), f32, {matrices * tokens, config_.hidden_size});
   const auto part = [&](std::int64_t i) {
     return parts.tensor().rows(i * tokens, (i + 1) * tokens);
   };
@@ -88,7 +73,7 @@ Tensor Qwen3::fused_backward_input(const Tensor& dy, const Tensor& weight,
 void Qwen3::mlp_block_backward(const Layer& layer, const TokenBatch& batch,
                                const LayerActivations& kept, LayerTensors& gradient,
                                ops::Chain chain) {
-  Scratch& s = scratch_;
+  ModelScratch& s = scratch();
   const std::int64_t size = local_.intermediate_size;
   ops::swiglu_forward(s.mlp.tensor(), kept.gate_up.tensor());
   ops::linear_backward_weight(gradient.down, s.dresidual.tensor(), s.mlp.tensor(), chain,
@@ -110,7 +95,7 @@ void Qwen3::mlp_block_backward(const Layer& layer, const TokenBatch& batch,
 /// the last layer only: they are made again.
 void Qwen3::heads_backward(const Layer& layer, const TokenBatch& batch, const Tensor& cache,
                            const LayerActivations& kept) {
-  Scratch& s = scratch_;
+  ModelScratch& s = scratch();
   const std::int64_t q = local_.q_size(), kv = local_.kv_size();
   Tensor dv = s.dqkv.tensor().columns(q + kv, q + 2 * kv);
   const Tensor &out = kept.attention.tensor(), &lse = kept.lse.tensor();
@@ -118,7 +103,7 @@ void Qwen3::heads_backward(const Layer& layer, const TokenBatch& batch, const Te
     return ops::attention_backward(s.dq.tensor(), s.dk.tensor(), dv, s.dattention.tensor(), out,
                                    lse, kept.q.tensor(), cache, batch.attention, scale_);
   }
-  s.k_rstd.reserve(device_, f32, {batch.tokens.dim(0), local_.num_key_value_heads});
+  s.k_rstd.reserve(memory(), f32, {batch.tokens.dim(0), local_.num_key_value_heads});
   rotate_keys(layer, batch, kept, s.k_rstd.tensor());
   library_attention_->backward(s.dq.tensor(), s.dk.tensor(), dv, s.dattention.tensor(), out, lse,
                                heads_of(batch, kept));
@@ -127,7 +112,7 @@ void Qwen3::heads_backward(const Layer& layer, const TokenBatch& batch, const Te
 void Qwen3::attention_block_backward(const Layer& layer, const TokenBatch& batch,
                                      const Tensor& cache, const LayerActivations& kept,
                                      LayerTensors& gradient, ops::Chain chain) {
-  Scratch& s = scratch_;
+  ModelScratch& s = scratch();
   const LayerTensors& w = layer.vectors;
   const std::int64_t q = local_.q_size(), kv = local_.kv_size();
   ops::linear_backward_weight(gradient.o, s.dresidual.tensor(), kept.attention.tensor(), chain,
@@ -164,8 +149,8 @@ void Qwen3::backward(const TokenBatch& batch, const KvCache& cache, const Activa
     throw Error("backward: activations of " + std::to_string(saved.tokens()) +
                 " tokens, batch of " + std::to_string(tokens));
   }
-  reserve_backward(tokens);
-  Tensor& dresidual = scratch_.dresidual.tensor();
+  scratch().reserve_backward(local_, memory(), tokens, dtype(), ranks(), saved.keep());
+  Tensor& dresidual = scratch().dresidual.tensor();
   Tensor dfinal_norm = gradients.final_norm();
   ops::rms_norm_backward(dresidual, dfinal_norm, dhidden, saved.last.tensor(),
                          saved.last_rstd.tensor(), final_norm_, Write::overwrite);
@@ -190,8 +175,8 @@ void Qwen3::logits_backward(Tensor& dhidden, Gradients& gradients, const Tensor&
   if (unit_ == nullptr) {
     ops::linear_backward_input(dhidden, dlogits, natural_head_, leaves_, Write::overwrite);
   } else {
-    Buffer& whole = scratch_.whole;
-    whole.reserve(device_, f32, {dhidden.dim(0), dhidden.dim(1)});
+    Buffer& whole = scratch().whole;
+    whole.reserve(memory(), f32, {dhidden.dim(0), dhidden.dim(1)});
     ops::linear_backward_input(whole.tensor(), dlogits, natural_head_, leaves_, Write::overwrite);
     unit_->sum(whole.tensor(), "gradient of the head");
     ops::convert(dhidden, whole.tensor());

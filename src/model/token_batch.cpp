@@ -30,6 +30,12 @@ Sizes sizes_of(std::span<const std::span<const TokenId>> sequences) {
 
 }  // namespace
 
+void PackedSequences::reserve(std::int64_t tokens, std::int64_t sequences, std::int64_t longest) {
+  const std::int64_t word = size_of(DType::i32);
+  parcel_.reserve(Parcel::bytes_of({word * tokens, word * tokens, word * (sequences + 1),
+                                    word * sequences, word * sequences * blocks_for(longest)}));
+}
+
 const TokenBatch& PackedSequences::pack(std::span<const std::span<const TokenId>> sequences) {
   const Sizes sizes = sizes_of(sequences);
   const auto count = static_cast<std::int64_t>(sequences.size());

@@ -40,6 +40,27 @@ struct TokenHead::Pass {
   bool kl() const { return reference.model != nullptr; }
 };
 
+void TokenHead::reserve(const HeadShape& shape) {
+  const std::int64_t n = std::max(shape.chunk_rows, ops::rows_of_block(shape.dtype));
+  for (Buffer* entries : {&rows_, &targets_})
+    entries->reserve(device_, DType::i32, {shape.entries});
+  hidden_.reserve(device_, shape.dtype, {n, shape.hidden_size});
+  logits_.reserve(device_, f32, {n, shape.columns});
+  lse_.reserve(device_, f32, {n, 2});
+  logprob_.reserve(device_, f32, {n});
+  if (shape.entropy) entropy_.reserve(device_, f32, {n});
+  if (shape.reference_hidden_size > 0) {
+    reference_hidden_.reserve(device_, shape.dtype, {n, shape.reference_hidden_size});
+    reference_logits_.reserve(device_, f32, {n, shape.columns});
+    reference_lse_.reserve(device_, f32, {n, 2});
+    kl_.reserve(device_, f32, {n});
+  }
+  if (!shape.backward) return;
+  if (shape.dtype != f32) dlogits_.reserve(device_, shape.dtype, {n, shape.columns});
+  dhidden_.reserve(device_, shape.dtype, {n, shape.hidden_size});
+  for (Buffer* upstream : {&dlogprob_, &dentropy_, &dkl_}) upstream->reserve(device_, f32, {n});
+}
+
 void TokenHead::prepare(Pass& pass, const HeadRows& rows) {
   if (rows.rows.size() != rows.targets.size()) {
     throw Error("head: " + std::to_string(rows.rows.size()) + " rows, " +

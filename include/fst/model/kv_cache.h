@@ -16,6 +16,7 @@ class KvCache {
   KvCache(const Qwen3Config& config, const Device& device, std::int64_t blocks,
           DType dtype = DType::f32);
 
+  const Device& device() const { return device_; }
   std::int64_t blocks() const { return blocks_; }
   std::int64_t layers() const { return static_cast<std::int64_t>(layers_.size()); }
   Tensor& layer(std::int64_t index) { return layers_[static_cast<std::size_t>(index)].tensor(); }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
@@ -8,6 +9,7 @@
 #include "fst/model/activations.h"
 #include "fst/model/gradients.h"
 #include "fst/model/kv_cache.h"
+#include "fst/model/model_scratch.h"
 #include "fst/model/parameters.h"
 #include "fst/model/token_batch.h"
 #include "fst/tensor/library_attention.h"
@@ -60,7 +62,8 @@ class Qwen3 {
   /// outlive the model, and after any change to them set_weights comes before the next call.
   void set_weights(const Parameters& parameters);
 
-  /// Hidden states after the final norm, [T, D], valid until the next forward. Appends the batch's
+  /// Hidden states after the final norm, [T, D], valid until the next forward. What the model
+  /// works on, the result included, is memory of the phase that the cache's is. Appends the batch's
   /// keys and values to `cache` and attends to what is there. With `saved` keeps what backward
   /// needs (context 0 for every sequence; training only). Throws Error for tokens outside the
   /// vocabulary, positions outside the table and blocks outside the cache.
@@ -92,6 +95,9 @@ class Qwen3 {
   const Device& device() const { return device_; }
   DType dtype() const { return options_.dtype; }
   std::int64_t max_positions() const { return options_.max_positions; }
+  std::int64_t ranks() const { return shard_.degree; }
+  /// What the model works on where the cache is of that phase.
+  ModelScratch& scratch(MemoryPhase phase) { return scratch_[static_cast<std::size_t>(phase)]; }
   /// Weights held by this object; scratch and the Parameters it reads in place come on top.
   std::int64_t weight_bytes() const;
 
@@ -106,15 +112,6 @@ class Qwen3 {
     LayerTensors natural;  // training: views of the Parameters or of rounded_
     Weight qkv, o, gate_up, down;
   };
-  struct Scratch {
-    LayerActivations layer;  // what nobody saves, or saved inputs have become again
-    Buffer residual, normed, k, mlp, hidden, last_rstd;
-    Buffer dresidual, dnormed, dqkv, dq, dk, dattention, dgate_up, dmlp, rstd, k_rstd;
-    Buffer partial;                      // f32 [T, D]: this rank's part of a row-parallel product
-    Buffer whole;                        // f32 sums of several ranks, before they are rounded
-    Buffer local_logits, joined_logits;  // [R, V / ranks]; those of all ranks one after the other
-  };
-
   /// What is made of the residual when a product has been added to it.
   struct NextNorm {
     Tensor &normed, &rstd;
@@ -122,8 +119,10 @@ class Qwen3 {
   };
 
   void check_ready(const TokenBatch& batch, const KvCache& cache) const;
-  void reserve_forward(std::int64_t tokens, bool saving);
-  void reserve_backward(std::int64_t tokens);
+  /// Where the last forward worked: in the phase of its cache.
+  ModelScratch& scratch() { return scratch_[static_cast<std::size_t>(phase_)]; }
+  const ModelScratch& scratch() const { return scratch_[static_cast<std::size_t>(phase_)]; }
+  Device memory() const { return device_.during(phase_); }
   void project_heads(const Layer& layer, LayerActivations& kept);
   void turn_heads(const Layer& layer, const TokenBatch& batch, LayerActivations& kept);
   void prepare_heads(const Layer& layer, const TokenBatch& batch, Tensor& cache,
@@ -174,7 +173,8 @@ class Qwen3 {
   Tensor final_norm_;
   Weight head_;
   Buffer cosine_, sine_;  // [max_positions, H / 2]
-  Scratch scratch_;
+  std::array<ModelScratch, phase_count> scratch_;
+  MemoryPhase phase_ = MemoryPhase::always;
   std::optional<LibraryAttention> library_attention_;  // none: our own
 };
 

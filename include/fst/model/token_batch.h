@@ -25,6 +25,8 @@ class PackedSequences {
  public:
   explicit PackedSequences(const Device& device) : parcel_(device) {}
 
+  /// Room for that many tokens and sequences of up to `longest` tokens.
+  void reserve(std::int64_t tokens, std::int64_t sequences, std::int64_t longest);
   /// Throws Error for an empty list or an empty sequence. The batch is valid until the next call.
   const TokenBatch& pack(std::span<const std::span<const TokenId>> sequences);
   const TokenBatch& pack(const std::vector<std::vector<TokenId>>& sequences);

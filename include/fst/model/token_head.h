@@ -52,6 +52,15 @@ struct HeadChunk {
 };
 using HeadLoss = std::function<void(const HeadChunk&)>;
 
+/// What a head will be asked for at most, for its memory.
+struct HeadShape {
+  DType dtype = DType::f32;
+  std::int64_t hidden_size = 0, columns = 0;  // columns: of the vocabulary, on this rank
+  std::int64_t entries = 0, chunk_rows = 0;
+  std::int64_t reference_hidden_size = 0;  // 0: no reference
+  bool entropy = false, backward = false;
+};
+
 /// The chunked vocabulary projection: log-probabilities, entropy and KL of a list of rows, forward
 /// only or with the gradient in the same pass. Logits of all rows never exist together. Where ranks
 /// share the model each has its part of the vocabulary, of logits and of their gradient; score()
@@ -60,6 +69,8 @@ class TokenHead {
  public:
   explicit TokenHead(const Device& device) : device_(device) {}
 
+  /// Takes at once the memory that calls of this shape need.
+  void reserve(const HeadShape& shape);
   /// Forward only. hidden [T, D] from `model`. Throws Error naming the row if a logit is not
   /// finite.
   const HeadScores& score(const Qwen3& model, const Tensor& hidden, const HeadRows& rows,

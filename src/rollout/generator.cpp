@@ -12,9 +12,6 @@ namespace {
 
 constexpr DType f32 = DType::f32, i32 = DType::i32;
 
-// Logits that exist at the same time: 64 MiB, or 16 rows where the vocabulary is larger.
-constexpr std::int64_t logits_elements = std::int64_t{1} << 24, least_logits_rows = 16;
-
 std::string name_of_request(std::size_t index) {
   return "generate: request " + std::to_string(index);
 }
@@ -34,11 +31,12 @@ std::int64_t positions_of(const GenerateRequest& request) {
 Generator::Generator(Qwen3& model, const GeneratorOptions& options)
     : model_(&model),
       options_(options),
-      cache_(model.local_config(), model.device(), 0, model.dtype()),
+      memory_(model.device().during(options.phase)),
+      cache_(model.local_config(), memory_, 0, model.dtype()),
       scheduler_({options.max_batch, options.prefill_chunk, options.share_prefixes}),
-      inputs_(model.device()),
-      recordings_(model.device()),
-      results_(model.device()) {
+      inputs_(memory_),
+      recordings_(memory_),
+      results_(memory_) {
   const std::int64_t block_bytes = KvCache::bytes_per_block(model.local_config(), model.dtype());
   max_blocks_ = options.kv_blocks > 0 ? options.kv_blocks : options.kv_bytes / block_bytes;
   if (max_blocks_ < 1) {
@@ -65,14 +63,23 @@ void Generator::set_stops() {
     }
     words[static_cast<std::size_t>(id / 32)] |= std::uint32_t{1} << (id % 32);
   }
-  std::vector<std::int32_t> stops;
-  for (const std::uint32_t word : words) stops.push_back(std::bit_cast<std::int32_t>(word));
-  stops_ = Buffer(model_->device(), i32, {static_cast<std::int64_t>(stops.size())});
-  copy_in(stops_.tensor(), std::span<const std::int32_t>(stops));
+  for (const std::uint32_t word : words) stop_bits_.push_back(std::bit_cast<std::int32_t>(word));
+  stops_ = Buffer(memory_, i32, {static_cast<std::int64_t>(words.size())});
+  copy_in(stops_.tensor(), std::span<const std::int32_t>(stop_bits_));
+}
+
+/// Where another phase has had its turn, what the device knew is void.
+void Generator::begin_turn() {
+  const std::uint64_t turn = memory_.enter();
+  if (turn == turn_) return;
+  turn_ = turn;
+  scheduler_.pool().forget();
+  copy_in(stops_.tensor(), std::span<const std::int32_t>(stop_bits_));
 }
 
 std::vector<Completion> Generator::generate(std::span<const GenerateRequest> requests) {
   check(requests);
+  begin_turn();
   collected_ = queued_;  // what a call that failed has left behind
   grow_cache(requests);
   grow_results(requests);
@@ -309,8 +316,7 @@ Recordings::Key Generator::key_of_step() {
 void Generator::compute() {
   ops::take_drawn(batch_.tokens, drawn_);
   const Tensor& hidden = model_->forward(batch_, cache_);
-  const std::int64_t limit =
-      std::max(logits_elements / model_->config().vocab_size, least_logits_rows);
+  const std::int64_t limit = most_logits_rows(model_->config());
   const Draws& all = draws_of(queued_);
   const auto draws = static_cast<std::int64_t>(all.size());
   for (std::int64_t begin = 0, end = 0; begin < draws; begin = end) {
@@ -328,9 +334,8 @@ void Generator::compute() {
 /// Queues the draws [begin, end).
 void Generator::draw(const Tensor& hidden, std::int64_t begin, std::int64_t end,
                      const ops::SamplingLaw& law) {
-  const Device& device = model_->device();
-  hidden_rows_.reserve(device, hidden.dtype(), {end - begin, hidden.dim(1)});
-  logits_.reserve(device, f32, {end - begin, model_->config().vocab_size});
+  hidden_rows_.reserve(memory_, hidden.dtype(), {end - begin, hidden.dim(1)});
+  logits_.reserve(memory_, f32, {end - begin, model_->config().vocab_size});
   ops::gather_rows(hidden_rows_.tensor(), hidden, draw_rows_.rows(begin, end));
   model_->logits(logits_.tensor(), hidden_rows_.tensor());
   Tensor drawn = drawn_.rows(begin, end), logprob = logprob_.rows(begin, end);

@@ -25,6 +25,14 @@ struct GeneratorOptions {
   /// Steps that are queued before what they follow is known, 0 or 1; by default 1 on a GPU, which
   /// then never waits for the host, and 0 on the CPU, where a row too many costs its time.
   std::optional<int> steps_ahead = std::nullopt;
+  MemoryPhase phase = MemoryPhase::rollout;  // whose memory it uses, of a plan (tensor/arena.h)
+};
+
+/// The model of a generator, as far as memory goes: this rank's sizes, its part of the vocabulary.
+struct GeneratorModel {
+  Qwen3Config local;
+  DType dtype = DType::f32;
+  std::int64_t columns = 0, ranks = 1, max_positions = 0;
 };
 
 /// Tokens in, tokens and log-probabilities out. Knows no problems, prompts or rewards.
@@ -44,10 +52,19 @@ class Generator {
 
   /// One completion per request, in order. Throws InputError naming the request for an empty
   /// prompt, no new tokens, a length beyond the model's positions or the cache, a law beyond the
-  /// vocabulary; Error naming the request if a logit is not finite.
+  /// vocabulary; Error naming the request if a logit is not finite. Begins its phase: where another
+  /// has had its turn since the last call, what the cache knew is void.
   std::vector<Completion> generate(std::span<const GenerateRequest> requests);
   /// To be called after every change of the model's weights: what the cache knows is void.
   void weights_changed() { scheduler_.pool().forget(); }
+
+  /// Takes at once the most that calls may need, as planned. Otherwise memory grows with them.
+  void reserve();
+  /// What reserve() takes for a model of these sizes, shared by `ranks`.
+  static std::int64_t bytes_of(const GeneratorModel& model, const GeneratorOptions& options);
+  static std::int64_t most_blocks(const GeneratorModel& model, const GeneratorOptions& options);
+  /// Rows of logits that exist at the same time.
+  static std::int64_t most_logits_rows(const Qwen3Config& config);
 
   const Scheduler::Counts& counts() const { return scheduler_.counts(); }
   /// Memory of keys and values at present.
@@ -62,6 +79,7 @@ class Generator {
   using Draws = std::vector<Draw>;
 
   void set_stops();
+  void begin_turn();
   void check(std::span<const GenerateRequest> requests) const;
   void grow_cache(std::span<const GenerateRequest> requests);
   void grow_results(std::span<const GenerateRequest> requests);
@@ -85,10 +103,13 @@ class Generator {
 
   Qwen3* model_;
   GeneratorOptions options_;
+  Device memory_;
+  std::uint64_t turn_ = 0;  // of its phase, in which the cache was filled
   std::int64_t max_blocks_ = 0, steps_ahead_ = 0;
   KvCache cache_;
   Scheduler scheduler_;
-  Buffer stops_;  // i32, a bit for each token of the vocabulary
+  std::vector<std::int32_t> stop_bits_;  // one for each token of the vocabulary
+  Buffer stops_;                         // the same on the device
 
   // The call in progress.
   std::span<const GenerateRequest> requests_;

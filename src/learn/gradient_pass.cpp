@@ -17,16 +17,28 @@ struct GradientPass::MicroBatch {
   std::vector<float> base_logprob;  // per entry, with BaseUse::logprob
 };
 
-GradientPass::GradientPass(Qwen3& policy, Qwen3* base)
+GradientPass::GradientPass(Qwen3& policy, Qwen3* base, MemoryPhase phase)
     : policy_(&policy),
       base_(base),
-      packed_(policy.device()),
-      cache_(policy.local_config(), policy.device(), 1, policy.dtype()),
-      head_(policy.device()),
-      base_head_(policy.device()) {
-  if (base_ != nullptr) {
-    base_cache_.emplace_back(base_->local_config(), base_->device(), 1, base_->dtype());
+      memory_(policy.device().during(phase)),
+      packed_(memory_),
+      cache_(policy.local_config(), memory_, 0, policy.dtype()),
+      head_(memory_),
+      base_head_(memory_) {
+  if (base_ != nullptr) base_cache_.emplace_back(base_->local_config(), memory_, 0, base_->dtype());
+}
+
+/// How many of the sequences, from the first on, are computed together.
+std::int64_t GradientPass::count_together(std::span<const LossSequence> sequences,
+                                          const PassOptions& options) {
+  const auto most = std::min(options.micro_batch, static_cast<std::int64_t>(sequences.size()));
+  if (options.most_tokens == 0) return most;
+  std::int64_t count = 0, tokens = 0;
+  for (; count < most; ++count) {
+    tokens += static_cast<std::int64_t>(sequences[static_cast<std::size_t>(count)].tokens.size());
+    if (count > 0 && tokens > options.most_tokens) break;
   }
+  return count;
 }
 
 GradientPass::MicroBatch GradientPass::forward(std::span<const LossSequence> sequences,
@@ -34,7 +46,7 @@ GradientPass::MicroBatch GradientPass::forward(std::span<const LossSequence> seq
                                                bool saving) {
   MicroBatch batch;
   batch.first = first;
-  batch.count = std::min(options.micro_batch, static_cast<std::int64_t>(sequences.size()) - first);
+  batch.count = count_together(sequences.subspan(static_cast<std::size_t>(first)), options);
   const auto mine =
       sequences.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(batch.count));
   std::vector<std::span<const TokenId>> tokens;
@@ -97,12 +109,13 @@ void GradientPass::visit_entries(const MicroBatch& batch, const HeadChunk& chunk
 void GradientPass::accumulate(Gradients& gradients, std::span<const LossSequence> sequences,
                               const PassOptions& options, const PassVisitor& loss) {
   const HeadOptions head{options.law, options.chunk_rows, options.entropy};
-  for (std::int64_t first = 0; first < static_cast<std::int64_t>(sequences.size());
-       first += options.micro_batch) {
+  memory_.enter();
+  for (std::int64_t first = 0, count = 0; first < static_cast<std::int64_t>(sequences.size());
+       first += count) {
     if (saved_.keep() != options.keep) saved_ = Activations(options.keep);
     const MicroBatch batch = forward(sequences, first, options, true);
-    dhidden_.reserve(policy_->device(), policy_->dtype(),
-                     {batch.hidden.dim(0), batch.hidden.dim(1)});
+    count = batch.count;
+    dhidden_.reserve(memory_, policy_->dtype(), {batch.hidden.dim(0), batch.hidden.dim(1)});
     head_.backward(dhidden_.tensor(), gradients, *policy_, batch.hidden,
                    {batch.rows, batch.targets, batch.entry_begin}, head, batch.reference,
                    [&](const HeadChunk& chunk) { visit_entries(batch, chunk, loss); });
@@ -113,9 +126,11 @@ void GradientPass::accumulate(Gradients& gradients, std::span<const LossSequence
 void GradientPass::score(std::span<const LossSequence> sequences, const PassOptions& options,
                          const PassVisitor& visit) {
   const HeadOptions head{options.law, options.chunk_rows, options.entropy};
-  for (std::int64_t first = 0; first < static_cast<std::int64_t>(sequences.size());
-       first += options.micro_batch) {
+  memory_.enter();
+  for (std::int64_t first = 0, count = 0; first < static_cast<std::int64_t>(sequences.size());
+       first += count) {
     const MicroBatch batch = forward(sequences, first, options, false);
+    count = batch.count;
     const HeadScores& scores =
         head_.score(*policy_, batch.hidden, {batch.rows, batch.targets}, head, batch.reference);
     HeadChunk all;

@@ -56,6 +56,19 @@ Range GradientTree::own_leaves() const {
   return part_of(leaves_, replicas_->size(), replicas_->rank());
 }
 
+void GradientTree::reserve() {
+  const std::int64_t held = held_gradients(own_leaves().size());
+  while (static_cast<std::int64_t>(spare_.size()) < held) {
+    spare_.push_back(std::make_unique<Gradients>(config_, device_, unit_));
+  }
+  if (replicas_->size() == 1) return;
+  const std::int64_t widest = size_ / replicas_->size() + 1;
+  result_.reserve(device_, DType::f32, {widest});
+  received_.reserve(  // pieces of uneven sizes: one more element of each node
+      device_, DType::f32,
+      {exchanged_elements(leaves_, replicas_->size(), size_) - widest + 2 * leaves_});
+}
+
 GradientTree::Node GradientTree::take() {
   if (spare_.empty()) return std::make_unique<Gradients>(config_, device_, unit_);
   Node node = std::move(spare_.back());

@@ -61,10 +61,28 @@ Learner::Learner(Qwen3& policy, Parameters& parameters, Qwen3* base, const Learn
       parameters_(&parameters),
       grid_(grid),
       options_(options),
-      tree_(parameters.config(), policy.device(), *grid.replicas, options.gradient_leaves,
-            policy.unit()),
+      memory_(policy.device().during(MemoryPhase::learning)),
+      tree_(parameters.config(), memory_, *grid.replicas, options.gradient_leaves, policy.unit()),
       optimizer_(parameters, tree_.shard(), grid, options.optimizer),
       pass_(policy, base) {}
+
+void Learner::reserve() {
+  tree_.reserve();
+  pass_.reserve(pass_shape(options_));
+}
+
+PassShape Learner::pass_shape(const LearnerOptions& options) {
+  PassShape shape;
+  shape.tokens = options.most_tokens;
+  shape.sequences = options.micro_batch;
+  shape.chunk_rows = options.head_chunk;
+  shape.entropy = true;
+  shape.backward = true;
+  shape.base_logprob = options.kl_coefficient > 0.0;
+  shape.base_kl = options.anchor_coefficient > 0.0;
+  shape.keep = options.keep;
+  return shape;
+}
 
 int Learner::owner_of(std::int64_t group, std::int64_t groups, std::int64_t leaves, int units) {
   for (int r = 0; r < units; ++r) {
@@ -83,8 +101,8 @@ void Learner::add_policy_leaf(Range groups, Gradients& gradients,
   const auto mine = of_groups(sequences, groups);
   std::vector<std::vector<std::int32_t>> targets;
   const auto views = views_of(mine, targets);
-  PassOptions options{options_.law, options_.micro_batch, options_.head_chunk,
-                      true,         BaseUse::none,        options_.keep};
+  PassOptions options{options_.law,  options_.micro_batch, options_.head_chunk, true,
+                      BaseUse::none, options_.keep,        options_.most_tokens};
   if (options_.kl_coefficient > 0.0) options.base = BaseUse::logprob;
   pass_.accumulate(gradients, views, options, [&](const PassChunk& chunk) {
     const LearnerSequence& s = *mine[static_cast<std::size_t>(chunk.sequence)];
@@ -125,8 +143,8 @@ void Learner::add_anchor_leaf(Range groups, Gradients& gradients,
   if (mine.empty()) return;
   std::vector<std::vector<std::int32_t>> targets;
   const auto views = views_of(mine, targets);
-  const PassOptions options{options_.law, options_.micro_batch, options_.head_chunk,
-                            false,        BaseUse::kl,          options_.keep};
+  const PassOptions options{options_.law, options_.micro_batch, options_.head_chunk, false,
+                            BaseUse::kl,  options_.keep,        options_.most_tokens};
   pass_.accumulate(gradients, views, options, [&](const PassChunk& chunk) {
     const double weight = mine[static_cast<std::size_t>(chunk.sequence)]->weight;
     for (std::size_t i = 0; i < chunk.kl.size(); ++i) {
@@ -142,6 +160,7 @@ void Learner::add_anchor_leaf(Range groups, Gradients& gradients,
 StepStats Learner::step(std::int64_t groups, const std::vector<LearnerSequence>& sequences,
                         const std::vector<AnchorSequence>& anchors) {
   const Stopwatch watch;
+  memory_.enter();
   Sums sums;
   const Tensor& gradient = tree_.reduce([&](std::int64_t leaf, Gradients& gradients) {
     const Range mine = part_of(groups, tree_.leaves(), leaf);

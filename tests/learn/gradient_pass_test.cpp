@@ -65,9 +65,8 @@ struct Accumulated {
 };
 
 /// A loss that depends on everything that is shown.
-Accumulated accumulate(TinyModels& models, const std::vector<LossSequence>& sequences,
-                       const PassOptions& options) {
-  GradientPass pass(models.policy, &models.base);
+Accumulated accumulate(GradientPass& pass, TinyModels& models,
+                       const std::vector<LossSequence>& sequences, const PassOptions& options) {
   Gradients gradients(models.policy.config(), models.device);
   Accumulated result{{}, Seen(sequences.size())};
   pass.accumulate(gradients, sequences, options, [&](const PassChunk& chunk) {
@@ -80,6 +79,12 @@ Accumulated accumulate(TinyModels& models, const std::vector<LossSequence>& sequ
   });
   result.gradient = test::values_of(gradients.finish());
   return result;
+}
+
+Accumulated accumulate(TinyModels& models, const std::vector<LossSequence>& sequences,
+                       const PassOptions& options) {
+  GradientPass pass(models.policy, &models.base);
+  return accumulate(pass, models, sequences, options);
 }
 
 class GradientPassOf : public ::testing::TestWithParam<DType> {};
@@ -113,6 +118,55 @@ TEST(GradientPass, TheOrderOfSequencesIsTheOrderOfItsSums) {
   std::ranges::reverse(batch.views);
   const Accumulated backward = accumulate(models, batch.views, options);
   EXPECT_GT(test::differing(forward.gradient, backward.gradient), 0);
+}
+
+TEST_P(GradientPassOf, ABoundOnTokensChangesNoBit) {
+  TinyModels models(GetParam());
+  const Batch batch;
+  PassOptions options = options_of(64, 256, BaseUse::kl);
+  const Accumulated whole = accumulate(models, batch.views, options);
+  std::int64_t tokens = 0;
+  for (const auto& sequence : batch.tokens) tokens += static_cast<std::int64_t>(sequence.size());
+  for (const std::int64_t most : {std::int64_t{1}, tokens / 2, tokens}) {
+    options.most_tokens = most;
+    const Accumulated cut = accumulate(models, batch.views, options);
+    EXPECT_EQ(test::differing(cut.gradient, whole.gradient), 0) << most << " tokens";
+    EXPECT_EQ(cut.seen, whole.seen) << most << " tokens";
+  }
+}
+
+TEST_P(GradientPassOf, TakesWhatWasPlannedAndNoMoreAndChangesNoBit) {
+  TinyModels plain(GetParam());
+  const Batch batch;
+  PassShape shape;
+  for (const auto& s : batch.tokens) shape.tokens += static_cast<std::int64_t>(s.size());
+  shape.sequences = static_cast<std::int64_t>(batch.tokens.size());
+  shape.chunk_rows = 7;
+  shape.entropy = shape.backward = true;
+  const PassModel model{plain.policy.local_config(), GetParam(), plain.policy.vocab().size(), 1};
+  for (const Keep keep : {Keep::all, Keep::inputs}) {
+    for (const BaseUse base : {BaseUse::none, BaseUse::logprob, BaseUse::kl}) {
+      shape.keep = keep;
+      shape.base_logprob = base == BaseUse::logprob;
+      shape.base_kl = base == BaseUse::kl;
+      PhaseBytes plan;
+      plan[MemoryPhase::always] = 8 << 20;
+      plan[MemoryPhase::learning] = GradientPass::bytes_of(shape, model, model);
+      const Device device = Device::cpu().planned(plan);
+      TinyModels models(GetParam(), device);
+      GradientPass pass(models.policy, &models.base);
+      pass.reserve(shape);
+      const Arena& arena = *device.arena();
+      EXPECT_EQ(arena.taken(MemoryPhase::learning), plan[MemoryPhase::learning]);
+      PassOptions options = options_of(64, 7, base);
+      options.keep = keep;
+      const Accumulated planned = accumulate(pass, models, batch.views, options);
+      EXPECT_EQ(arena.most_taken()[MemoryPhase::learning], plan[MemoryPhase::learning]);
+      const Accumulated expected = accumulate(plain, batch.views, options);
+      EXPECT_EQ(test::differing(planned.gradient, expected.gradient), 0);
+      EXPECT_EQ(planned.seen, expected.seen);
+    }
+  }
 }
 
 TEST_P(GradientPassOf, ScoreShowsTheBitsThatAccumulateShows) {

@@ -30,7 +30,23 @@ struct PassOptions {
   std::int64_t chunk_rows = 256;  // rows of the vocabulary projection at once; changes no bit
   bool entropy = false;
   BaseUse base = BaseUse::none;
-  Keep keep = Keep::all;  // of activations; changes no bit
+  Keep keep = Keep::all;         // of activations; changes no bit
+  std::int64_t most_tokens = 0;  // computed together, where sequences are; 0: any; changes no bit
+};
+
+/// What a pass will be asked for at most, for its memory.
+struct PassShape {
+  std::int64_t tokens = 0, sequences = 0;  // computed together
+  std::int64_t chunk_rows = 0;
+  bool entropy = false, backward = false;
+  bool base_logprob = false, base_kl = false;  // the uses of the base
+  Keep keep = Keep::all;
+};
+/// A model of a pass, as far as its memory goes: this rank's sizes and columns of the vocabulary.
+struct PassModel {
+  Qwen3Config local;
+  DType dtype = DType::f32;
+  std::int64_t columns = 0, ranks = 1;
 };
 
 /// Targets [begin, end) of one sequence: scores, and the upstream gradients to fill in. Spans that
@@ -47,8 +63,16 @@ using PassVisitor = std::function<void(const PassChunk&)>;
 /// the order of every sum; how they are cut into micro-batches is not.
 class GradientPass {
  public:
-  /// `base` may be null; both must outlive this object.
-  GradientPass(Qwen3& policy, Qwen3* base);
+  /// `base` may be null; both must outlive this object. `phase`: whose memory it uses, of a plan
+  /// (tensor/arena.h), which its calls begin.
+  GradientPass(Qwen3& policy, Qwen3* base, MemoryPhase phase = MemoryPhase::learning);
+
+  /// Takes at once what calls of this shape need.
+  void reserve(const PassShape& shape);
+  /// What reserve() takes; the policy's part of it is gradient, activations and all else but the
+  /// base's.
+  static std::int64_t bytes_of(const PassShape& shape, const PassModel& policy,
+                               const PassModel& base);
 
   /// Adds to `gradients` the gradient of the loss whose derivatives `loss` fills in.
   void accumulate(Gradients& gradients, std::span<const LossSequence> sequences,
@@ -59,6 +83,8 @@ class GradientPass {
 
  private:
   struct MicroBatch;
+  static std::int64_t count_together(std::span<const LossSequence> sequences,
+                                     const PassOptions& options);
   MicroBatch forward(std::span<const LossSequence> sequences, std::int64_t first,
                      const PassOptions& options, bool saving);
   void visit_entries(const MicroBatch& batch, const HeadChunk& chunk,
@@ -66,6 +92,7 @@ class GradientPass {
 
   Qwen3* policy_;
   Qwen3* base_;
+  Device memory_;
   PackedSequences packed_;
   KvCache cache_;
   std::vector<KvCache> base_cache_;  // none without a base

@@ -39,6 +39,8 @@ class GradientTree {
 
   /// Gradients that are held to sum `leaves` of them, at most: 1 + log2(leaves), rounded up.
   static std::int64_t held_gradients(std::int64_t leaves);
+  /// Takes at once all that reduce() needs.
+  void reserve();
   /// Elements that the exchange of a gradient of `size` between replicas holds beside the
   /// gradients, at most: the shard of the sum and a bucket. For memory plans.
   static std::int64_t exchanged_elements(std::int64_t leaves, std::int64_t replicas,

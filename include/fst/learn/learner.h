@@ -41,8 +41,9 @@ struct LearnerOptions {
   double anchor_coefficient = 0.0;  // of the KL term under the seed prompt
   ops::TokenLaw law;
   std::int64_t micro_batch = 64, head_chunk = 256, gradient_leaves = 8;
-  Keep keep = Keep::all;  // of activations
-  bool exact = true;      // on-policy log-probabilities are the sampler's, bit for bit
+  std::int64_t most_tokens = 0;  // of a micro-batch; 0: any
+  Keep keep = Keep::all;         // of activations
+  bool exact = true;             // on-policy log-probabilities are the sampler's, bit for bit
   AdamWOptions optimizer;
   double lr = 1e-6;
   std::int64_t warmup = 10;
@@ -70,6 +71,11 @@ class Learner {
   Learner(Qwen3& policy, Parameters& parameters, Qwen3* base, const LearnerGrid& grid,
           const LearnerOptions& options);
 
+  /// Takes at once all memory that steps need, whose micro-batches have up to options.most_tokens.
+  void reserve();
+  /// What the passes of a step with these options are asked for.
+  static PassShape pass_shape(const LearnerOptions& options);
+
   /// `groups` of the whole step, dropped ones included: they decide the leaves. `sequences` and
   /// `anchors` are this unit's, the same on each of its ranks, in the order of groups and requests.
   /// Throws Error if an on-policy log-probability differs by a bit from the sampler's and
@@ -94,6 +100,7 @@ class Learner {
   Parameters* parameters_;
   LearnerGrid grid_;
   LearnerOptions options_;
+  Device memory_;
   GradientTree tree_;
   Optimizer optimizer_;
   GradientPass pass_;

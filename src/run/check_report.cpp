@@ -84,11 +84,25 @@ void report_ranks(std::string& text, const RunConfig& config, int ranks) {
 
 void report_memory(std::string& text, const RunConfig& config,
                    const std::vector<RankMemory>& memory) {
-  text += "\n# memory per rank, estimated\n";
+  const bool turns = memory.front().turns;
+  text += turns ? "\n# memory per rank, taken at the start; phases take turns with the same bytes\n"
+                : "\n# memory per rank, estimated\n";
   for (const RankMemory& rank : memory) {
     text += "  " + rank.rank + ": " + bytes_text(rank.total()) + "\n";
-    for (const MemoryPart& part : rank.parts) {
-      text += "    " + part.what + ": " + bytes_text(part.bytes) + "\n";
+    const PhaseBytes phases = rank.by_phase();
+    for (std::size_t i = 0; i < phase_count; ++i) {
+      const auto phase = static_cast<MemoryPhase>(i);
+      if (phases[phase] == 0 || (!turns && phase == MemoryPhase::loading)) continue;
+      text += "    " + std::string(name_of(phase)) + ": " + bytes_text(phases[phase]) + "\n";
+      for (const MemoryPart& part : rank.parts) {
+        if (part.phase != phase || part.bytes == 0) continue;
+        text += "      " + part.what + ": " + bytes_text(part.bytes) + "\n";
+      }
+    }
+    const std::int64_t room = (phases.turns() - phases[MemoryPhase::rollout]) >> 20;
+    if (turns && phases[MemoryPhase::rollout] > 0 && room > 0) {
+      text += "    rollout.kv_mib = " + std::to_string(config.rollout.kv_mib + room) +
+              " would take no more: rollouts have bytes that another phase needs\n";
     }
   }
   text += "  allowed: " + bytes_text(memory_limit(config)) +
@@ -166,11 +180,15 @@ std::string check_report(const Deck& deck, std::optional<int> ranks) {
   return text;
 }
 
+std::int64_t first_prompt_tokens(const RunConfig& config) {
+  return shown_prompt(config, ModelSource::open(config.model.policy)).tokens;
+}
+
 void expect_plan(const RunConfig& config, int ranks) {
   refuse_all(plan_problems(config, ranks));
   const PlanModels models = PlanModels::open(config);
   refuse_all(model_problems(config, models));
-  const std::int64_t tokens = shown_prompt(config, models.policy).tokens;
+  const std::int64_t tokens = first_prompt_tokens(config);
   refuse_all(length_problems(config, models, tokens));
   refuse_all(memory_problems(config, memory_plan(config, models, ranks, tokens)));
 }

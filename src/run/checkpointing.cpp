@@ -94,7 +94,7 @@ Run::Run(World& world, const RunConfig& config, const Resume& resume)
     : world_(world),
       config_(config),
       traits_(traits_of(config.run.method)),
-      context_(world, config),
+      context_(world, config, open_planned_engine(world, config)),
       policy_(context_),
       rollouts_(context_, policy_),
       learner_(context_, policy_),

@@ -52,6 +52,18 @@ bool kl_in_loss(const RunConfig& c) {
   return c.kl.place == "loss" && c.kl.coef > 0.0;
 }
 
+std::optional<PassShape> scoring_shape(const RunConfig& c, std::int64_t tokens) {
+  PassShape shape;
+  shape.base_kl = c.eval.kl;
+  shape.base_logprob = c.kl.place == "reward";
+  if (!shape.base_kl && !shape.base_logprob && c.task.name != "world") return std::nullopt;
+  shape.sequences = c.learner.micro_batch;
+  shape.tokens = tokens;
+  shape.chunk_rows = c.learner.head_chunk;
+  shape.entropy = true;
+  return shape;
+}
+
 LearnerOptions learner_options(const RunConfig& c, std::int64_t vocab) {
   LearnerOptions options;
   options.loss = loss_options(c);

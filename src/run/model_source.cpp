@@ -116,7 +116,8 @@ FrozenModel& FrozenModels::at(const Communicator& role, const std::string& path,
   if (found != models_.end()) return found->second;
   FrozenModel& frozen = models_[key];
   frozen.source = ModelSource::open(role, path);
-  const Parameters parameters = frozen.source.load(role, device_, shard);
+  const Parameters parameters =
+      frozen.source.load(role, device_.during(MemoryPhase::loading), shard);
   frozen.identity = parameters.identity(unit);
   const std::int64_t positions =
       std::min(max_positions_, frozen.source.config.max_position_embeddings);

@@ -1,36 +1,35 @@
 #include <algorithm>
-#include <cstdio>
-#include <unistd.h>
+#include <numeric>
+#include <tuple>
+#include <utility>
 
+#include "fst/comm/unit.h"
+#include "fst/learn/gradient_pass.h"
 #include "fst/learn/gradient_tree.h"
+#include "fst/learn/learner.h"
 #include "fst/learn/reshard.h"
 #include "fst/model/activations.h"
 #include "fst/model/kv_cache.h"
+#include "fst/rollout/generator.h"
 #include "fst/run/engine.h"
 #include "fst/run/losses.h"
 #include "fst/run/plan.h"
 #include "fst/run/schedule.h"
 #include "fst/tensor/library_attention.h"
 #include "fst/tensor/ops.h"
+#include "fst/tensor/working_memory.h"
 
 namespace fst {
 
 namespace {
 
 constexpr std::int64_t f32_bytes = 4;
-// What CUDA finds on an H100 of 80 GB, rounded down: the GPU of a plan made where there is none.
-constexpr std::int64_t h100_bytes = std::int64_t{79} << 30;
-
-bool on_gpu(const RunConfig& config) {
-  const std::string& device = config.engine.device;
-  return device == "cuda" || (device == "auto" && Device::cuda_devices() > 0);
-}
 
 /// The sizes of the shards of one degree, which are all alike.
 struct ShardSizes {
   ShardSizes(const Qwen3Config& config, int degree, const RunConfig& run)
       : dtype(arithmetic_of(run.engine.dtype)),
-        packs(dtype == DType::f32 || !on_gpu(run)),
+        packs(dtype == DType::f32 || !plans_for_gpu(run)),
         local(local_config(config, {0, degree})),
         leaves(ops::leaves_of_rank(degree)),
         vocab(vocab_range(config, {0, degree}).size()),
@@ -61,111 +60,292 @@ struct ShardSizes {
   std::int64_t vocab, parameters;
 };
 
-void add_policy(std::vector<MemoryPart>& parts, const ShardSizes& sizes, Use use,
-                const std::string& whose) {
-  parts.push_back({whose + "weights", sizes.weight_bytes()});
-  parts.push_back({whose + "packed weights", sizes.packed_bytes(use)});
-}
+/// A rank's part of a model, as far as memory goes.
+struct PlannedModel {
+  PlannedModel(const ModelSource& source, int degree_, const RunConfig& run)
+      : sizes(source.config, degree_, run),
+        degree(degree_),
+        positions(source.config.max_position_embeddings) {}
 
-/// A rank's leaves of the gradient, and what it gets of the other replicas' to join.
-void add_gradients(std::vector<MemoryPart>& parts, const RunConfig& config, const ShardSizes& sizes,
-                   std::int64_t replicas) {
-  std::int64_t elements = sizes.parameters;
-  if (sizes.local.tie_word_embeddings) elements += sizes.vocab * sizes.local.hidden_size;
-  const std::int64_t all = config.learner.gradient_leaves;
-  const std::int64_t leaves = (all + replicas - 1) / replicas;
-  parts.push_back({"gradients", elements * f32_bytes * GradientTree::held_gradients(leaves)});
-  if (replicas == 1) return;
-  parts.push_back({"gradients of the other replicas",
-                   GradientTree::exchanged_elements(all, replicas, sizes.parameters) * f32_bytes});
-}
-
-void add_learner(std::vector<MemoryPart>& parts, const RunConfig& config, const ShardSizes& sizes,
-                 std::int64_t replicas, std::int64_t prompt_tokens) {
-  const std::int64_t length = prompt_tokens + config.rollout.max_new_tokens;
-  const std::int64_t batch = config.learner.micro_batch;
-  const Qwen3Config& local = sizes.local;
-  add_gradients(parts, config, sizes, replicas);
-  parts.push_back({"moments", 2 * sizes.parameters * f32_bytes / replicas});
-  const auto kept = [&](Keep keep) {
-    return batch * length * Activations::bytes_per_token(local, sizes.dtype, keep);
-  };
-  parts.push_back({"activations of a micro-batch",
-                   config.learner.recompute
-                       ? kept(Keep::inputs) + kept(Keep::all) / local.num_hidden_layers
-                       : kept(Keep::all)});
-  parts.push_back({"keys and values of a micro-batch",
-                   batch * blocks_for(length) * KvCache::bytes_per_block(local, sizes.dtype)});
-  if (config.engine.attention == "cudnn") {
-    parts.push_back({"cuDNN's working memory",
-                     LibraryAttention::backward_bytes(batch, length, local.num_attention_heads,
-                                                      local.num_key_value_heads, local.head_dim)});
+  PassModel pass() const { return {sizes.local, sizes.dtype, sizes.vocab, degree}; }
+  GeneratorModel generator() const {
+    return {sizes.local, sizes.dtype, sizes.vocab, degree, positions};
   }
-  const std::int64_t gradients_too = sizes.dtype == DType::f32 ? 0 : size_of(sizes.dtype);
-  parts.push_back({"logits of a chunk",
-                   config.learner.head_chunk * sizes.vocab * (2 * f32_bytes + gradients_too)});
-}
+  /// Copies of norms and biases, sine and cosine, and what each piece of the arena is rounded up.
+  std::int64_t small_bytes() const {
+    const Qwen3Config& c = sizes.local;
+    const std::int64_t norms = 2 * c.hidden_size + c.qkv_size() + 2 * c.head_dim;
+    const std::int64_t floats =
+        c.num_hidden_layers * norms + c.hidden_size + positions * c.head_dim;
+    return floats * f32_bytes + (4 * c.num_hidden_layers + 12) * Suballocator::alignment;
+  }
+
+  ShardSizes sizes;
+  std::int64_t degree, positions;
+};
 
 /// Which roles a kind of rank has.
 struct Roles {
   bool rollout = false, reflection = false, learner = false;
 };
 
-/// The frozen models of a rank: each once for each degree.
-void add_frozen(std::vector<MemoryPart>& parts, const RunConfig& config, const PlanModels& models,
-                const Roles& roles) {
-  const RankPlan plan = plan_of(config);
-  std::vector<std::pair<std::string, int>> held;
-  const auto add = [&](const char* what, const ModelSource& model, int degree) {
-    const std::pair key(model.path, degree);
-    if (std::find(held.begin(), held.end(), key) != held.end()) return;
-    held.push_back(key);
-    parts.push_back({what, ShardSizes(model.config, degree, config).packed_bytes(Use::inference)});
-  };
-  const bool learner_base = kl_in_loss(config) || config.kl.seed_prompt > 0.0;
-  const bool rollout_base = config.eval.kl || config.kl.place == "reward";
-  if (roles.learner && learner_base) add("base model", models.base, plan.learner.tp);
-  if (roles.rollout && rollout_base) add("base model", models.base, plan.rollout.tp);
-  if (roles.reflection) add("reflection model", models.reflection, plan.reflection.tp);
+/// The parts of one kind of rank, as they are found.
+class Parts {
+ public:
+  Parts(const RunConfig& config, const PlanModels& models, Roles roles, std::int64_t learners,
+        std::int64_t prompt_tokens)
+      : config_(config), models_(models), plan_(plan_of(config)), roles_(roles) {
+    const MethodTraits traits = traits_of(config.run.method);
+    roles_.learner = roles.learner && traits.trains;
+    roles_.reflection = roles.reflection && traits.evolves();
+    moves_ = traits.trains && plan_.learner.tp != plan_.rollout.tp;
+    shared_ = roles_.learner && roles_.rollout && plan_.learner.tp == plan_.rollout.tp;
+    length_ = planned_length(config, prompt_tokens);
+    replicas_ = learners / plan_.learner.tp;
+  }
+  RankMemory all();
+
+ private:
+  PlannedModel policy_of(const RolePlan& role) const { return {models_.policy, role.tp, config_}; }
+  GeneratorOptions generator_options() const {
+    GeneratorOptions options;
+    options.kv_bytes = config_.rollout.kv_mib << 20;
+    options.max_batch = config_.rollout.max_batch;
+    options.prefill_chunk = config_.rollout.prefill_chunk;
+    return options;
+  }
+  void add(const std::string& what, std::int64_t bytes, MemoryPhase phase = MemoryPhase::always) {
+    memory_.parts.push_back({what, bytes, phase});
+  }
+  void add_policy(const PlannedModel& model, Use use, const std::string& whose);
+  void add_frozen();
+  void add_frozen(const char* what, const ModelSource& source, int degree);
+  void add_learner(const PlannedModel& model);
+  void add_gradients(const PlannedModel& model);
+  void add_pass(const PassShape& shape, const PlannedModel& model, MemoryPhase phase);
+  void add_scoring(const PlannedModel& model);
+  void add_generator(const PlannedModel& model, MemoryPhase phase);
+  void add_exchange();
+  std::int64_t most_rows() const;
+  void add_kernels();
+
+  const RunConfig& config_;
+  const PlanModels& models_;
+  RankPlan plan_;
+  Roles roles_;
+  bool moves_, shared_;
+  std::int64_t length_, replicas_;
+  std::vector<std::pair<std::string, int>> frozen_;  // path and degree
+  RankMemory memory_;
+};
+
+void Parts::add_policy(const PlannedModel& model, Use use, const std::string& whose) {
+  add(whose + "weights", model.sizes.weight_bytes());
+  add(whose + "packed weights", model.sizes.packed_bytes(use));
+  add(whose + "norms and rotations", model.small_bytes());
 }
 
-std::vector<MemoryPart> parts_of(const RunConfig& config, const PlanModels& models, Roles roles,
-                                 std::int64_t learners, std::int64_t prompt_tokens) {
-  const MethodTraits traits = traits_of(config.run.method);
-  const RankPlan plan = plan_of(config);
-  const Qwen3Config& policy = models.policy.config;
-  roles.learner = roles.learner && traits.trains;
-  roles.reflection = roles.reflection && traits.evolves();
-  const bool shared = roles.learner && roles.rollout && plan.learner.tp == plan.rollout.tp;
-  std::vector<MemoryPart> parts;
-  if (roles.learner) add_policy(parts, {policy, plan.learner.tp, config}, Use::training, "");
-  if (roles.rollout && !shared) {
-    add_policy(parts, {policy, plan.rollout.tp, config}, Use::inference,
-               roles.learner ? "the sampler's " : "");
+/// A rank's leaves of the gradient, and what it gets of the other replicas' to join.
+void Parts::add_gradients(const PlannedModel& model) {
+  const ShardSizes& sizes = model.sizes;
+  const Qwen3Config& local = sizes.local;
+  std::int64_t elements = sizes.parameters;
+  if (local.tie_word_embeddings) elements += sizes.vocab * local.hidden_size;
+  if (local.qk_norm()) {  // by head, and, where ranks share the model, those of all ranks
+    elements += local.num_hidden_layers * (local.q_size() + local.kv_size()) *
+                (model.degree > 1 ? 1 + model.degree : 1);
   }
-  add_frozen(parts, config, models, roles);
-  if (roles.learner) {
-    add_learner(parts, config, {policy, plan.learner.tp, config}, learners / plan.learner.tp,
-                prompt_tokens);
+  const std::int64_t all = config_.learner.gradient_leaves;
+  const std::int64_t leaves = (all + replicas_ - 1) / replicas_;
+  const std::int64_t rounding = 4 * Suballocator::alignment;
+  add("gradients", (elements * f32_bytes + rounding) * GradientTree::held_gradients(leaves),
+      MemoryPhase::learning);
+  if (replicas_ == 1) return;
+  add("gradients of the other replicas",
+      GradientTree::exchanged_elements(all, replicas_, sizes.parameters) * f32_bytes + rounding,
+      MemoryPhase::learning);
+}
+
+/// Activations and logits of a micro-batch, its keys and values, and what a pass works on.
+void Parts::add_pass(const PassShape& shape, const PlannedModel& model, MemoryPhase phase) {
+  const ShardSizes& sizes = model.sizes;
+  const PlannedModel base(models_.base, static_cast<int>(model.degree), config_);
+  std::int64_t rest = GradientPass::bytes_of(shape, model.pass(), base.pass());
+  const auto part = [&](const char* what, std::int64_t bytes) {
+    add(what, bytes, phase);
+    rest -= bytes;
+  };
+  const auto kept = [&](Keep keep) {
+    return shape.tokens * Activations::bytes_per_token(sizes.local, sizes.dtype, keep);
+  };
+  if (shape.backward) {
+    part("activations of a micro-batch",
+         shape.keep == Keep::inputs
+             ? kept(Keep::inputs) + kept(Keep::all) / sizes.local.num_hidden_layers
+             : kept(Keep::all));
   }
-  const bool moves = traits.trains && (roles.learner || roles.rollout) && !shared;
-  if (moves) {
-    const std::int64_t most = std::min(Resharding::default_bucket, policy.parameter_count());
-    parts.push_back({"weights on their way", 3 * most * f32_bytes});
+  part("keys and values of a micro-batch",
+       shape.sequences * blocks_for(length_) * KvCache::bytes_per_block(sizes.local, sizes.dtype));
+  const bool own_gradient = shape.backward && sizes.dtype != DType::f32;
+  part("logits of a chunk", shape.chunk_rows * sizes.vocab *
+                                (f32_bytes + (shape.base_kl ? f32_bytes : 0) +
+                                 (own_gradient ? size_of(sizes.dtype) : 0)));
+  add("what a micro-batch works on", rest, phase);
+}
+
+void Parts::add_learner(const PlannedModel& model) {
+  add("moments", 2 * ((model.sizes.parameters + replicas_ - 1) / replicas_) * f32_bytes +
+                     2 * Suballocator::alignment);
+  if (config_.engine.attention == "cudnn") {
+    const Qwen3Config& local = model.sizes.local;
+    add("cuDNN's working memory",
+        LibraryAttention::backward_bytes(config_.learner.micro_batch, length_,
+                                         local.num_attention_heads, local.num_key_value_heads,
+                                         local.head_dim) +
+            Suballocator::alignment);
   }
-  if (roles.rollout) parts.push_back({"keys and values, at most", config.rollout.kv_mib << 20});
-  if (roles.reflection) {
-    parts.push_back({"keys and values of reflections, at most", config.rollout.kv_mib << 20});
+  add_gradients(model);
+  LearnerOptions options = learner_options(config_, 0);
+  options.most_tokens = options.micro_batch * length_;
+  add_pass(Learner::pass_shape(options), model, MemoryPhase::learning);
+}
+
+void Parts::add_scoring(const PlannedModel& model) {
+  const auto shape = scoring_shape(config_, config_.learner.micro_batch * length_);
+  if (shape) add_pass(*shape, model, MemoryPhase::scoring);
+}
+
+void Parts::add_generator(const PlannedModel& model, MemoryPhase phase) {
+  const GeneratorOptions options = generator_options();
+  const std::int64_t cache = Generator::most_blocks(model.generator(), options) *
+                             KvCache::bytes_per_block(model.sizes.local, model.sizes.dtype);
+  add("keys and values", cache, phase);
+  add("what a step works on", Generator::bytes_of(model.generator(), options) - cache, phase);
+}
+
+/// The frozen models of a rank: each once for each degree.
+void Parts::add_frozen(const char* what, const ModelSource& source, int degree) {
+  const std::pair key(source.path, degree);
+  if (std::find(frozen_.begin(), frozen_.end(), key) != frozen_.end()) return;
+  frozen_.push_back(key);
+  const PlannedModel model(source, degree, config_);
+  add(what, model.sizes.packed_bytes(Use::inference));
+  add(what + std::string(": norms and rotations"), model.small_bytes());
+  memory_.parts.push_back({what + std::string(" as it is read"),
+                           model.sizes.weight_bytes() + Suballocator::alignment,
+                           MemoryPhase::loading});
+}
+
+void Parts::add_frozen() {
+  const bool learner_base = kl_in_loss(config_) || config_.kl.seed_prompt > 0.0;
+  const bool rollout_base = config_.eval.kl || config_.kl.place == "reward";
+  if (roles_.learner && learner_base) add_frozen("base model", models_.base, plan_.learner.tp);
+  if (roles_.rollout && rollout_base) add_frozen("base model", models_.base, plan_.rollout.tp);
+  if (roles_.reflection) {
+    add_frozen("reflection model", models_.reflection, plan_.reflection.tp);
   }
-  return parts;
+}
+
+/// Weights on their way to samplers of another degree, and what units of ranks get of each other.
+void Parts::add_exchange() {
+  const Qwen3Config& policy = models_.policy.config;
+  if (moves_) {
+    const std::int64_t most =
+        std::max(std::min(Resharding::default_bucket, policy.parameter_count()),
+                 std::max(policy.hidden_size, policy.intermediate_size));
+    // A receiver passes one bucket on while the next one comes.
+    const std::int64_t buckets = (roles_.learner ? 1 : 0) + (roles_.rollout ? 2 : 0);
+    add("weights on their way", buckets * (most * f32_bytes + Suballocator::alignment));
+  }
+  std::int64_t sums = 0;
+  memory_.unit_elements =
+      most_rows() * std::max(policy.hidden_size, models_.reflection.config.hidden_size);
+  for (const auto& [used, role] :
+       {std::pair(roles_.rollout, plan_.rollout), std::pair(roles_.reflection, plan_.reflection),
+        std::pair(roles_.learner, plan_.learner)}) {
+    if (used && role.tp > 1) {
+      sums += Suballocator::aligned(Unit::bytes_of(role.tp, memory_.unit_elements));
+    }
+  }
+  if (sums > 0) add("sums over the ranks of a unit", sums);
+}
+
+/// Rows of hidden states that ranks sum at once; a gradient has up to three matrices'.
+std::int64_t Parts::most_rows() const {
+  const std::int64_t pass = config_.learner.micro_batch * length_;
+  const std::int64_t step = config_.rollout.max_batch + config_.rollout.prefill_chunk;
+  return std::max(roles_.learner ? 3 * pass : pass, step);
+}
+
+void Parts::add_kernels() {
+  if (!memory_.turns) return;
+  const GeneratorOptions options = generator_options();
+  for (const auto& [used, role, source] :
+       {std::tuple(roles_.learner || roles_.rollout, roles_.learner ? plan_.learner : plan_.rollout,
+                   &models_.policy),
+        std::tuple(roles_.reflection, plan_.reflection, &models_.reflection)}) {
+    if (!used) continue;
+    const Qwen3Config local = local_config(source->config, {0, role.tp});
+    ops::KernelWork work;
+    work.sequences = config_.learner.micro_batch;
+    work.longest = length_;
+    work.rows = std::max(work.sequences * length_, options.max_batch + options.prefill_chunk);
+    work.hidden_size = local.hidden_size;
+    work.heads = local.num_attention_heads;
+    work.head_dim = local.head_dim;
+    work.decoding = options.max_batch;
+    work.context = std::min(length_, source->config.max_position_embeddings);
+    work.law_rows = std::max(config_.learner.head_chunk, options.max_batch);
+    work.drawn_rows = std::min(Generator::most_logits_rows(local), options.max_batch);
+    work.vocab = local.vocab_size;
+    memory_.kernels = std::max(memory_.kernels, ops::working_bytes(work));
+  }
+  memory_.kernels = Suballocator::aligned(memory_.kernels);
+  add("what kernels work in", memory_.kernels);
+}
+
+RankMemory Parts::all() {
+  memory_.turns = plans_for_gpu(config_);
+  const PlannedModel learner = policy_of(plan_.learner), rollout = policy_of(plan_.rollout);
+  if (roles_.learner) add_policy(learner, Use::training, "");
+  if (roles_.rollout && !shared_) {
+    add_policy(rollout, Use::inference, roles_.learner ? "the sampler's " : "");
+  }
+  add_frozen();
+  add_exchange();
+  add_kernels();
+  if (roles_.learner) add_learner(learner);
+  if (roles_.rollout) {
+    add_generator(rollout, MemoryPhase::rollout);
+    add_scoring(rollout);
+  }
+  if (roles_.reflection) {
+    add_generator({models_.reflection, plan_.reflection.tp, config_}, MemoryPhase::reflection);
+  }
+  return std::move(memory_);
 }
 
 }  // namespace
 
+std::int64_t planned_length(const RunConfig& config, std::int64_t prompt_tokens) {
+  return prompt_tokens + config.rollout.max_new_tokens;
+}
+
+PhaseBytes RankMemory::by_phase() const {
+  PhaseBytes all;
+  for (const MemoryPart& part : parts) {
+    std::int64_t& bytes = all[part.phase];
+    bytes = part.phase == MemoryPhase::loading ? std::max(bytes, part.bytes)  // one after another
+                                               : bytes + part.bytes;
+  }
+  return all;
+}
+
 std::int64_t RankMemory::total() const {
-  std::int64_t bytes = 0;
-  for (const MemoryPart& part : parts) bytes += part.bytes;
-  return bytes;
+  const PhaseBytes all = by_phase();
+  if (turns) return all.total();
+  return std::accumulate(all.bytes.begin(), all.bytes.end(), std::int64_t{0}) -
+         all[MemoryPhase::loading];
 }
 
 std::vector<RankMemory> memory_plan(const RunConfig& config, const PlanModels& models, int ranks,
@@ -173,53 +353,15 @@ std::vector<RankMemory> memory_plan(const RunConfig& config, const PlanModels& m
   const RankPlan plan = plan_of(config);
   const std::int64_t learners = plan.colocated() ? ranks : std::max(plan.learner.ranks, 1);
   const auto of = [&](const char* rank, const Roles& roles) {
-    return RankMemory{rank, parts_of(config, models, roles, learners, prompt_tokens)};
+    RankMemory memory = Parts(config, models, roles, learners, prompt_tokens).all();
+    memory.rank = rank;
+    return memory;
   };
   if (plan.colocated()) return {of("every rank", {true, true, true})};
   std::vector<RankMemory> memory{of("rollout rank", {.rollout = true})};
   if (plan.reflection.ranks > 0) memory.push_back(of("reflection rank", {.reflection = true}));
   if (plan.learner.ranks > 0) memory.push_back(of("learner rank", {.learner = true}));
   return memory;
-}
-
-std::int64_t memory_limit(const RunConfig& config) {
-  if (config.engine.memory_mib > 0) return config.engine.memory_mib << 20;
-  if (on_gpu(config)) return Device::cuda_devices() > 0 ? Device::cuda_memory(0) : h100_bytes;
-  return static_cast<std::int64_t>(sysconf(_SC_PHYS_PAGES)) *
-         static_cast<std::int64_t>(sysconf(_SC_PAGESIZE));
-}
-
-std::string memory_owner(const RunConfig& config) {
-  if (!on_gpu(config)) return "this machine";
-  return Device::cuda_devices() > 0 ? "its GPU" : "an H100 of 80 GB";
-}
-
-std::vector<std::string> memory_problems(const RunConfig& config,
-                                         const std::vector<RankMemory>& memory) {
-  const std::int64_t limit = memory_limit(config);
-  const std::string whose =
-      config.engine.memory_mib > 0 ? "allows" : "= 0 allows what " + memory_owner(config) + " has,";
-  std::vector<std::string> problems;
-  for (const RankMemory& rank : memory) {
-    if (rank.total() <= limit) continue;
-    const auto largest = std::max_element(
-        rank.parts.begin(), rank.parts.end(),
-        [](const MemoryPart& a, const MemoryPart& b) { return a.bytes < b.bytes; });
-    problems.push_back(
-        "engine.memory_mib " + whose + " " + bytes_text(limit) + ", but " +
-        (rank.rank == "every rank" ? "" : "a ") + rank.rank + " needs " + bytes_text(rank.total()) +
-        ", of it " + bytes_text(largest->bytes) + " for " + largest->what +
-        "; larger tp or more learners divide it, learner.recompute keeps fewer activations");
-  }
-  return problems;
-}
-
-std::string bytes_text(std::int64_t bytes) {
-  char text[32];
-  const double mib = static_cast<double>(bytes) / (1 << 20);
-  std::snprintf(text, sizeof text, mib < 10240 ? "%.1f MiB" : "%.1f GiB",
-                mib < 10240 ? mib : mib / 1024);
-  return text;
 }
 
 }  // namespace fst

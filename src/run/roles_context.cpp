@@ -7,10 +7,15 @@
 namespace fst {
 
 RunContext::RunContext(World& world_, const RunConfig& config_)
+    : RunContext(world_, config_,
+                 JobMemory{open_engine(world_, config_.engine.device, config_.engine.exchange,
+                                       config_.engine.threads)}) {}
+
+RunContext::RunContext(World& world_, const RunConfig& config_, const JobMemory& memory)
     : world(world_),
       config(config_),
-      device(open_engine(world_, config_.engine.device, config_.engine.exchange,
-                         config_.engine.threads)),
+      device(memory.device),
+      longest(memory.longest),
       policy_source(ModelSource::open(world_.all(), config_.model.policy)),
       tokenizer(policy_source.tokenizer()),
       chat(policy_source.chat()),
@@ -20,6 +25,9 @@ RunContext::RunContext(World& world_, const RunConfig& config_)
       frozen(device, max_positions, arithmetic_of(config_.engine.dtype)),
       units_{Unit(world.unit(Role::rollout)), Unit(world.unit(Role::reflection)),
              Unit(world.unit(Role::learner))} {
+  if (longest > 0) {
+    for (const Unit& unit : units_) unit.reserve(device, memory.unit_elements);
+  }
   expect_one_arithmetic(world, device, arithmetic_of(config.engine.dtype));
   expect_gpu_unless_exact(device, config);
   choose_products(world, device, config);

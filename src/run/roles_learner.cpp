@@ -16,8 +16,11 @@ LearnerRole::LearnerRole(RunContext& context, Policy& policy)
   if (needs_base)
     base = context.frozen.at(context.world.learner(), context.base_path(), unit).model.get();
   const LearnerGrid grid(context.world.learner(), context.world.across(Role::learner));
+  LearnerOptions options = learner_options(config, context.vocab);
+  options.most_tokens = context.most_tokens();
   learner_ = std::make_unique<Learner>(*policy.learner()->model, policy.learner()->parameters, base,
-                                       grid, learner_options(config, context.vocab));
+                                       grid, options);
+  if (context.longest > 0) learner_->reserve();
 }
 
 Received LearnerRole::receive(RolloutRole& rollouts, const RequestBatch& batch) {

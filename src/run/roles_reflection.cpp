@@ -60,7 +60,9 @@ ReflectionRole::ReflectionRole(RunContext& context, const Task& task)
   options.max_batch = context.config.rollout.max_batch;
   options.prefill_chunk = context.config.rollout.prefill_chunk;
   options.stop_ids = frozen.source.config.eos_token_ids;
+  options.phase = MemoryPhase::reflection;
   generator_ = std::make_unique<Generator>(*frozen.model, options);
+  if (context.longest > 0) generator_->reserve();
 }
 
 std::int64_t ReflectionRole::prompt_length(std::string_view prompt) const {

@@ -4,6 +4,7 @@
 #include "fst/base/portable_math.h"
 #include "fst/base/random.h"
 #include "fst/comm/exchange.h"
+#include "fst/run/losses.h"
 #include "fst/run/roles.h"
 #include "fst/task/world.h"
 
@@ -92,7 +93,12 @@ RolloutRole::RolloutRole(RunContext& context, Policy& policy)
   Qwen3* base = nullptr;
   if (needs_base)
     base = context.frozen.at(context.world.rollout(), context.base_path(), unit).model.get();
-  scorer_ = std::make_unique<GradientPass>(model, base);
+  scorer_ = std::make_unique<GradientPass>(model, base, MemoryPhase::scoring);
+  if (context.longest == 0) return;
+  generator_->reserve();
+  if (const auto shape = scoring_shape(context.config, context.most_tokens())) {
+    scorer_->reserve(*shape);
+  }
 }
 
 bool RolloutRole::serves(std::int32_t problem) const {
@@ -152,6 +158,7 @@ PassOptions RolloutRole::pass_options() const {
   options.law = {1.0f, context_->vocab};
   options.micro_batch = context_->config.learner.micro_batch;
   options.chunk_rows = context_->config.learner.head_chunk;
+  options.most_tokens = context_->most_tokens();
   return options;
 }
 

@@ -240,6 +240,7 @@ bool Run::finish() {
     saved_step_ = -1;
   }
   if (saved_step_ != state_.step) save(nullptr);
+  report_memory_use(world_, context_.device);
   return true;
 }
 

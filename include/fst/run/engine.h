@@ -19,6 +19,20 @@ namespace fst {
 Device open_engine(World& world, const std::string& name, const std::string& exchange,
                    std::int64_t threads);
 
+/// The device of a job and what was planned for it.
+struct JobMemory {
+  Device device;
+  std::int64_t longest = 0;  // tokens of a sequence that was planned for; 0: nothing was planned
+  std::int64_t unit_elements = 0;  // of the largest sum over the ranks of a unit
+};
+/// open_engine(), and where it is a GPU all of the memory that the plan gives this rank, at once
+/// (memory_of_rank() in plan.h). After World::split(); collective over all ranks.
+JobMemory open_planned_engine(World& world, const RunConfig& config);
+
+/// One line for each kind of rank, of the one whose memory was used most: what of the plan was.
+/// Nothing where nothing was planned. Collective over all ranks.
+void report_memory_use(const World& world, const Device& device);
+
 /// How tensors would travel between `ranks` ranks on this machine with this deck, in a sentence,
 /// for `fst check`. Moves nothing and throws nothing.
 std::string exchange_report(const RunConfig& config, int ranks);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "fst/learn/learner.h"
@@ -11,6 +12,9 @@ namespace fst {
 /// The loss has a KL term to the base under the sampled prompts.
 bool kl_in_loss(const RunConfig& config);
 
+/// The passes that score what was sampled, of up to `tokens` together; nothing where the deck asks
+/// for none.
+std::optional<PassShape> scoring_shape(const RunConfig& config, std::int64_t tokens);
 /// The deck's loss, optimiser and sizes as the learner wants them.
 LearnerOptions learner_options(const RunConfig& config, std::int64_t vocab);
 

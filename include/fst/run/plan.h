@@ -8,6 +8,7 @@
 #include "fst/run/arguments.h"
 #include "fst/run/config.h"
 #include "fst/run/model_source.h"
+#include "fst/tensor/arena.h"
 
 // What a deck asks of ranks and memory, before anything is allocated.
 
@@ -36,21 +37,38 @@ std::vector<std::string> model_problems(const RunConfig& config, const PlanModel
 std::vector<std::string> length_problems(const RunConfig& config, const PlanModels& models,
                                          std::int64_t prompt_tokens);
 
-/// One line of the estimate.
+/// One line of the plan.
 struct MemoryPart {
   std::string what;
   std::int64_t bytes = 0;
+  MemoryPhase phase = MemoryPhase::always;
 };
-/// What a rank of one kind will hold, estimated: its weights, packed weights, gradients, moments
-/// and what its longest batch needs, all of its shard.
+/// What a rank of one kind will hold, all of its shard: weights, packed weights, moments and tables
+/// stay; keys and values of rollouts and reflections, and gradients and activations, are of phases.
+/// On a GPU the phases take turns with the same bytes (tensor/arena.h) and this is what is taken
+/// when the job starts; on the CPU it is an estimate. Formulas of each part: plan_memory.cpp and
+/// the classes whose memory it is.
 struct RankMemory {
   std::string rank;  // "rollout rank", ...
+  bool turns = false;
   std::vector<MemoryPart> parts;
+  std::int64_t kernels = 0;        // of `parts`: what the kernels work in
+  std::int64_t unit_elements = 0;  // of the largest sum over the ranks of a unit
+
+  PhaseBytes by_phase() const;
   std::int64_t total() const;
 };
 /// One entry for each kind of rank, of `ranks` in all. `prompt_tokens`: of a typical prompt.
 std::vector<RankMemory> memory_plan(const RunConfig& config, const PlanModels& models, int ranks,
                                     std::int64_t prompt_tokens);
+/// The tokens of the longest sequence that is planned for: the first training prompt and
+/// rollout.max_new_tokens.
+std::int64_t planned_length(const RunConfig& config, std::int64_t prompt_tokens);
+/// That of this rank.
+RankMemory memory_of_rank(const World& world, const RunConfig& config, const PlanModels& models,
+                          std::int64_t prompt_tokens);
+/// Whether the deck's ranks have GPUs, here or where this machine has none.
+bool plans_for_gpu(const RunConfig& config);
 /// Bytes that a rank may take: engine.memory_mib, or what this machine has, or with device cuda its
 /// GPU, or an H100 of 80 GB where there is none; memory_owner() says which of the three.
 std::int64_t memory_limit(const RunConfig& config);

@@ -21,6 +21,7 @@
 #include "fst/rollout/generator.h"
 #include "fst/rollout/trajectory.h"
 #include "fst/run/config.h"
+#include "fst/run/engine.h"
 #include "fst/run/model_source.h"
 #include "fst/task/task.h"
 
@@ -32,11 +33,14 @@ namespace fst {
 
 /// What all roles of a rank share; made once, by all ranks together, read by all.
 struct RunContext {
+  /// `memory`: the device, open_planned_engine(), or without a plan.
+  RunContext(World& world, const RunConfig& config, const JobMemory& memory);
   RunContext(World& world, const RunConfig& config);
 
   World& world;
   const RunConfig& config;
   Device device;
+  std::int64_t longest;  // tokens of a sequence that memory was planned for; 0: there is no plan
   ModelSource policy_source;
   Tokenizer tokenizer;
   Chat chat;
@@ -49,6 +53,8 @@ struct RunContext {
   const TensorParallel* unit(Role role) const;
   const std::string& base_path() const;
   const std::string& reflection_path() const;
+  /// Of sequences computed together, for learner.micro_batch of them; 0: any.
+  std::int64_t most_tokens() const { return config.learner.micro_batch * longest; }
   /// Prompt tokens of a problem under a system prompt; the data set's own system text follows the
   /// prompt after a blank line.
   std::vector<TokenId> prompt_tokens(const std::string& prompt, const Problem& problem) const;

@@ -17,7 +17,11 @@ constexpr std::int64_t most_matrices = 3;  // that share an input: q, k and v
 // block keeps the finished halves of its tree.
 constexpr std::int64_t processors = 132, tile = 128 * 128, waiting_halves = 3;
 constexpr std::int64_t pairs_of_a_block = 64;  // of rows and heads, in attention
+constexpr std::int64_t sums_of_a_pair = 4;     // that backward keeps in bf16; in f32 one
 constexpr std::int64_t law_bytes = 256;        // of a row: sums of leaves, totals, bests of parts
+
+// Of the likeliest tokens of each part of a row; rows have as many parts as fill a device.
+constexpr std::int64_t list_bytes = 1024 * 8, drawing_blocks = 264;
 
 std::int64_t parts_of(std::int64_t n, std::int64_t part) {
   return (n + part - 1) / part;
@@ -33,9 +37,11 @@ std::int64_t product_bytes(const KernelWork& w) {
 
 std::int64_t attention_bytes(const KernelWork& w) {
   const std::int64_t keys = parts_of(w.longest, kv_block_tokens) * kv_block_tokens;
-  const std::int64_t sums = w.sequences * keys * w.heads;
-  if (keys <= kernels::attention_split) return sums * f32_bytes;
-  return (sums + w.sequences * w.heads * pairs_of_a_block) * w.head_dim * f32_bytes;
+  const std::int64_t pairs = w.sequences * keys * w.heads;
+  const std::int64_t sums = pairs * sums_of_a_pair * f32_bytes;  // backward's
+  if (keys <= kernels::attention_split) return sums;
+  const std::int64_t joined = pairs + w.sequences * w.heads * pairs_of_a_block;
+  return std::max(sums, joined * w.head_dim * f32_bytes);
 }
 
 std::int64_t decoding_bytes(const KernelWork& w) {
@@ -45,13 +51,17 @@ std::int64_t decoding_bytes(const KernelWork& w) {
   return splits <= 1 ? 0 : w.decoding * w.heads * splits * (w.head_dim + 2) * f32_bytes;
 }
 
+std::int64_t sampling_bytes(const KernelWork& w) {
+  const std::int64_t lists = std::max(w.drawn_rows, drawing_blocks) * list_bytes;
+  return w.drawn_rows * (w.vocab * f32_bytes + law_bytes) + lists;
+}
+
 }  // namespace
 
 std::int64_t working_bytes(const KernelWork& w) {
   constexpr std::int64_t least = 64 << 10;  // tables of parts, counters
   return std::max({least + 2 * f32_bytes * w.rows, product_bytes(w), attention_bytes(w),
-                   decoding_bytes(w), w.law_rows * law_bytes,
-                   w.drawn_rows * (w.vocab * f32_bytes + law_bytes)});
+                   decoding_bytes(w), w.law_rows * law_bytes, sampling_bytes(w)});
 }
 
 }  // namespace fst::ops

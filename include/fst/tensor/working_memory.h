@@ -19,7 +19,8 @@ struct KernelWork {
 
 /// Bytes that kernels work in at most for any one of these calls:
 ///   products     leaves x matrices x rows x D floats, but no more than a device's tiles hold
-///   attention    rows of more than one split of keys: joined values, [S, longest, N H] floats
+///   attention    backward's sums, [S, longest, N, 4] floats; forward's rows of more than one split
+///                of keys: joined values, [S, longest, N H] floats
 ///   decoding     [S, N, splits, H + 2] floats
 ///   laws         8 leaves of two floats a row, and what sampling keeps of a row
 /// A step that computes prompts beside long contexts may need more of attention (kernels/cuda/

@@ -42,13 +42,6 @@ DEVICE void rows_on_the_left(std::uint32_t (&to)[4], RowTile<D> tile, int row, i
   const int lane = lane_of_warp();
   load_matrix_x4(to, tile.piece(row + lane % 16, element / piece_size + lane / 16));
 }
-/// The same of the 16 keys of a block.
-template <int D>
-DEVICE void rows_on_the_left(std::uint32_t (&to)[4], KeyTile<D> tile, int block, int element) {
-  const int lane = lane_of_warp();
-  load_matrix_x4_transposed(to,
-                            tile.piece(block, element + lane / 16 * 8 + lane % 8, lane / 8 % 2));
-}
 /// The left operand: 16 elements from `element` on, the inner indices being 16 rows.
 template <int D>
 DEVICE void elements_on_the_left(std::uint32_t (&to)[4], RowTile<D> tile, int row, int element) {

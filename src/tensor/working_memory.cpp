@@ -16,9 +16,11 @@ constexpr std::int64_t most_matrices = 3;  // that share an input: q, k and v
 // Products keep leaves apart only where they have fewer tiles than an H100 has processors; else a
 // block keeps the finished halves of its tree.
 constexpr std::int64_t processors = 132, tile = 128 * 128, waiting_halves = 3;
-constexpr std::int64_t pairs_of_a_block = 64;  // of rows and heads, in attention
-constexpr std::int64_t sums_of_a_pair = 4;     // that backward keeps in bf16; in f32 one
-constexpr std::int64_t law_bytes = 256;        // of a row: sums of leaves, totals, bests of parts
+constexpr std::int64_t pairs_of_a_block = 64;             // of rows and heads, in attention
+constexpr std::int64_t blocks_to_fill = 16 * processors;  // and one more for each column of a grid
+constexpr std::int64_t states_of_a_pair = 8;  // beside its outputs, where splits are joined
+constexpr std::int64_t sums_of_a_pair = 4;    // that backward keeps in bf16; in f32 one
+constexpr std::int64_t law_bytes = 256;       // of a row: sums of leaves, totals, bests of parts
 
 // Of the likeliest tokens of each part of a row; rows have as many parts as fill a device.
 constexpr std::int64_t list_bytes = 1024 * 8, drawing_blocks = 264;
@@ -40,8 +42,11 @@ std::int64_t attention_bytes(const KernelWork& w) {
   const std::int64_t pairs = w.sequences * keys * w.heads;
   const std::int64_t sums = pairs * sums_of_a_pair * f32_bytes;  // backward's
   if (keys <= kernels::attention_split) return sums;
-  const std::int64_t joined = pairs + w.sequences * w.heads * pairs_of_a_block;
-  return std::max(sums, joined * w.head_dim * f32_bytes);
+  const std::int64_t columns = w.sequences * w.heads;
+  const std::int64_t joined =
+      std::min(pairs + columns * pairs_of_a_block, (columns + blocks_to_fill) * pairs_of_a_block);
+  const std::int64_t dim = w.head_dim <= 64 ? 64 : 128;  // what kernels are compiled for
+  return std::max(sums, joined * (dim + states_of_a_pair) * f32_bytes);
 }
 
 std::int64_t decoding_bytes(const KernelWork& w) {

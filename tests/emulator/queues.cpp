@@ -82,11 +82,6 @@ CUstream_st* next_stream() {
   return candidates[choose(candidates.size())];
 }
 
-bool all_is_done() {
-  return std::all_of(runtime().streams.begin(), runtime().streams.end(),
-                     [](const auto* stream) { return stream->tasks.empty(); });
-}
-
 }  // namespace
 
 cudaError_t run_until(const std::function<bool()>& done, Patience patience) {
@@ -112,6 +107,11 @@ cudaError_t run_until(const std::function<bool()>& done, Patience patience) {
   if (report().empty()) return cudaSuccess;
   for (CUstream_st* stream : runtime().streams) stream->tasks.clear();
   return returned(failure());
+}
+
+bool all_is_done() {
+  return std::all_of(runtime().streams.begin(), runtime().streams.end(),
+                     [](const auto* stream) { return stream->tasks.empty(); });
 }
 
 cudaError_t run_all() {

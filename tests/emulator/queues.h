@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "emulator.h"
 #include "streams.h"
 
 /// What is queued on streams, and how it comes to run: when somebody waits.
@@ -75,6 +76,7 @@ cudaError_t enqueue(cudaStream_t stream, std::function<void()> run);
 /// a failure is dropped.
 enum class Patience { endless, one_piece };
 cudaError_t run_until(const std::function<bool()>& done, Patience patience = Patience::endless);
+bool all_is_done();
 cudaError_t run_all();
 
 }  // namespace fst::emulator

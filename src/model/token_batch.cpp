@@ -32,8 +32,9 @@ Sizes sizes_of(std::span<const std::span<const TokenId>> sequences) {
 
 void PackedSequences::reserve(std::int64_t tokens, std::int64_t sequences, std::int64_t longest) {
   const std::int64_t word = size_of(DType::i32);
-  parcel_.reserve(StagedArrays::bytes_of({word * tokens, word * tokens, word * (sequences + 1),
-                                    word * sequences, word * sequences * blocks_for(longest)}));
+  parcel_.reserve(
+      StagedArrays::bytes_of({word * tokens, word * tokens, word * (sequences + 1),
+                              word * sequences, word * sequences * blocks_for(longest)}));
 }
 
 const TokenBatch& PackedSequences::pack(std::span<const std::span<const TokenId>> sequences) {

@@ -70,8 +70,7 @@ std::int64_t Generator::bytes_of(const GeneratorModel& model, const GeneratorOpt
   Buffer hidden_rows, logits;
   reserve_steps(scratch, hidden_rows, logits, memory, model, options);
   const Buffer stops(memory, DType::i32, {(model.local.vocab_size + 31) / 32});
-  Parcel inputs(memory);
-  Download results(memory);
+  Parcel inputs(memory), results(memory);  // of both what lies on the device
   const auto [in, out] = parcel_bytes(model, options);
   inputs.reserve(in);
   results.reserve(out);

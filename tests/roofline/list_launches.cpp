@@ -128,7 +128,7 @@ class Program {
  private:
   const TensorParallel* unit() const { return unit_.size() == 1 ? nullptr : &unit_; }
   Qwen3Options options(Use use, const Step& step) const {
-    return {use, step.positions(), dtype_, unit()};
+    return {.use = use, .max_positions = step.positions(), .dtype = dtype_, .unit = unit()};
   }
   /// What set-up does is no part of a step.
   void forget_launches() {

@@ -134,6 +134,7 @@ Qwen3Config config_of(const Size& size) {
   config.num_key_value_heads = 8;
   config.head_dim = 128;
   config.intermediate_size = size.mlp;
+  config.max_position_embeddings = 40960;
   config.tie_word_embeddings = size.tied;
   return config;
 }

@@ -295,7 +295,7 @@ const std::vector<BadCase> deck_cases = {
      check("[reflection]\ntp = 2\n", {"--ranks", "3"})},
     {"MoreMemoryThanIsAllowed",
      2,
-     {"engine.memory_mib allows 3.0 MiB, but every rank needs", "keys and values"},
+     {"engine.memory_mib allows 3.0 MiB, but every rank needs", "for what a micro-batch works on"},
      check("[model]\npolicy = model\n[engine]\nmemory_mib = 3\n")},
     {"MoreMemoryThanALearnerMayHave",
      2,

@@ -42,7 +42,7 @@ void zero(const Cuda& cuda, void* memory, std::size_t bytes);
 /// Fills with 0xFF: not a number in every floating-point type.
 void poison(const Cuda& cuda, void* memory, std::size_t bytes);
 /// Memory that the kernels work in from here on, as far as it suffices, in place of their own; null
-/// takes it back. The caller owns it.
+/// takes it back. The caller owns it. Does not throw: what failed is found by the next call.
 void lend_scratch(const Cuda& cuda, void* memory, std::size_t bytes);
 /// The most that a kernel has asked for.
 std::size_t most_scratch(const Cuda& cuda);

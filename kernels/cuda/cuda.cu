@@ -177,8 +177,8 @@ bool cublaslt_usable() {
 
 void lend_scratch(const Cuda& cuda, void* lent, std::size_t bytes) {
   Cuda::Memory& memory = *cuda.memory;
-  wait(cuda);
-  if (!memory.lent) check(cudaFree(memory.scratch), "cudaFree");
+  wait_quietly(cuda);
+  if (!memory.lent) cudaFree(memory.scratch);
   ++memory.history.releases;
   memory.scratch = lent;
   memory.bytes = lent == nullptr ? 0 : bytes;
@@ -193,6 +193,7 @@ void* scratch(const Cuda& cuda, std::size_t bytes) {
   Cuda::Memory& memory = *cuda.memory;
   if (bytes > memory.most) memory.most = bytes;
   if (bytes > memory.bytes) {
+    wait(cuda);
     lend_scratch(cuda, nullptr, 0);
     memory.scratch = allocate(cuda, bytes);
     if (memory.scratch == nullptr) {

@@ -11,7 +11,8 @@ LIBRARY = {"FST_CUDNN_LIBRARY": os.environ["FST_CUDNN_STAND_IN_LIBRARY"]}
 NONE = {"FST_CUDNN_LIBRARY": "/nowhere/x.so"}
 # One step of reinforcement learning, of which one group of completions has a gradient.
 BF16 = {"run.method": "rl", "run.steps": 1, "run.save_every": 1, "train.steps_per_cycle": 1, "train.problems_per_step": 2,
-        "train.group_size": 8, "eval.every": 0, **CUDA, "engine.dtype": "bf16", "engine.exact": "off"}
+        "train.group_size": 8, "eval.every": 0, **CUDA, "engine.dtype": "bf16", "engine.exact": "off",
+        "engine.products": "own"}  # cuBLASLt itself has no use for emulated GPUs
 CUDNN = {**BF16, "engine.attention": "cudnn"}
 # What rounding in bf16, 2^-9 of a value at a time, leaves after 8 layers, in steps of which it was at most half as much.
 LOGPROB_DIFFERENCE = 0.1  # between the sampler, with our attention, and the learner

@@ -31,8 +31,8 @@ class Products(job.JobTest):
         self.assertEqual(len(shapes), len(set(shapes)))  # each is asked for once
         for kind in (" tn chain", " nn chain", " nt chain", " batch 8 "):  # forward, dX, dW, leaves
             self.assertTrue([line for line in shapes if kind in line], kind)
-        # A comparison multiplies some dozen times.
-        self.assertGreater(len(self.calls("certified", "multiply")), 40 * len(shapes))
+        # Comparing and timing multiply some two dozen times a shape; what is more was used.
+        self.assertGreater(len(self.calls("certified", "multiply")), 24 * len(shapes))
         self.assertEqual(self.digests("certified"), self.digests("own"))
 
     def test_a_run_may_give_its_bits_away_and_keeps_to_it(self):

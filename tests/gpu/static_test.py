@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The shape of the kernels' compiled code, without a GPU: static_test.py LIBRARY TABLE [--print].
 
-For each row of TABLE (kernels.txt) the kernel's registers, stack, blocks per multiprocessor and
-instructions are compared with what cuobjdump says of LIBRARY. Each kernel needs a row. The kernels'
+For each row of TABLE (kernels/sm_90a.txt, which is about that architecture) the kernel's registers, stack, blocks per
+multiprocessor and instructions are compared with what cuobjdump says of LIBRARY. Each kernel needs a row. The kernels'
 PTX is assembled once more to see what ptxas says of spills and of serialized matrix instructions
 (C75xx). Before, each kind of row is planted with a fault that must be found. --print: rows for what
 is there, to copy a new kernel's from.
@@ -16,8 +16,9 @@ import subprocess
 import sys
 import tempfile
 
-# Of a multiprocessor of sm_90 (CUDA C++ Programming Guide, table of compute capabilities).
-REGISTERS, THREADS, BLOCKS, SHARED = 65536, 2048, 32, 228 << 10
+# Of a multiprocessor (CUDA C++ Programming Guide, table of compute capabilities).
+REGISTERS, THREADS, BLOCKS = 65536, 2048, 32
+SHARED = {"sm_80": 164 << 10, "sm_90a": 228 << 10, "sm_100": 228 << 10}
 RESERVED_SHARED = 1 << 10  # per block, by the system
 
 Kernel = collections.namedtuple("Kernel", "registers stack threads code")
@@ -41,10 +42,10 @@ def by_member(text):
     return dict(zip(parts[1::2], parts[2::2]))
 
 
-def kernels_of(library):
+def kernels_of(library, architecture):
     """All kernels by "file:name"."""
     names, found, threads = {}, {}, {}
-    usage, code = by_member(said("cuobjdump", "-res-usage", library)), by_member(said("cuobjdump", "-sass", library))
+    usage, code = (by_member(said("cuobjdump", "-arch", architecture, what, library)) for what in ("-res-usage", "-sass"))
     for ptx in by_member(said("cuobjdump", "-ptx", library)).values():
         threads.update(re.findall(r"\.entry (\w+)\([^)]*\)\s*\.maxntid (\d+)", ptx))
     mangled = sorted(threads)
@@ -56,11 +57,11 @@ def kernels_of(library):
     return found
 
 
-def blocks_of(kernel, shared):
+def blocks_of(kernel, shared, most_shared):
     """How many blocks a multiprocessor holds."""
     warps = -(-kernel.threads // 32)
     by_registers = REGISTERS // (-(-kernel.registers // 8) * 8 * 32 * warps)
-    return min(by_registers, THREADS // kernel.threads, BLOCKS, SHARED // (shared + RESERVED_SHARED))
+    return min(by_registers, THREADS // kernel.threads, BLOCKS, most_shared // (shared + RESERVED_SHARED))
 
 
 def rows_of(table):
@@ -76,7 +77,7 @@ def rows_of(table):
     return rows
 
 
-def faults(kernels, rows):
+def faults(kernels, rows, most_shared):
     """What differs from the table, as 'kernel: what'."""
     for name in sorted(kernels.keys() - rows.keys()):
         yield f"{name}: has no row"
@@ -89,8 +90,9 @@ def faults(kernels, rows):
             yield f"{name}: {kernel.registers} registers, more than {row.registers}"
         if kernel.stack > row.stack:
             yield f"{name}: {kernel.stack} bytes of stack, more than {row.stack}"
-        if blocks_of(kernel, row.shared) < row.blocks:
-            yield f"{name}: {blocks_of(kernel, row.shared)} blocks on a multiprocessor, fewer than {row.blocks}"
+        blocks = blocks_of(kernel, row.shared, most_shared)
+        if blocks < row.blocks:
+            yield f"{name}: {blocks} blocks on a multiprocessor, fewer than {row.blocks}"
         yield from (f"{name}: no {word}" for word in row.must if not contains(kernel, word))
         never = row.never + ([] if row.stack else ["LDL", "STL"])
         yield from (f"{name}: has {word}" for word in never if contains(kernel, word))
@@ -108,12 +110,12 @@ def complaints(text):
                     if not re.search(r" 0 bytes spill stores, 0 bytes spill loads", line)]
 
 
-def assembled(library):
-    """What ptxas says of the PTX in the library."""
+def assembled(library, architecture):
+    """What ptxas says of the architecture's PTX in the library."""
     with tempfile.TemporaryDirectory() as folder:
         listed = subprocess.run(["cuobjdump", "-xptx", "all", library], cwd=folder, capture_output=True, text=True,
                                 check=True).stdout
-        files = re.findall(r"(\S+\.ptx) -arch=(\S+)", listed)
+        files = [file for file in re.findall(r"(\S+\.ptx) -arch=(\S+)", listed) if file[1] == architecture]
 
         def assemble(file):
             done = subprocess.run(["ptxas", "-v", "-fmad=false", f"-arch={file[1]}", file[0], "-o", f"{file[0]}.cubin"],
@@ -123,7 +125,7 @@ def assembled(library):
             return "".join(pool.map(assemble, files))
 
 
-def planted(kernels, rows):
+def planted(kernels, rows, most_shared):
     """Faults that are put in and not found."""
     name = next(name for name, row in rows.items() if row.must)
     row, kernel = rows[name], kernels[name]
@@ -133,12 +135,12 @@ def planted(kernels, rows):
                f"has {row.must[0]}": {name: row._replace(never=row.must[:1])},
                "no such kernel": {"nowhere:kernel": row}}
     for says, change in changed.items():
-        if not any(says in fault for fault in faults(kernels, {**rows, **change})):
+        if not any(says in fault for fault in faults(kernels, {**rows, **change}, most_shared)):
             yield f"planted, not found: {says}"
-    if not any("has no row" in fault for fault in faults(kernels, {})):
+    if not any("has no row" in fault for fault in faults(kernels, {}, most_shared)):
         yield "planted, not found: has no row"
     deep = {**kernels, name: kernel._replace(stack=8, code=kernel.code + "\n  STL [R1], R2 ;")}
-    if len([fault for fault in faults(deep, rows) if fault.startswith(f"{name}: ")]) < 2:
+    if len([fault for fault in faults(deep, rows, most_shared) if fault.startswith(f"{name}: ")]) < 2:
         yield "planted, not found: a spill"
     for text in ("ptxas info : (C7510) Potential Performance Loss: wgmma serialized",
                  "    8 bytes stack frame, 4 bytes spill stores, 4 bytes spill loads"):
@@ -152,7 +154,9 @@ def main():
     arguments.add_argument("table")
     arguments.add_argument("--print", action="store_true", dest="show")
     options = arguments.parse_args()
-    kernels = kernels_of(str(pathlib.Path(options.library).resolve()))
+    library, architecture = str(pathlib.Path(options.library).resolve()), pathlib.Path(options.table).stem
+    most_shared = SHARED[architecture]
+    kernels = kernels_of(library, architecture)
     rows = rows_of(pathlib.Path(options.table).read_text())
     if options.show:
         for name, kernel in kernels.items():
@@ -160,14 +164,14 @@ def main():
             wide = ",".join(word for word in ("LDG.E.128", "STG.E.128", "LDS.128", "HMMA", "LDGSTS", "LDSM")
                             if contains(kernel, word)) or "-"
             print(f"{name:42}{-(-kernel.registers // 8) * 8:5}{kernel.stack:6}{shared:9}"
-                  f"{blocks_of(kernel, shared):7}   {wide} -")
+                  f"{blocks_of(kernel, shared, most_shared):7}   {wide} -")
         return
-    said_of = assembled(str(pathlib.Path(options.library).resolve()))
+    said_of = assembled(library, architecture)
     count = len(re.findall("spill stores", said_of))
-    found = [*faults(kernels, rows), *planted(kernels, rows), *complaints(said_of)]
+    found = [*faults(kernels, rows, most_shared), *planted(kernels, rows, most_shared), *complaints(said_of)]
     if count < len(kernels):
         found.append(f"ptxas spoke of {count} kernels, the library has {len(kernels)}")
-    print("\n".join(found) or f"{len(kernels)} kernels are as the table says")
+    print("\n".join(found) or f"{architecture}: {len(kernels)} kernels are as the table says")
     sys.exit(1 if found else 0)
 
 

@@ -193,7 +193,7 @@ void TrafficTest::multiply_many_tiles() {
 
 /// Names of all kernels, from the table of their compiled code.
 std::set<std::string> all_kernels() {
-  std::ifstream file(std::string(FST_SOURCE_DIR) + "/tests/gpu/kernels.txt");
+  std::ifstream file(std::string(FST_SOURCE_DIR) + "/tests/gpu/kernels/sm_90a.txt");
   std::set<std::string> names;
   for (std::string line; std::getline(file, line);) {
     const std::size_t begin = line.find(':') + 1;

@@ -1,8 +1,5 @@
-#include <cstdlib>
-#include <dlfcn.h>
-#include <vector>
-
 #include "kernels/cuda/lt_api.h"
+#include "kernels/shared_library.h"
 
 namespace fst::kernels {
 
@@ -13,68 +10,32 @@ std::string text_of(std::size_t version) {
          std::to_string(version % 100);
 }
 
-/// Looks up functions until one is missing, whose name it keeps.
-class Symbols {
- public:
-  explicit Symbols(void* library) : library_(library) {}
-  template <class Function>
-  void find(Function& function, const char* name) {
-    void* const found = missing_.empty() ? dlsym(library_, name) : nullptr;
-    if (found == nullptr && missing_.empty()) missing_ = name;
-    function = reinterpret_cast<Function>(found);
-  }
-  const std::string& missing() const { return missing_; }
-
- private:
-  void* library_;
-  std::string missing_;
-};
-
-/// The first of them that can be opened, for good; nullptr: none, and `problem` is why the first
-/// cannot.
-void* open_first(const std::vector<std::string>& names, std::string& problem) {
-  for (const std::string& name : names) {
-    void* const library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (library != nullptr) return library;
-    const char* const reason = dlerror();
-    if (problem.empty()) problem = reason == nullptr ? name + " cannot be opened" : reason;
-  }
-  return nullptr;
-}
-
 LtLibrary open_library() {
   LtLibrary opened;
-  const char* const named = std::getenv("FST_CUBLASLT_LIBRARY");
-  const bool chosen = named != nullptr && *named != '\0';
-  std::string problem;
-  void* const library =
-      open_first(chosen ? std::vector<std::string>{named}
-                        : std::vector<std::string>{"libcublasLt.so.13", "libcublasLt.so.12"},
-                 problem);
-  if (library == nullptr) {
-    opened.problem = problem;
+  SharedLibrary library("FST_CUBLASLT_LIBRARY", {"libcublasLt.so.13", "libcublasLt.so.12"});
+  if (!library.opened()) {
+    opened.problem = library.problem();
     return opened;
   }
-  Symbols symbols(library);
   LtApi& api = opened.api;
-  symbols.find(api.get_version, "cublasLtGetVersion");
-  symbols.find(api.get_status_string, "cublasLtGetStatusString");
-  symbols.find(api.create, "cublasLtCreate");
-  symbols.find(api.destroy, "cublasLtDestroy");
-  symbols.find(api.operation_create, "cublasLtMatmulDescCreate");
-  symbols.find(api.operation_destroy, "cublasLtMatmulDescDestroy");
-  symbols.find(api.operation_set, "cublasLtMatmulDescSetAttribute");
-  symbols.find(api.layout_create, "cublasLtMatrixLayoutCreate");
-  symbols.find(api.layout_destroy, "cublasLtMatrixLayoutDestroy");
-  symbols.find(api.layout_set, "cublasLtMatrixLayoutSetAttribute");
-  symbols.find(api.preference_create, "cublasLtMatmulPreferenceCreate");
-  symbols.find(api.preference_destroy, "cublasLtMatmulPreferenceDestroy");
-  symbols.find(api.preference_set, "cublasLtMatmulPreferenceSetAttribute");
-  symbols.find(api.candidates, "cublasLtMatmulAlgoGetHeuristic");
-  symbols.find(api.algorithm_get, "cublasLtMatmulAlgoConfigGetAttribute");
-  symbols.find(api.multiply, "cublasLtMatmul");
-  if (!symbols.missing().empty()) {
-    opened.problem = "the cuBLASLt here has no " + symbols.missing();
+  library.find(api.get_version, "cublasLtGetVersion");
+  library.find(api.get_status_string, "cublasLtGetStatusString");
+  library.find(api.create, "cublasLtCreate");
+  library.find(api.destroy, "cublasLtDestroy");
+  library.find(api.operation_create, "cublasLtMatmulDescCreate");
+  library.find(api.operation_destroy, "cublasLtMatmulDescDestroy");
+  library.find(api.operation_set, "cublasLtMatmulDescSetAttribute");
+  library.find(api.layout_create, "cublasLtMatrixLayoutCreate");
+  library.find(api.layout_destroy, "cublasLtMatrixLayoutDestroy");
+  library.find(api.layout_set, "cublasLtMatrixLayoutSetAttribute");
+  library.find(api.preference_create, "cublasLtMatmulPreferenceCreate");
+  library.find(api.preference_destroy, "cublasLtMatmulPreferenceDestroy");
+  library.find(api.preference_set, "cublasLtMatmulPreferenceSetAttribute");
+  library.find(api.candidates, "cublasLtMatmulAlgoGetHeuristic");
+  library.find(api.algorithm_get, "cublasLtMatmulAlgoConfigGetAttribute");
+  library.find(api.multiply, "cublasLtMatmul");
+  if (!library.missing().empty()) {
+    opened.problem = "the cuBLASLt here has no " + library.missing();
     return opened;
   }
   opened.version = api.get_version();

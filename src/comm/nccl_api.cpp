@@ -1,9 +1,8 @@
 #include "nccl_api.h"
 
-#include <cstdlib>
-#include <dlfcn.h>
-
 #include "fst/comm/device_exchange.h"
+
+#include "kernels/shared_library.h"
 
 namespace fst {
 
@@ -18,55 +17,34 @@ std::string text_of(int version) {
          std::to_string(version % 100);
 }
 
-/// Looks up functions until one is missing, whose name it keeps.
-class Symbols {
- public:
-  explicit Symbols(void* library) : library_(library) {}
-  template <class Function>
-  void find(Function& function, const char* name) {
-    void* const found = missing_.empty() ? dlsym(library_, name) : nullptr;
-    if (found == nullptr && missing_.empty()) missing_ = name;
-    function = reinterpret_cast<Function>(found);
-  }
-  const std::string& missing() const { return missing_; }
-
- private:
-  void* library_;
-  std::string missing_;
-};
-
 NcclLibrary open_library() {
   NcclLibrary nccl;
-  const char* const named = std::getenv("FST_NCCL_LIBRARY");
-  const std::string name = named == nullptr || *named == '\0' ? usual_name : named;
-  void* const library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);  // until the process ends
-  if (library == nullptr) {
-    const char* const reason = dlerror();
-    nccl.problem = reason == nullptr ? name + " cannot be opened" : reason;
+  kernels::SharedLibrary library("FST_NCCL_LIBRARY", {usual_name});
+  if (!library.opened()) {
+    nccl.problem = library.problem();
     return nccl;
   }
-  Symbols symbols(library);
   NcclApi& api = nccl.api;
-  symbols.find(api.get_version, "ncclGetVersion");
-  symbols.find(api.get_unique_id, "ncclGetUniqueId");
-  symbols.find(api.comm_init_rank_config, "ncclCommInitRankConfig");
-  symbols.find(api.comm_destroy, "ncclCommDestroy");
-  symbols.find(api.comm_abort, "ncclCommAbort");
-  symbols.find(api.comm_get_async_error, "ncclCommGetAsyncError");
-  symbols.find(api.get_error_string, "ncclGetErrorString");
-  symbols.find(api.get_last_error, "ncclGetLastError");
-  symbols.find(api.group_start, "ncclGroupStart");
-  symbols.find(api.group_end, "ncclGroupEnd");
-  symbols.find(api.send, "ncclSend");
-  symbols.find(api.recv, "ncclRecv");
-  symbols.find(api.all_gather, "ncclAllGather");
+  library.find(api.get_version, "ncclGetVersion");
+  library.find(api.get_unique_id, "ncclGetUniqueId");
+  library.find(api.comm_init_rank_config, "ncclCommInitRankConfig");
+  library.find(api.comm_destroy, "ncclCommDestroy");
+  library.find(api.comm_abort, "ncclCommAbort");
+  library.find(api.comm_get_async_error, "ncclCommGetAsyncError");
+  library.find(api.get_error_string, "ncclGetErrorString");
+  library.find(api.get_last_error, "ncclGetLastError");
+  library.find(api.group_start, "ncclGroupStart");
+  library.find(api.group_end, "ncclGroupEnd");
+  library.find(api.send, "ncclSend");
+  library.find(api.recv, "ncclRecv");
+  library.find(api.all_gather, "ncclAllGather");
   if (api.get_version == nullptr || api.get_version(&nccl.version) != nccl::success) {
-    nccl.problem = name + " does not tell its version";
+    nccl.problem = library.name() + " does not tell its version";
   } else if (nccl.version < nccl::oldest_version) {
-    nccl.problem = name + " is version " + nccl.version_text() + "; at least " +
+    nccl.problem = library.name() + " is version " + nccl.version_text() + "; at least " +
                    text_of(nccl::oldest_version) + " is needed";
-  } else if (!symbols.missing().empty()) {
-    nccl.problem = name + " has no " + symbols.missing();
+  } else if (!library.missing().empty()) {
+    nccl.problem = library.name() + " has no " + library.missing();
   }
   return nccl;
 }

@@ -15,7 +15,7 @@ FLOORS = [["base"], ["tensor"], ["comm"], ["store", "task"], ["model", "evolve"]
           ["learn"], ["run"], ["main"]]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 WITHOUT_MPI = {"task", "model", "evolve"}  # build where there is neither MPI nor HDF5
-FREE_KERNEL_HEADERS = {"kernels/philox.h", "kernels/exact_sum.h", "kernels/exec.h"}
+FREE_KERNEL_HEADERS = {"kernels/philox.h", "kernels/exact_sum.h", "kernels/exec.h", "kernels/shared_library.h"}
 # A foreign header (its first path component) and the only places that may include it.
 OWNERS = {
     "mpi.h": ["include/fst/comm/", "src/comm/", "include/fst/store/", "src/store/"],

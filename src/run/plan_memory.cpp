@@ -292,6 +292,7 @@ void Parts::add_kernels() {
     work.rows = std::max(work.sequences * length_, options.max_batch + options.prefill_chunk);
     work.hidden_size = local.hidden_size;
     work.heads = local.num_attention_heads;
+    work.kv_heads = local.num_key_value_heads;
     work.head_dim = local.head_dim;
     work.decoding = options.max_batch;
     work.context = std::min(length_, source->config.max_position_embeddings);

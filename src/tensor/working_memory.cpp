@@ -37,22 +37,33 @@ std::int64_t product_bytes(const KernelWork& w) {
          std::max(leaves * most_matrices * apart, trees ? processors * waiting_halves * tile : 0);
 }
 
+/// Tokens that a block table has room for; widths are rounded up so that few differ.
+std::int64_t keys_of_table(std::int64_t tokens) {
+  const auto blocks = static_cast<std::uint64_t>(parts_of(tokens, kv_block_tokens));
+  return static_cast<std::int64_t>(std::bit_ceil(blocks)) * kv_block_tokens;
+}
+
+/// Of the forward pass over sequences of more rows than one, whichever of them these are: a block's
+/// joined outputs, for as many blocks as a grid may have (kernels/cuda/attention_work.h).
+std::int64_t joined_bytes(const KernelWork& w, std::int64_t sequences, std::int64_t tokens) {
+  const std::int64_t keys = keys_of_table(tokens);
+  if (keys <= kernels::attention_split) return 0;
+  const std::int64_t columns = sequences * w.kv_heads;
+  const std::int64_t units = parts_of(keys * (w.heads / w.kv_heads), pairs_of_a_block);
+  const std::int64_t blocks = std::min(columns * units, columns + blocks_to_fill);
+  const std::int64_t dim = w.head_dim <= 64 ? 64 : 128;  // what kernels are compiled for
+  return blocks * pairs_of_a_block * (dim + states_of_a_pair) * f32_bytes;
+}
+
 std::int64_t attention_bytes(const KernelWork& w) {
   const std::int64_t keys = parts_of(w.longest, kv_block_tokens) * kv_block_tokens;
-  const std::int64_t pairs = w.sequences * keys * w.heads;
-  const std::int64_t sums = pairs * sums_of_a_pair * f32_bytes;  // backward's
-  if (keys <= kernels::attention_split) return sums;
-  const std::int64_t columns = w.sequences * w.heads;
-  const std::int64_t joined =
-      std::min(pairs + columns * pairs_of_a_block, (columns + blocks_to_fill) * pairs_of_a_block);
-  const std::int64_t dim = w.head_dim <= 64 ? 64 : 128;  // what kernels are compiled for
-  return std::max(sums, joined * (dim + states_of_a_pair) * f32_bytes);
+  const std::int64_t backward = w.sequences * keys * w.heads * sums_of_a_pair * f32_bytes;
+  return std::max(
+      {backward, joined_bytes(w, w.sequences, w.longest), joined_bytes(w, w.decoding, w.context)});
 }
 
 std::int64_t decoding_bytes(const KernelWork& w) {
-  const auto blocks = static_cast<std::uint64_t>(parts_of(w.context, kv_block_tokens));
-  const auto keys = static_cast<std::int64_t>(std::bit_ceil(blocks)) * kv_block_tokens;
-  const std::int64_t splits = parts_of(keys, kernels::attention_split);
+  const std::int64_t splits = parts_of(keys_of_table(w.context), kernels::attention_split);
   return splits <= 1 ? 0 : w.decoding * w.heads * splits * (w.head_dim + 2) * f32_bytes;
 }
 

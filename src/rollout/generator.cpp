@@ -50,6 +50,7 @@ Generator::Generator(Qwen3& model, const GeneratorOptions& options)
   if (steps_ahead_ < 0 || steps_ahead_ >= Download::places) {
     throw InputError("generator: steps_ahead must be 0 or 1");
   }
+  pads_ = pads(options, model.device().on_host());
   set_stops();
 }
 
@@ -139,16 +140,17 @@ void Generator::grow_cache(std::span<const GenerateRequest> requests) {
   const auto batch = std::min(static_cast<std::int64_t>(requests.size()), options_.max_batch);
   const std::int64_t wanted =
       std::min(longest * batch + Scheduler::spare_blocks(batch), max_blocks_);
-  if (wanted <= cache_.blocks()) return;
-  const std::int64_t blocks = std::min(std::max(wanted, 2 * cache_.blocks()), max_blocks_);
-  cache_.reserve(blocks);
-  scheduler_.pool().reset(blocks);
+  BlockPool& pool = scheduler_.pool();
+  if (wanted <= pool.blocks()) return;
+  const std::int64_t blocks = std::min(std::max(wanted, 2 * pool.blocks()), max_blocks_);
+  cache_.reserve(blocks + spare_blocks());
+  pool.reset(blocks);
 }
 
 /// Room for the draws of a step. Growing moves the arrays, which key_of_step() knows.
 void Generator::grow_results(std::span<const GenerateRequest> requests) {
   const auto rounded = static_cast<std::int64_t>(std::bit_ceil(requests.size()));
-  const std::int64_t draws = std::min(rounded, options_.max_batch);
+  const std::int64_t draws = std::min(rounded, most_decoded(options_, model_->device().on_host()));
   if (!drawn_.empty() && drawn_.size() >= draws) return;
   const auto [drawn, logprob, endings] =
       results_.shape<3>({{i32, {draws}}, {f32, {draws}}, {i32, {draws}}});
@@ -177,8 +179,12 @@ bool Generator::queue_step() {
   scheduler_.take_copies(copies_);
   for (const Scheduler::Copy& copy : copies_) cache_.copy_block(copy.to, copy.from);
   collect_draws(work);
+  const bool decoding = decodes(work);
+  const auto sequences = static_cast<std::int64_t>(work.size());
+  dummies_ = decoding && pads_ ? padded_batch(sequences) - sequences : 0;
   make_batch(work);
-  if (is_decoding(work)) {
+  // Exchanges between ranks that share the model are counted and awaited one by one.
+  if (decoding && model_->unit() == nullptr) {
     recordings_.run(key_of_step(), [&] { compute(); });
   } else {
     compute();
@@ -212,90 +218,17 @@ void Generator::collect_draws(const std::vector<Scheduler::Work>& work) {
   }
 }
 
-/// All that the device must know of a step, in one parcel.
-void Generator::make_batch(const std::vector<Scheduler::Work>& work) {
-  const auto sequences = static_cast<std::int64_t>(work.size());
-  const auto draws = static_cast<std::int64_t>(draws_of(queued_).size());
-  std::int64_t rows = 0, longest = 0;
-  bool single = false, longer = false;  // sequences of one row, and of more
-  for (const Scheduler::Work& w : work) {
-    rows += w.rows;
-    (w.rows == 1 ? single : longer) = true;
-    longest = std::max(longest, blocks_for(w.sequence->computed));
-  }
-  // Few widths, so that steps have the same shapes for long.
-  const auto width = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(longest)));
-  const auto [tokens, positions, cu_seqlens, context, block_table, draw_rows, places, limits,
-              keys] = inputs_.shape<9>({{i32, {rows}},
-                                        {i32, {rows}},
-                                        {i32, {sequences + 1}},
-                                        {i32, {sequences}},
-                                        {i32, {sequences, width}},
-                                        {i32, {draws}},
-                                        {i32, {draws}},
-                                        {i32, {draws}},
-                                        {DType::i64, {draws}}});
-  batch_ = {tokens, positions, {cu_seqlens, context, block_table, single, longer}, {}};
-  draw_rows_ = draw_rows;
-  places_ = places;
-  limits_ = limits;
-  keys_ = keys;
-  write_rows(work);
-  write_draws();
-  inputs_.send();
-}
-
-void Generator::write_rows(const std::vector<Scheduler::Work>& work) {
-  auto* token = inputs_.host<TokenId>(batch_.tokens);
-  auto* position = inputs_.host<std::int32_t>(batch_.positions);
-  auto* begin = inputs_.host<std::int32_t>(batch_.attention.cu_seqlens);
-  auto* context = inputs_.host<std::int32_t>(batch_.attention.context);
-  auto* table = inputs_.host<std::int32_t>(batch_.attention.block_table);
-  const std::int64_t width = batch_.attention.block_table.dim(1);
-  *begin = 0;
-  for (const Scheduler::Work& w : work) {
-    const Sequence& sequence = *w.sequence;
-    const std::int64_t first = sequence.computed - w.rows;
-    token = std::copy_n(sequence.tokens.begin() + first, w.rows, token);
-    if (token[-1] == Sequence::unknown) token[-1] = -1 - sequence.draw;  // ops::take_drawn
-    for (std::int64_t r = 0; r < w.rows; ++r) *position++ = static_cast<std::int32_t>(first + r);
-    begin[1] = begin[0] + static_cast<std::int32_t>(w.rows);
-    ++begin;
-    *context++ = static_cast<std::int32_t>(first);
-    const std::int64_t blocks = blocks_for(sequence.computed);
-    std::copy_n(sequence.blocks.begin(), blocks, table);
-    std::fill_n(table + blocks, width - blocks, 0);
-    table += width;
-  }
-}
-
-void Generator::write_draws() {
-  auto* row = inputs_.host<std::int32_t>(draw_rows_);
-  auto* place = inputs_.host<std::int32_t>(places_);
-  auto* limit = inputs_.host<std::int32_t>(limits_);
-  auto* key = inputs_.host<std::int64_t>(keys_);
-  for (const Draw& draw : draws_of(queued_)) {
-    const Sequence& sequence = *draw.sequence;
-    const GenerateRequest& request = requests_[static_cast<std::size_t>(sequence.request)];
-    *row++ = draw.row;
-    *place++ = static_cast<std::int32_t>(sequence.drawn());
-    *limit++ = request.max_new_tokens;
-    *key++ = static_cast<std::int64_t>(request.key);
-  }
-}
-
 std::int32_t Generator::law_of(const Draw& draw) const {
   return law_of_[static_cast<std::size_t>(draw.sequence->request)];
 }
 
 /// Whether a step computes one row of each sequence and draws one token from it by one law: steps
-/// that come back. Those of ranks that share the model are not recorded: exchanges in between are
-/// counted and awaited one by one, and NCCL wants all ranks to record a step at the same time,
-/// where each one's own memory decides about it here (Recordings).
-bool Generator::is_decoding(const std::vector<Scheduler::Work>& work) {
+/// that come back.
+bool Generator::decodes(const std::vector<Scheduler::Work>& work) {
   const Draws& draws = draws_of(queued_);
-  return model_->unit() == nullptr && !draws.empty() && batch_.tokens.size() == draw_rows_.size() &&
-         work.size() == draws.size() && law_of(draws.front()) == law_of(draws.back());
+  return !draws.empty() && work.size() == draws.size() &&
+         law_of(draws.front()) == law_of(draws.back()) &&
+         std::all_of(work.begin(), work.end(), [](const auto& w) { return w.rows == 1; });
 }
 
 /// What the numbers follow from that are passed by value in such a step.
@@ -318,13 +251,14 @@ void Generator::compute() {
   const Tensor& hidden = model_->forward(batch_, cache_);
   const std::int64_t limit = most_logits_rows(model_->config());
   const Draws& all = draws_of(queued_);
-  const auto draws = static_cast<std::int64_t>(all.size());
+  const std::int64_t draws = draw_rows_.size();
+  // Dummies have the law of those before them.
+  const auto law_at = [&](std::int64_t i) {
+    return law_of(all[std::min(static_cast<std::size_t>(i), all.size() - 1)]);
+  };
   for (std::int64_t begin = 0, end = 0; begin < draws; begin = end) {
-    const std::int32_t law = law_of(all[static_cast<std::size_t>(begin)]);
-    const auto same_law = [&](std::int64_t i) {
-      return law_of(all[static_cast<std::size_t>(i)]) == law;
-    };
-    while (end < draws && end - begin < limit && same_law(end)) ++end;
+    const std::int32_t law = law_at(begin);
+    while (end < draws && end - begin < limit && law_at(end) == law) ++end;
     draw(hidden, begin, end, laws_[static_cast<std::size_t>(law)]);
   }
   Tensor endings = endings_.rows(0, draws);

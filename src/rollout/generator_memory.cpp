@@ -10,13 +10,18 @@ namespace fst {
 
 namespace {
 
+// Rows between two batch sizes, but for the smallest: as many as a product of few rows takes at a
+// time, so that dummies cost next to nothing.
+constexpr std::int64_t batch_step = Generator::most_dummies + 1;
+
 // Logits that exist at the same time: 64 MiB, or 16 rows where the vocabulary is larger.
 constexpr std::int64_t logits_elements = std::int64_t{1} << 24, least_logits_rows = 16;
 
 void reserve_steps(ModelScratch& scratch, Buffer& hidden_rows, Buffer& logits, const Device& memory,
                    const GeneratorModel& model, const GeneratorOptions& options) {
-  const std::int64_t rows = options.max_batch + options.prefill_chunk;
-  const std::int64_t drawn = std::min(Generator::most_logits_rows(model.local), options.max_batch);
+  const std::int64_t decoded = Generator::most_decoded(options, model.on_host);
+  const std::int64_t rows = decoded + options.prefill_chunk;
+  const std::int64_t drawn = std::min(Generator::most_logits_rows(model.local), decoded);
   scratch.reserve_forward(model.local, memory, rows, model.dtype, model.ranks, Keep::inputs);
   scratch.reserve_logits(memory, drawn, model.columns, model.ranks);
   hidden_rows.reserve(memory, model.dtype, {drawn, model.local.hidden_size});
@@ -26,7 +31,8 @@ void reserve_steps(ModelScratch& scratch, Buffer& hidden_rows, Buffer& logits, c
 /// Of the parcels of a step, to the device and back.
 std::pair<std::int64_t, std::int64_t> parcel_bytes(const GeneratorModel& model,
                                                    const GeneratorOptions& options) {
-  const std::int64_t word = size_of(DType::i32), sequences = options.max_batch;
+  const std::int64_t word = size_of(DType::i32);
+  const std::int64_t sequences = Generator::most_decoded(options, model.on_host);
   const std::int64_t rows = sequences + options.prefill_chunk;
   const auto width = static_cast<std::int64_t>(
       std::bit_ceil(static_cast<std::uint64_t>(blocks_for(model.max_positions))));
@@ -42,6 +48,21 @@ std::int64_t Generator::most_logits_rows(const Qwen3Config& config) {
   return std::max(logits_elements / config.vocab_size, least_logits_rows);
 }
 
+std::int64_t Generator::padded_batch(std::int64_t sequences) {
+  if (sequences <= batch_step) {
+    return static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(sequences)));
+  }
+  return (sequences + batch_step - 1) / batch_step * batch_step;
+}
+
+bool Generator::pads(const GeneratorOptions& options, bool on_host) {
+  return options.pad_batches.value_or(!on_host);
+}
+
+std::int64_t Generator::most_decoded(const GeneratorOptions& options, bool on_host) {
+  return pads(options, on_host) ? padded_batch(options.max_batch) : options.max_batch;
+}
+
 /// No more than all sequences of a batch can use.
 std::int64_t Generator::most_blocks(const GeneratorModel& model, const GeneratorOptions& options) {
   const std::int64_t allowed =
@@ -52,11 +73,12 @@ std::int64_t Generator::most_blocks(const GeneratorModel& model, const Generator
 }
 
 void Generator::reserve() {
-  const GeneratorModel model{model_->local_config(), model_->dtype(), model_->vocab().size(),
-                             model_->ranks(), model_->max_positions()};
+  const GeneratorModel model{model_->local_config(),  model_->dtype(),
+                             model_->vocab().size(),  model_->ranks(),
+                             model_->max_positions(), model_->device().on_host()};
   max_blocks_ = most_blocks(model, options_);
-  cache_.reserve(max_blocks_);
-  scheduler_.pool().reset(cache_.blocks());
+  cache_.reserve(max_blocks_ + spare_blocks());
+  scheduler_.pool().reset(max_blocks_);
   reserve_steps(model_->scratch(memory_.phase()), hidden_rows_, logits_, memory_, model, options_);
   const auto [in, out] = parcel_bytes(model, options_);
   inputs_.reserve(in);
@@ -65,7 +87,8 @@ void Generator::reserve() {
 
 std::int64_t Generator::bytes_of(const GeneratorModel& model, const GeneratorOptions& options) {
   const Device memory = Device::measuring();
-  const KvCache cache(model.local, memory, most_blocks(model, options), model.dtype);
+  const std::int64_t spare = pads(options, model.on_host) ? most_dummies : 0;
+  const KvCache cache(model.local, memory, most_blocks(model, options) + spare, model.dtype);
   ModelScratch scratch;
   Buffer hidden_rows, logits;
   reserve_steps(scratch, hidden_rows, logits, memory, model, options);

@@ -65,11 +65,12 @@ struct PlannedModel {
   PlannedModel(const ModelSource& source, int degree_, const RunConfig& run)
       : sizes(source.config, degree_, run),
         degree(degree_),
-        positions(source.config.max_position_embeddings) {}
+        positions(source.config.max_position_embeddings),
+        on_host(!plans_for_gpu(run)) {}
 
   PassModel pass() const { return {sizes.local, sizes.dtype, sizes.vocab, degree}; }
   GeneratorModel generator() const {
-    return {sizes.local, sizes.dtype, sizes.vocab, degree, positions};
+    return {sizes.local, sizes.dtype, sizes.vocab, degree, positions, on_host};
   }
   /// Copies of norms and biases, sine and cosine, and what each piece of the arena is rounded up.
   std::int64_t small_bytes() const {
@@ -82,6 +83,7 @@ struct PlannedModel {
 
   ShardSizes sizes;
   std::int64_t degree, positions;
+  bool on_host;
 };
 
 /// Which roles a kind of rank has.
@@ -126,6 +128,9 @@ class Parts {
   void add_scoring(const PlannedModel& model);
   void add_generator(const PlannedModel& model, MemoryPhase phase);
   void add_exchange();
+  std::int64_t most_decoded() const {
+    return Generator::most_decoded(generator_options(), !plans_for_gpu(config_));
+  }
   std::int64_t most_rows() const;
   void add_kernels();
 
@@ -273,13 +278,13 @@ void Parts::add_exchange() {
 /// Rows of hidden states that ranks sum at once; a gradient has up to three matrices'.
 std::int64_t Parts::most_rows() const {
   const std::int64_t pass = config_.learner.micro_batch * length_;
-  const std::int64_t step = config_.rollout.max_batch + config_.rollout.prefill_chunk;
+  const std::int64_t step = most_decoded() + config_.rollout.prefill_chunk;
   return std::max(roles_.learner ? 3 * pass : pass, step);
 }
 
 void Parts::add_kernels() {
   if (!memory_.turns) return;
-  const GeneratorOptions options = generator_options();
+  const std::int64_t decoded = most_decoded();
   for (const auto& [used, role, source] :
        {std::tuple(roles_.learner || roles_.rollout, roles_.learner ? plan_.learner : plan_.rollout,
                    &models_.policy),
@@ -289,15 +294,15 @@ void Parts::add_kernels() {
     ops::KernelWork work;
     work.sequences = config_.learner.micro_batch;
     work.longest = length_;
-    work.rows = std::max(work.sequences * length_, options.max_batch + options.prefill_chunk);
+    work.rows = std::max(work.sequences * length_, decoded + config_.rollout.prefill_chunk);
     work.hidden_size = local.hidden_size;
     work.heads = local.num_attention_heads;
     work.kv_heads = local.num_key_value_heads;
     work.head_dim = local.head_dim;
-    work.decoding = options.max_batch;
+    work.decoding = decoded;
     work.context = std::min(length_, source->config.max_position_embeddings);
-    work.law_rows = std::max(config_.learner.head_chunk, options.max_batch);
-    work.drawn_rows = std::min(Generator::most_logits_rows(local), options.max_batch);
+    work.law_rows = std::max(config_.learner.head_chunk, decoded);
+    work.drawn_rows = std::min(Generator::most_logits_rows(local), decoded);
     work.vocab = local.vocab_size;
     memory_.kernels = std::max(memory_.kernels, ops::working_bytes(work));
   }

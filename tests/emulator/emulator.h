@@ -27,10 +27,11 @@ void set_tensor_core(TensorCore core);
 TensorCore tensor_core();
 
 /// What the host has asked of the device so far; each of them costs it microseconds. What a graph
-/// does counts once, as the graph. Waits are for a whole stream, event_waits for an event that was
-/// not reached yet.
+/// does counts once, as the graph; records are graphs that were made. Waits are for a whole stream,
+/// event_waits for an event that was not reached yet.
 struct Calls {
-  std::int64_t launches = 0, graphs = 0, copies = 0, waits = 0, event_waits = 0, allocations = 0;
+  std::int64_t launches = 0, graphs = 0, records = 0, copies = 0, waits = 0, event_waits = 0,
+               allocations = 0;
 };
 const Calls& calls();
 

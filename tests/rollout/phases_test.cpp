@@ -33,6 +33,7 @@ class PhasesTest : public ::testing::Test {
         Generator::bytes_of({config_, DType::f32, config_.vocab_size, 1, positions}, options_);
     return plan;
   }
+  void expect_as_planned() const;
   static std::vector<std::vector<float>> logprobs(const std::vector<Completion>& completions) {
     std::vector<std::vector<float>> all;
     for (const Completion& c : completions) all.push_back(c.logprobs);
@@ -47,6 +48,13 @@ class PhasesTest : public ::testing::Test {
 };
 
 TEST_F(PhasesTest, AGeneratorTakesWhatWasPlannedAndNoMore) {
+  for (const bool pads : {false, true}) {  // the five of a step to eight, beyond max_batch
+    options_.pad_batches = pads;
+    expect_as_planned();
+  }
+}
+
+void PhasesTest::expect_as_planned() const {
   const Device device = plain_.planned(plan());
   Qwen3 model(config_, device, {.max_positions = positions});
   model.set_weights(parameters_);

@@ -25,6 +25,9 @@ struct GeneratorOptions {
   /// Steps that are queued before what they follow is known, 0 or 1; by default 1 on a GPU, which
   /// then never waits for the host, and 0 on the CPU, where a row too many costs its time.
   std::optional<int> steps_ahead = std::nullopt;
+  /// Whether steps of decoding are padded to few batch sizes (Generator); by default on a GPU, and
+  /// not on the CPU, where a row costs its time.
+  std::optional<bool> pad_batches = std::nullopt;
   MemoryPhase phase = MemoryPhase::rollout;  // whose memory it uses, of a plan (tensor/arena.h)
 };
 
@@ -33,6 +36,7 @@ struct GeneratorModel {
   Qwen3Config local;
   DType dtype = DType::f32;
   std::int64_t columns = 0, ranks = 1, max_positions = 0;
+  bool on_host = true;  // the CPU computes it
 };
 
 /// Tokens in, tokens and log-probabilities out. Knows no problems, prompts or rewards.
@@ -45,6 +49,14 @@ struct GeneratorModel {
 /// A step is queued as a whole: the rows of the model, the draws, and the test whether a completion
 /// ends there. With a step ahead, a row takes its token on the device from what the step before
 /// drew, and the host reads that meanwhile.
+///
+/// A step of decoding computes one row of each sequence and draws one token from it by one law. On
+/// a GPU such steps are recorded, one record for each number of rows, and an engine whose batch
+/// shrinks row by row would record nearly every step and replay none. So they are padded to
+/// padded_batch() rows by dummies, at most most_dummies: token 0 at position 0, alone in a block
+/// beyond those that sequences get, one block each so that no two rows write one address. What a
+/// dummy draws, by key 0, nobody reads. Since a row depends on its own sequence alone, they change
+/// no bit of the others; counts() does not know of them.
 class Generator {
  public:
   /// `model` must outlive the generator. Throws InputError for options that cannot work.
@@ -62,12 +74,18 @@ class Generator {
   void reserve();
   /// What reserve() takes for a model of these sizes, shared by `ranks`.
   static std::int64_t bytes_of(const GeneratorModel& model, const GeneratorOptions& options);
+  /// Blocks that requests share at most; those of the dummies come on top.
   static std::int64_t most_blocks(const GeneratorModel& model, const GeneratorOptions& options);
+  /// Rows of a step of decoding for so many sequences where it is padded: 1, 2, 4, 8, 16, 24, ...
+  static std::int64_t padded_batch(std::int64_t sequences);
+  static constexpr std::int64_t most_dummies = 7;
+  /// Rows of the largest step of decoding.
+  static std::int64_t most_decoded(const GeneratorOptions& options, bool on_host);
   /// Rows of logits that exist at the same time.
   static std::int64_t most_logits_rows(const Qwen3Config& config);
 
   const Scheduler::Counts& counts() const { return scheduler_.counts(); }
-  /// Memory of keys and values at present.
+  /// Memory of keys and values at present, with the dummies' blocks.
   std::int64_t kv_bytes() const { return cache_.bytes(); }
 
  private:
@@ -78,6 +96,7 @@ class Generator {
   };
   using Draws = std::vector<Draw>;
 
+  static bool pads(const GeneratorOptions& options, bool on_host);
   void set_stops();
   void begin_turn();
   void check(std::span<const GenerateRequest> requests) const;
@@ -89,8 +108,9 @@ class Generator {
   void make_batch(const std::vector<Scheduler::Work>& work);
   void write_rows(const std::vector<Scheduler::Work>& work);
   void write_draws();
+  std::int64_t spare_blocks() const { return pads_ ? most_dummies : 0; }
   std::int32_t law_of(const Draw& draw) const;
-  bool is_decoding(const std::vector<Scheduler::Work>& work);
+  bool decodes(const std::vector<Scheduler::Work>& work);
   Recordings::Key key_of_step();
   void compute();
   void draw(const Tensor& hidden, std::int64_t begin, std::int64_t end,
@@ -106,6 +126,7 @@ class Generator {
   Device memory_;
   std::uint64_t turn_ = 0;  // of its phase, in which the cache was filled
   std::int64_t max_blocks_ = 0, steps_ahead_ = 0;
+  bool pads_ = false;
   KvCache cache_;
   Scheduler scheduler_;
   std::vector<std::int32_t> stop_bits_;  // one for each token of the vocabulary
@@ -118,6 +139,7 @@ class Generator {
   std::vector<std::int32_t> law_of_;  // [requests]
 
   // The step that is being queued.
+  std::int64_t dummies_ = 0;  // its last rows and draws, which are nobody's
   Parcel inputs_;
   TokenBatch batch_;                           // in inputs_, as are
   Tensor draw_rows_, places_, limits_, keys_;  // hidden row, place, most tokens and stream of draws

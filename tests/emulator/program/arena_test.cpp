@@ -29,7 +29,8 @@ TEST(ArenaOfAGpu, KeepsRecordsAndAllocatesNothingWhenPhasesAlternate) {
   options.kv_blocks = 64;
   options.max_batch = 5;
   options.prefill_chunk = 32;
-  const PhaseBytes plan = plan_of({config, DType::f32, config.vocab_size, 1, positions}, options);
+  const PhaseBytes plan =
+      plan_of({config, DType::f32, config.vocab_size, 1, positions, false}, options);
   const Device device = Device::cuda(0).planned(plan, 2 << 20);
   const std::int64_t taken = emulator::calls().allocations;
 

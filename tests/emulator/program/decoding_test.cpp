@@ -91,6 +91,30 @@ TEST_F(DecodingTest, AStepIsOneUploadOneRecordAndOneDownloadAndWaitsForTheStepBe
   EXPECT_EQ(after.allocations - before.allocations, 0);
 }
 
+// Thirteen sequences whose last is alone in the end: a record for every bucket, not for every size.
+TEST_F(DecodingTest, ABatchThatShrinksRecordsAStepForEachOfFewSizes) {
+  auto all = requests(13, 0);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    all[i].max_new_tokens = static_cast<std::int32_t>(1 + i);  // all in two blocks
+    all[i].law.vocab = 90;                                     // the stop token is not among them
+  }
+  const auto expected = cpu_.generator->generate(all);
+  const auto records_and_graphs = [&] {
+    const emulator::Calls before = emulator::calls();
+    const Scheduler::Counts counts = gpu_.generator->counts();
+    expect_same(gpu_.generator->generate(all), expected);
+    EXPECT_EQ(gpu_.generator->counts().dropped_draws, 0);
+    EXPECT_EQ(gpu_.generator->counts().steps - counts.steps, 13);
+    return std::pair(emulator::calls().records - before.records,
+                     emulator::calls().graphs - before.graphs);
+  };
+  // The prompts, then 12 to 9 as 16, 8 to 5 as 8, 4 and 3 as 4, 2, 1: each size is first done.
+  EXPECT_EQ(records_and_graphs(), std::pair(std::int64_t{3}, std::int64_t{3 + 3 + 1}));
+  // The first step computes a prompt again whose block another has taken.
+  EXPECT_EQ(records_and_graphs(), std::pair(std::int64_t{2}, std::int64_t{12}));
+  EXPECT_EQ(records_and_graphs(), std::pair(std::int64_t{0}, std::int64_t{12}));
+}
+
 /// Prompts with common beginnings, more than fit at a time, laws of several kinds, completions of
 /// one token and of some more, stops among them.
 std::vector<GenerateRequest> mixed_requests(std::int64_t vocab) {

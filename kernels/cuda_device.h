@@ -64,11 +64,11 @@ struct CudaExchange {
   /// Makes it end at once, whatever the memory holds then. Does not throw.
   std::function<void()> abandon;
 };
-/// What was queued last is an exchange. From here on nobody waits blindly: who waits for the stream
-/// or gives memory back (after all, an exchange may use it) awaits the exchanges before in their
-/// order, and blocks for the rest. Where one gives up, all are abandoned and what it threw goes to
-/// who waits; from release() and the like, which do not throw, to the next one. Awaits the oldest
-/// where very many are under way.
+/// What was queued last is an exchange, or a record with exchanges. From here on nobody waits
+/// blindly: who waits for the stream or gives memory back (after all, an exchange may use it)
+/// awaits the exchanges before in their order, and blocks for the rest. Where one gives up, all are
+/// abandoned and what it threw goes to who waits; from release() and the like, which do not throw,
+/// to the next one. Awaits the oldest where very many are under way.
 void note_exchange(const Cuda& cuda, CudaExchange exchange);
 /// Awaits those that were noted; abandons them.
 void await_exchanges(const Cuda& cuda);
@@ -111,7 +111,8 @@ struct CudaHistory {
 const CudaHistory& history(const Cuda& cuda);
 
 /// Work that was recorded instead of queued, to be queued as a whole, with the same addresses and
-/// numbers, any number of times: one call of the host. Needs the memory that it uses.
+/// numbers, any number of times: one call of the host. Needs the memory that it uses. Destroyed, it
+/// is not waited for: what is under way of it goes on (CUDA Programming Guide, user objects).
 struct CudaRecord;
 /// Between these calls what is queued is recorded; copies that wait, wait() and (de)allocation of
 /// device memory fail and spoil the record. end_recording() gives nullptr where it is spoilt.

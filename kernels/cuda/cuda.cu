@@ -312,9 +312,8 @@ std::shared_ptr<const CudaRecord> end_recording(const Cuda& cuda) {
   const cudaError_t error = cudaGraphInstantiate(&record->work, graph, 0);
   cudaGraphDestroy(graph);
   check(error, "cudaGraphInstantiate");
-  return {record.release(), [cuda](const CudaRecord* old) {
-            wait_quietly(cuda);
-            cudaGraphExecDestroy(old->work);
+  return {record.release(), [](const CudaRecord* old) {
+            cudaGraphExecDestroy(old->work);  // what is under way of it goes on
             delete old;
           }};
 }

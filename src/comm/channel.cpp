@@ -104,11 +104,10 @@ void Communicator::Channel::gather_round(const char* operation, std::string_view
 
 void Communicator::Channel::count(std::string_view what, std::int64_t sent,
                                   std::int64_t received) const {
-  auto entry = traffic.find(what);
-  if (entry == traffic.end()) entry = traffic.try_emplace(traffic_name(what)).first;
-  ++entry->second.calls;
-  entry->second.sent += sent;
-  entry->second.received += received;
+  TrafficTable& table = recorded == nullptr ? traffic : *recorded;
+  auto entry = table.find(what);
+  if (entry == table.end()) entry = table.try_emplace(traffic_name(what)).first;
+  entry->second += Traffic{1, sent, received};
 }
 
 std::string Communicator::Channel::place() const {

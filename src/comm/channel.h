@@ -48,7 +48,7 @@ struct Communicator::Channel {
   void note_completed(const Wait& wait) const;
   /// Waits patiently until all members have come to this operation.
   void gather_round(const char* operation, std::string_view what) const;
-  /// Notes one call that moved this many bytes.
+  /// Notes one call that moved this many bytes, or that does where what it is part of is replayed.
   void count(std::string_view what, std::int64_t sent, std::int64_t received) const;
 
   MPI_Comm comm = MPI_COMM_NULL;  // null: one member, no MPI
@@ -63,6 +63,7 @@ struct Communicator::Channel {
   mutable std::int64_t waits = 0;     // begun so far; the same on all members at the same place
   mutable std::string last = "none";  // the last completed one
   mutable TrafficTable traffic;
+  mutable TrafficTable* recorded = nullptr;    // where calls are counted while they are recorded
   std::string against_nccl = "not connected";  // why tensors go through the host; "": they do not
   mutable std::unique_ptr<NcclChannel> nccl;   // once tensors have gone by it
 

@@ -1,5 +1,7 @@
 #include "nccl_channel.h"
 
+#include <utility>
+
 #include "fst/base/error.h"
 #include "fst/base/log.h"
 #include "fst/tensor/device_memory.h"
@@ -57,6 +59,7 @@ NcclChannel::~NcclChannel() {
     log::warn(error.what());
   }
   if (comm_ == nullptr) return;
+  destroy_records();
   const nccl::Result result = library_->api.comm_destroy(comm_);
   if (result != nccl::success && result != nccl::in_progress) {
     log::warn(std::string("ncclCommDestroy: ") + library_->api.get_error_string(result));
@@ -108,9 +111,11 @@ template <class Queue>
 void NcclChannel::run(const char* operation, std::string_view what, const Device* device,
                       Queue&& queue) {
   if (comm_ == nullptr) throw Error("NCCL was aborted before the " + std::string(operation));
-  const Wait wait = channel_->next(operation, what);
+  const Wait wait = recording_ == nullptr ? channel_->next(operation, what)
+                                          : Wait{operation, what, channel_->waits + 1};
   if (device == nullptr) return;
   device_ = *device;
+  if (recording_ != nullptr) return record(wait, queue);
   try {
     at(wait);
     group(queue);
@@ -121,6 +126,54 @@ void NcclChannel::run(const char* operation, std::string_view what, const Device
     abandon_exchanges(*device);
     abort();
     throw;
+  }
+}
+
+/// What fails here spoils the record, and fail_record() ends the communicator.
+template <class Queue>
+void NcclChannel::record(const Wait& wait, Queue&& queue) {
+  at(wait);
+  group(queue);
+  channel_->poll(
+      wait, [this] { return taken(); }, Pace::device);
+  if (recording_->first.empty()) recording_->first = wait.what;
+  recording_->last = wait.what;
+}
+
+void NcclChannel::begin_record() {
+  recording_ = std::make_shared<Record>();
+  channel_->recorded = &recording_->traffic;
+}
+
+std::function<void()> NcclChannel::end_record(std::function<void()> destroy) {
+  channel_->recorded = nullptr;
+  recording_->destroy = std::move(destroy);
+  std::erase_if(records_, [](const auto& record) { return record.expired(); });
+  records_.push_back(recording_);
+  return [this, record = std::exchange(recording_, nullptr)] { note_replay(*record); };
+}
+
+void NcclChannel::fail_record() {
+  channel_->recorded = nullptr;
+  recording_ = nullptr;
+  if (device_) abandon_exchanges(*device_);
+  abort();
+}
+
+std::string NcclChannel::Record::what() const {
+  return "a recorded step, " + first + " to " + last;
+}
+
+void NcclChannel::note_replay(const Record& record) {
+  for (const auto& [what, moved] : record.traffic) channel_->traffic[what] += moved;
+  const std::string what = record.what();
+  const Wait wait = channel_->next("replay", what);
+  if (!record.first.empty()) note(wait);
+}
+
+void NcclChannel::destroy_records() {
+  for (const auto& record : std::exchange(records_, {})) {
+    if (const auto alive = record.lock()) alive->destroy();
   }
 }
 
@@ -179,6 +232,7 @@ void NcclChannel::check(nccl::Result result, const char* call) const {
 /// After a failure, which is what the caller reports: what this meets is no news.
 void NcclChannel::abort() {
   if (comm_ == nullptr) return;
+  destroy_records();
   const nccl::Result result = library_->api.comm_abort(comm_);
   if (result != nccl::success && result != nccl::in_progress) log::warn("ncclCommAbort failed");
   comm_ = nullptr;

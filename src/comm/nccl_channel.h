@@ -1,9 +1,12 @@
 #pragma once
 
+#include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "channel.h"
 #include "nccl_api.h"
@@ -33,12 +36,30 @@ class NcclChannel {
   /// As Communicator::all_gather_into, for the same number of elements on every member.
   void all_gather_into(const Tensor& all, const Tensor& mine, std::string_view what);
 
+  /// As TensorParallel's: calls between them are recorded. A record and its replay are one wait of
+  /// the channel, whatever it holds. NCCL ends a communicator, aborted or not, only when no graph
+  /// with one of its calls is left, and waits for that without end; so records are destroyed first.
+  void begin_record();
+  std::function<void()> end_record(std::function<void()> destroy);
+  void fail_record();
+
  private:
+  /// What is known of the calls of a record.
+  struct Record {
+    std::string first, last;  // what they move
+    TrafficTable traffic;
+    std::function<void()> destroy;
+    std::string what() const;
+  };
   /// Queues calls of NCCL as a group.
   template <class Queue>
   void run(const char* operation, std::string_view what, const Device* device, Queue&& queue);
   template <class Queue>
+  void record(const Wait& wait, Queue&& queue);
+  template <class Queue>
   void group(Queue&& queue);
+  void note_replay(const Record& record);
+  void destroy_records();
   void note(const Wait& wait);
   void at(const Wait& wait);
   void check(nccl::Result result, const char* call) const;
@@ -48,8 +69,10 @@ class NcclChannel {
   const NcclLibrary* library_;
   const Communicator::Channel* channel_;
   nccl::Comm comm_ = nullptr;
-  std::optional<Device> device_;  // of the last exchange
-  std::string place_;             // for messages: what is being done
+  std::optional<Device> device_;                // of the last exchange
+  std::string place_;                           // for messages: what is being done
+  std::shared_ptr<Record> recording_;           // nullptr: calls are made
+  std::vector<std::weak_ptr<Record>> records_;  // as long as they are
 };
 
 }  // namespace fst

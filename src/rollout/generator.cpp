@@ -35,7 +35,7 @@ Generator::Generator(Qwen3& model, const GeneratorOptions& options)
       cache_(model.local_config(), memory_, 0, model.dtype()),
       scheduler_({options.max_batch, options.prefill_chunk, options.share_prefixes}),
       inputs_(memory_),
-      recordings_(memory_),
+      recordings_(memory_, model.unit()),
       results_(memory_) {
   const std::int64_t block_bytes = KvCache::bytes_per_block(model.local_config(), model.dtype());
   max_blocks_ = options.kv_blocks > 0 ? options.kv_blocks : options.kv_bytes / block_bytes;
@@ -82,6 +82,7 @@ std::vector<Completion> Generator::generate(std::span<const GenerateRequest> req
   check(requests);
   begin_turn();
   collected_ = queued_;  // what a call that failed has left behind
+  recordings_.interrupted();
   grow_cache(requests);
   grow_results(requests);
   number_laws(requests);
@@ -183,11 +184,11 @@ bool Generator::queue_step() {
   const auto sequences = static_cast<std::int64_t>(work.size());
   dummies_ = decoding && pads_ ? padded_batch(sequences) - sequences : 0;
   make_batch(work);
-  // Exchanges between ranks that share the model are counted and awaited one by one.
-  if (decoding && model_->unit() == nullptr) {
+  if (decoding) {
     recordings_.run(key_of_step(), [&] { compute(); });
   } else {
     compute();
+    recordings_.interrupted();
   }
   const Draws& draws = draws_of(queued_);
   if (draws.empty()) return false;

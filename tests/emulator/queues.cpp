@@ -47,7 +47,7 @@ bool spoils_capture() {
 cudaError_t enqueue(cudaStream_t stream, std::function<void()> run) {
   if (!report().empty()) return returned(failure());
   if (captures(stream_of(stream))) {
-    stream_of(stream).capture->tasks.push_back(std::move(run));
+    stream_of(stream).capture->tasks.push_back({std::move(run)});
     return cudaSuccess;
   }
   stream_of(stream).tasks.push_back({runtime().issued++, std::move(run)});

@@ -32,10 +32,17 @@ struct Task {
 
 /// What was captured, in order. CUDA's graphs know more orders; one stream has this one.
 struct CUgraph_st {
-  std::vector<std::function<void()>> tasks;
+  struct Task {
+    std::function<void()> run;
+    std::function<bool()> ready = nullptr;  // as that of the stream's tasks
+  };
+  std::vector<Task> tasks;
+  std::vector<std::shared_ptr<void>>
+      objects;  // that live as long as the graph, or what is made of it
 };
 struct CUgraphExec_st {
-  std::shared_ptr<const CUgraph_st> graph;
+  std::shared_ptr<const std::vector<CUgraph_st::Task>> tasks;
+  std::vector<std::shared_ptr<void>> objects;
 };
 
 struct CUstream_st {

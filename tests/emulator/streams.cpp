@@ -57,13 +57,24 @@ void queue_launch(const void* kernel, std::unique_ptr<Body> body, std::size_t bo
 cudaError_t queue_with_others(cudaStream_t stream, std::function<bool()> ready,
                               std::function<void()> run) {
   if (!report().empty()) return returned(failure());
-  if (spoils_capture()) return returned(cudaErrorStreamCaptureUnsupported);
+  if (is_capturing(stream)) {
+    stream_of(stream).capture->tasks.push_back({std::move(run), std::move(ready)});
+    return cudaSuccess;
+  }
   Task task;
   task.issued = runtime().issued++;
   task.run = std::move(run);
   task.ready = std::move(ready);
   stream_of(stream).tasks.push_back(std::move(task));
   return cudaSuccess;
+}
+
+bool is_capturing(cudaStream_t stream) {
+  return captures(stream_of(stream));
+}
+
+void retain_in_graph(cudaStream_t stream, std::shared_ptr<void> object) {
+  stream_of(stream).capture->objects.push_back(std::move(object));
 }
 
 cudaError_t pass_time() {
@@ -169,7 +180,8 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
   ++runtime().calls.records;
-  *exec = new CUgraphExec_st{std::make_shared<CUgraph_st>(*graph)};
+  *exec = new CUgraphExec_st{std::make_shared<std::vector<CUgraph_st::Task>>(graph->tasks),
+                             graph->objects};
   return cudaSuccess;
 }
 
@@ -179,12 +191,17 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+  if (!report().empty()) return returned(failure());
+  if (spoils_capture()) return returned(cudaErrorStreamCaptureUnsupported);
   ++runtime().calls.graphs;
-  return enqueue(stream, [graph = exec->graph] {
-    for (const auto& task : graph->tasks) {
-      if (report().empty()) task();
-    }
-  });
+  for (std::size_t i = 0; i < exec->tasks->size(); ++i) {
+    Task task;
+    task.issued = runtime().issued++;
+    task.run = [tasks = exec->tasks, i] { (*tasks)[i].run(); };
+    task.ready = (*exec->tasks)[i].ready;
+    stream_of(stream).tasks.push_back(std::move(task));
+  }
+  return cudaSuccess;
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
@@ -219,6 +236,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   if (must_fail("cudaEventSynchronize")) return lost("cudaEventSynchronize");
+  if (spoils_capture()) return returned(cudaErrorStreamCaptureUnsupported);
   const std::uint64_t version = event->recorded;
   if (event->reached < version) ++runtime().calls.event_waits;
   return run_until([&] { return event->reached >= version; });
@@ -226,6 +244,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   if (must_fail("cudaEventQuery")) return lost("cudaEventQuery");
+  if (spoils_capture()) return returned(cudaErrorStreamCaptureUnsupported);
   if (!report().empty()) return returned(failure());
   if (event->reached >= event->recorded) return cudaSuccess;
   const cudaError_t error = pass_time();

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <memory>
 
 #include <cuda_runtime.h>
 
@@ -12,6 +13,12 @@ namespace fst::emulator {
 /// stream waits for that, too; who looks does not.
 cudaError_t queue_with_others(cudaStream_t stream, std::function<bool()> ready,
                               std::function<void()> run);
+/// Whether what is queued on the stream becomes part of a graph, which is queued as often as the
+/// graph is.
+bool is_capturing(cudaStream_t stream);
+/// `object` lives as long as the graph that the stream captures, or what is made of it; not for
+/// what is under way of it.
+void retain_in_graph(cudaStream_t stream, std::shared_ptr<void> object);
 /// Time passes, enough for one piece of what is queued.
 cudaError_t pass_time();
 

@@ -4,7 +4,10 @@
 #include <string>
 
 #include "fst/base/error.h"
+#include "fst/comm/unit.h"
 #include "fst/tensor/host_view.h"
+#include "fst/tensor/ops.h"
+#include "fst/tensor/recordings.h"
 
 #include "moves.h"
 #include "mpi_main.h"
@@ -164,6 +167,82 @@ TEST_F(NcclFault, WhatIsMetWhenMemoryIsGivenBackIsThrownByTheNextOneWhoWaits) {
   }
   expect_in(message([&] { gpu_.synchronize(); }), " s for the parts (all_gather_into, wait ");
   EXPECT_EQ(message([&] { gpu_.synchronize(); }), "");
+}
+
+/// Recorded work of two exchanges, which has been replayed.
+class NcclFaultOfARecord : public NcclFault {
+ protected:
+  NcclFaultOfARecord() {
+    ops::fill(x_.tensor(), 1.0f);
+    for (int i = 0; i < replays; ++i) EXPECT_EQ(run(), "");
+  }
+  std::string run() {
+    return message([&] {
+      recordings_.run({7}, [&] {
+        unit_.sum(x_.tensor(), "the first");
+        unit_.sum(x_.tensor(), "the last");
+      });
+      gpu_.synchronize();
+    });
+  }
+  static constexpr int replays = 3;
+  const Unit unit_{comm_};
+  Buffer x_{gpu_, DType::f32, {101}};
+  Recordings recordings_{gpu_, &unit_};
+};
+
+TEST_F(NcclFaultOfARecord, ARankWhoseGpuHangsInAReplayIsWaitedForByAllUntilTheDeadline) {
+  const Planted fault("stall:2:0");
+  const std::string text = run();
+  expect_in(text, " s for a recorded step, the first to the last (replay, wait ");
+  expect_in(text, "of communicator gpus) on its rank " + std::to_string(comm_.rank()));
+  expect_in(text, "the last one completed was replay of a recorded step, the first to the last");
+  expect_in(run(), "NCCL was aborted before the all_gather_into");  // the record is destroyed
+}
+
+TEST_F(NcclFaultOfARecord, ARankThatNeverComesToAReplayIsNamed) {
+  if (comm_.rank() == comm_.size() - 1) return;
+  const std::string text = run();
+  expect_in(text, " s for a recorded step, the first to the last (replay, wait ");
+  expect_in(text, "; rank " + std::to_string(comm_.size() - 1) + " of ");
+}
+
+TEST_F(NcclFaultOfARecord, AnErrorThatNcclMeetsInAReplayEndsIt) {
+  const Planted fault("lost:1:0");
+  const std::string text = run();
+  if (comm_.rank() == 0) {
+    expect_in(text, "NCCL: remote process exited or there was a network error");
+    expect_in(text, "at the replay of a recorded step, the first to the last (communicator gpus");
+  } else {
+    expect_in(text, " s for a recorded step, the first to the last (replay, wait ");
+  }
+}
+
+TEST_F(NcclFaultOfARecord, AnErrorWhileItIsRecordedNamesTheExchange) {
+  Recordings others(gpu_, &unit_);
+  const auto work = [&] {
+    unit_.sum(x_.tensor(), "a");
+    unit_.sum(x_.tensor(), "b");
+  };
+  others.run({1}, work);
+  gpu_.synchronize();
+  const Planted fault("fail:ncclAllGather:2:0");
+  const std::string text = message([&] {
+    others.run({1}, work);
+    gpu_.synchronize();
+  });
+  if (comm_.rank() == 0) {
+    expect_in(text,
+              "ncclAllGather: unhandled system error (planted at ncclAllGather), at the "
+              "all_gather_into of b (communicator gpus, its rank 0");
+  } else {
+    expect_in(text, " s for a recorded step, a to b (replay, wait ");
+  }
+}
+
+TEST_F(NcclFaultOfARecord, ANewCommunicatorDestroysTheRecordsOfTheOldOneAndHasItsOwn) {
+  comm_.connect(gpu_, DeviceExchange::nccl);
+  for (int i = 0; i < replays; ++i) EXPECT_EQ(run(), "");
 }
 
 TEST_F(NcclFault, PiecesThatDoNotMatchAreFound) {

@@ -74,6 +74,22 @@ class NcclOnOneGpu : public ::testing::Test {
     return back;
   }
 
+  /// A record of a gather, which was made before as it is.
+  std::shared_ptr<const kernels::CudaRecord> recorded_gather() {
+    const auto queue = [this] {
+      return library_.api.all_gather(memory_[0], memory_[1], count, nccl::f32, comm_, stream_);
+    };
+    EXPECT_EQ(moved(queue), values_);
+    kernels::begin_recording(*cuda_);
+    EXPECT_EQ(library_.api.group_start(), nccl::success);
+    const nccl::Result queued = queue();
+    EXPECT_TRUE(queued == nccl::success || queued == nccl::in_progress) << text(queued);
+    const nccl::Result ended = library_.api.group_end();
+    EXPECT_TRUE(ended == nccl::success || ended == nccl::in_progress) << text(ended);
+    wait_for_nccl();  // which queues it on a thread of its own
+    return kernels::end_recording(*cuda_);
+  }
+
   const NcclLibrary& library_ = nccl_library();
   std::shared_ptr<const kernels::Cuda> cuda_ = kernels::cuda_stream(0);
   void* stream_ = kernels::stream_handle(*cuda_);
@@ -99,6 +115,28 @@ TEST_F(NcclOnOneGpu, MovesAGroupOfSendsAndReceivesAndIsAborted) {
               return library_.api.send(memory_[0], count, nccl::f32, 0, comm_, stream_);
             }),
             values_);
+  EXPECT_EQ(library_.api.comm_abort(comm_), nccl::success);
+}
+
+TEST_F(NcclOnOneGpu, IsRecordedAndReplayedAndEndsWhenTheRecordIsGone) {
+  auto record = recorded_gather();
+  ASSERT_NE(record, nullptr);
+  for (int replay = 0; replay < 3; ++replay) {
+    kernels::zero(*cuda_, memory_[1], count * sizeof(float));
+    kernels::queue_record(*cuda_, *record);
+    std::vector<float> back(count);
+    kernels::copy_to_host(*cuda_, back.data(), memory_[1], count * sizeof(float));
+    EXPECT_EQ(back, values_) << replay;
+  }
+  record = nullptr;
+  EXPECT_EQ(library_.api.comm_destroy(comm_), nccl::success);
+}
+
+TEST_F(NcclOnOneGpu, IsAbortedWhileARecordThatIsDestroyedIsUnderWay) {
+  auto record = recorded_gather();
+  ASSERT_NE(record, nullptr);
+  kernels::queue_record(*cuda_, *record);
+  record = nullptr;
   EXPECT_EQ(library_.api.comm_abort(comm_), nccl::success);
 }
 

@@ -4,7 +4,8 @@
 // when ncclCommGetAsyncError is asked for the second time; nothing is read or written before the
 // stream comes to it; a send ends only when it has been received; a rank's next group is refused
 // before the last one is on the stream, and the end of a communicator before all of them have
-// ended; pieces that meet must agree in kind, size and type.
+// ended, or while a graph holds one; pieces that meet must agree in kind, size and type. Groups
+// that a stream captures move, and count for the faults below, whenever their graph does.
 //
 //   FST_NCCL_RECORDER=version:21200      what ncclGetVersion tells
 //   FST_NCCL_RECORDER=fail:CALL:N:RANK   the N-th CALL of world rank RANK fails, from 1
@@ -92,6 +93,10 @@ Result ncclCommInitRankConfig(Comm* comm, int ranks, UniqueId id, int rank, Conf
 }
 
 Result ncclCommDestroy(Comm comm) {
+  if (comm->ends->is_in_graphs()) {
+    std::fprintf(stderr, "a communicator ends before its graphs: NCCL would wait for ever\n");
+    std::abort();
+  }
   const bool ended = comm->ends->under_way == 0 && !comm->ends->waiting;
   comm->ends->aborted = true;
   comm->ends->leave();

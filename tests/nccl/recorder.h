@@ -115,19 +115,31 @@ inline Result failed(Result result, const std::string& why) {
   return result;
 }
 
-/// What a group moves; where its stream has come to.
+/// What a group moves. Its pieces have no files yet: a captured group moves as often as its graph
+/// is queued, and other pieces each time.
 struct Group {
   std::vector<Piece> out, in;
-  bool stalls = false, is_lost = false;
+  bool captured = false, stalls = false, is_lost = false;
+
+  /// Counts the group; whether it is the one that FST_NCCL_RECORDER names.
+  bool chosen() {
+    const auto words = asked();
+    const bool is_it = ++recorder().groups == std::atoi(words[1].c_str()) && is_me(words[2]);
+    stalls = is_it && words[0] == "stall";
+    is_lost = is_it && words[0] == "lost";
+    return is_it;
+  }
 };
 
 /// Lives until the last of its groups has left the streams.
 struct Ends {
   fs::path folder;
   int rank = 0, size = 1;
-  std::vector<int> sent, received;  // pieces so far, by peer
-  std::vector<fs::path> left;       // written here, perhaps not read yet
-  std::optional<Group> waiting;     // the group that is not on the stream yet
+  std::vector<int> sent, received;          // pieces so far, by peer, as far as the stream has come
+  Group moving;                             // what it has come to
+  std::vector<std::weak_ptr<void>> graphs;  // alive with the graphs that hold a group
+  std::vector<fs::path> left;               // written here, perhaps not read yet
+  std::optional<Group> waiting;             // the group that is not on the stream yet
   cudaStream_t stream = nullptr;
   int looks = 0, under_way = 0;
   bool joined = false, hangs = false, aborted = false;
@@ -146,20 +158,12 @@ struct Ends {
     recorder().log += line.str();
   }
 
-  void add_send(Group& group, Piece piece) {
-    piece.file = file(rank, piece.peer, sent[static_cast<std::size_t>(piece.peer)]++);
-    group.out.push_back(piece);
-  }
-  void add_receive(Group& group, Piece piece) {
-    piece.file = file(piece.peer, rank, received[static_cast<std::size_t>(piece.peer)]++);
-    group.in.push_back(piece);
-  }
-  void add_all_gather(Group& group, const Call& call) {
+  void add_all_gather(Group& group, const Call& call) const {
     const std::size_t bytes = call.count * size_of(call.type);
     for (int r = 0; r < size; ++r) {
       auto* const place = static_cast<char*>(call.all) + static_cast<std::size_t>(r) * bytes;
-      add_send(group, {'g', bytes, call.type, r, call.device});  // to itself, too
-      add_receive(group, {'g', bytes, call.type, r, place});
+      group.out.push_back({'g', bytes, call.type, r, call.device});  // to itself, too
+      group.in.push_back({'g', bytes, call.type, r, place});
     }
   }
 
@@ -167,14 +171,11 @@ struct Ends {
     if (!joined || waiting || hangs) {
       return failed(invalid_usage, "a group begins before the last one is on the stream");
     }
-    const auto words = asked();
-    const bool chosen = ++recorder().groups == std::atoi(words[1].c_str()) && is_me(words[2]);
-    hangs = words[0] == "hang" && chosen;
     stream = calls.front().stream;
     looks = 0;
     Group group;
-    group.stalls = words[0] == "stall" && chosen;
-    group.is_lost = words[0] == "lost" && chosen;
+    group.captured = fst::emulator::is_capturing(stream);
+    if (!group.captured) hangs = group.chosen() && asked()[0] == "hang";
     for (const Call& call : calls) {
       const std::size_t bytes = call.count * size_of(call.type);
       note(call.kind == 'g' ? "all_gather" : call.receives ? "recv" : "send", call);
@@ -182,9 +183,9 @@ struct Ends {
       if (call.kind == 'g') {
         add_all_gather(group, call);
       } else if (call.receives) {
-        add_receive(group, {'s', bytes, call.type, call.peer, call.device});
+        group.in.push_back({'s', bytes, call.type, call.peer, call.device});
       } else {
-        add_send(group, {'s', bytes, call.type, call.peer, call.device});
+        group.out.push_back({'s', bytes, call.type, call.peer, call.device});
       }
     }
     waiting = std::move(group);
@@ -195,31 +196,51 @@ struct Ends {
   /// others have what left.
   static Result queue(const std::shared_ptr<Ends>& self, Group&& moved) {
     const auto group = std::make_shared<const Group>(std::move(moved));
-    ++self->under_way;
+    if (group->captured) {
+      const auto token = std::make_shared<int>();
+      self->graphs.push_back(token);
+      fst::emulator::retain_in_graph(self->stream, token);
+    } else {
+      ++self->under_way;
+    }
     const auto add = [&](auto&& ready, auto&& run) {
       return fst::emulator::queue_with_others(
                  self->stream,
-                 [self, group, ready] {
-                   return self->aborted || (!self->broken() && ready(*self, *group));
-                 },
-                 [self, group, run] {
-                   if (!self->aborted) run(*self, *group);
+                 [self, ready] { return self->aborted || (!self->broken() && ready(*self)); },
+                 [self, run] {
+                   if (!self->aborted) run(*self);
                  }) == cudaSuccess;
     };
-    const bool queued = add([](const Ends&, const Group& g) { return !g.stalls; }, &Ends::write) &&
+    const bool queued = add([](Ends&) { return true; }, [group](Ends& e) { e.enter(*group); }) &&
+                        add([](Ends& e) { return !e.moving.stalls; }, &Ends::write) &&
                         add(&Ends::have_come, &Ends::read) &&
                         add(
-                            [](const Ends&, const Group& g) {
-                              return std::none_of(g.out.begin(), g.out.end(),
+                            [](Ends& e) {
+                              return std::none_of(e.moving.out.begin(), e.moving.out.end(),
                                                   [](auto& p) { return fs::exists(p.file); });
                             },
-                            [](Ends& ends, const Group&) { --ends.under_way; });
+                            [](Ends& e) { --e.under_way; });
     return queued ? success : failed(cuda_error, "the stream takes no work");
   }
 
-  static void write(Ends& ends, const Group& group) {
-    if (group.is_lost) ends.error = remote_error;
-    for (const Piece& piece : group.out) {
+  /// The stream has come to a group.
+  void enter(const Group& group) {
+    moving = group;
+    if (group.captured) {
+      static_cast<void>(moving.chosen());
+      ++under_way;
+    }
+    for (Piece& piece : moving.out) {
+      piece.file = file(rank, piece.peer, sent[static_cast<std::size_t>(piece.peer)]++);
+    }
+    for (Piece& piece : moving.in) {
+      piece.file = file(piece.peer, rank, received[static_cast<std::size_t>(piece.peer)]++);
+    }
+  }
+
+  static void write(Ends& ends) {
+    if (ends.moving.is_lost) ends.error = remote_error;
+    for (const Piece& piece : ends.moving.out) {
       const fs::path unfinished = piece.file.string() + ".part";
       std::ofstream file(unfinished, std::ios::binary);
       file << piece.header();
@@ -234,8 +255,8 @@ struct Ends {
     }
   }
 
-  static bool have_come(Ends& ends, const Group& group) {
-    for (const Piece& piece : group.in) {
+  static bool have_come(Ends& ends) {
+    for (const Piece& piece : ends.moving.in) {
       if (!fs::exists(piece.file)) return false;
       std::ifstream file(piece.file, std::ios::binary);
       std::string header;
@@ -250,8 +271,8 @@ struct Ends {
     return true;
   }
 
-  static void read(Ends& ends, const Group& group) {
-    for (const Piece& piece : group.in) {
+  static void read(Ends& ends) {
+    for (const Piece& piece : ends.moving.in) {
       if (!ends.holds(piece)) return;
       std::ifstream file(piece.file, std::ios::binary);
       file.ignore(static_cast<std::streamsize>(piece.header().size()));
@@ -284,6 +305,10 @@ struct Ends {
     if (++self->looks == 1) return in_progress;
     self->error = queue(self, *std::exchange(self->waiting, std::nullopt));
     return self->error;
+  }
+
+  bool is_in_graphs() const {
+    return std::any_of(graphs.begin(), graphs.end(), [](auto& graph) { return !graph.expired(); });
   }
 
   void leave() const {

@@ -16,6 +16,12 @@ namespace fst {
 /// per partner and call) are in, what a rank gives itself is not.
 struct Traffic {
   std::int64_t calls = 0, sent = 0, received = 0;
+  Traffic& operator+=(const Traffic& more) {
+    calls += more.calls;
+    sent += more.sent;
+    received += more.received;
+    return *this;
+  }
 };
 
 /// By name: the `what` of the operation, without names of files ("checksum of ...").

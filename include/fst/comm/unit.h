@@ -21,6 +21,13 @@ class Unit final : public TensorParallel {
   static std::int64_t bytes_of(std::int64_t ranks, std::int64_t elements);
   void gather(Tensor& all, const Tensor& mine, std::string_view what) const override;
 
+  /// Where tensors travel by NCCL.
+  bool recordable() const override;
+  bool all_of(bool mine) const override;
+  void begin_record() const override;
+  std::function<void()> end_record(std::function<void()> destroy) const override;
+  void fail_record() const override;
+
  private:
   void sum_slices(Tensor& x, std::string_view what) const;
   void take_first(Tensor& x) const;

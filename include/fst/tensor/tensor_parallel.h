@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string_view>
 
 #include "fst/tensor/tensor.h"
@@ -25,6 +26,21 @@ class TensorParallel {
   /// all = the ranks' `mine` one after the other, in rank order. Both contiguous, of one dtype;
   /// `all` has size() times the elements of `mine`, and they do not overlap.
   virtual void gather(Tensor& all, const Tensor& mine, std::string_view what) const = 0;
+
+  /// Whether the two are queued on the device like kernels and can be recorded with them
+  /// (tensor/recordings.h); the same on all ranks. Where not, nobody calls what follows.
+  virtual bool recordable() const { return false; }
+  /// Whether `mine` is true on all ranks. The ranks meet, on the host.
+  virtual bool all_of(bool mine) const { return mine; }
+  /// What is called from here on becomes part of a record: it is neither made, nor counted, nor
+  /// awaited.
+  virtual void begin_record() const {}
+  /// The end of it. What it gives is to be called each time the record has been queued, by all
+  /// ranks: the movements are counted and, as one, awaited by who waits for the device. `destroy`
+  /// destroys the record: it is called before what moves the tensors ends.
+  virtual std::function<void()> end_record(std::function<void()> /*destroy*/) const { return {}; }
+  /// In place of it where recording failed, when nothing of the record is left.
+  virtual void fail_record() const {}
 
  protected:
   TensorParallel() = default;

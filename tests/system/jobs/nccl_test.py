@@ -63,6 +63,15 @@ class Nccl(job.JobTest):
         self.assertRegex(self.log(), r"(?m)^tensors travel between ranks by NCCL 2\.28\.9 and, in groups that share "
                                      rf"a GPU, through the host's memory \(rank 0 and rank 2 share GPU-\w+ of node {NODE}\)$")
 
+    def test_units_that_draw_have_the_bits_and_the_traffic_of_steps_that_are_not_recorded(self):
+        self.run_job("cpu", {**SHORT, **CPU})
+        units = {"learner.tp": 2, "rollout.tp": 2, "reflection.tp": 2}
+        for output, exchange in [("nccl", "auto"), ("host", "host")]:  # through the host nothing is recorded
+            self.expect_exit(0, self.nccl_job(output, {"engine.exchange": exchange}, ranks=2, layout=units,
+                                              traffic=self.folder / f"{output}.json"))
+            self.assertEqual(self.digests(output), self.digests("cpu"))
+        self.assertEqual(self.traffic("nccl"), self.traffic("host"))
+
     def test_nccl_that_is_asked_for_and_cannot_be_is_refused(self):
         refused = r"^fst: engine\.exchange = nccl: tensors cannot travel by NCCL between the ranks of all: "
         for environment, why in [

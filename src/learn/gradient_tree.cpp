@@ -49,7 +49,7 @@ GradientTree::GradientTree(const Qwen3Config& config, const Device& device,
   spare_.push_back(std::make_unique<Gradients>(config_, device_, unit_));
   const auto& last = spare_.front()->specs().back();
   size_ = last.offset + last.size();
-  shard_ = part_of(size_, replicas.size(), replicas.rank());
+  shard_ = shard_of(size_, replicas);
 }
 
 Range GradientTree::own_leaves() const {

@@ -35,7 +35,9 @@ Optimizer::Optimizer(Parameters& parameters, Range shard, const LearnerGrid& gri
       grid_(grid),
       options_(options),
       m_(parameters.flat().device(), DType::f32, {shard.size()}),
-      v_(parameters.flat().device(), DType::f32, {shard.size()}) {}
+      v_(parameters.flat().device(), DType::f32, {shard.size()}) {
+  parameters.masters(shard);  // are there
+}
 
 double Optimizer::norm_of(const Tensor& gradient_shard) const {
   kernels::ExactSum squares;
@@ -77,12 +79,13 @@ double Optimizer::step(const Tensor& gradient_shard, double lr) {
     if (begin >= end) continue;
     step.weight_decay = spec.decay ? options_.weight_decay : 0.0;
     step.lr = is_head_norm(spec.name) ? lr * options_.gain_lr_scale : lr;
-    Tensor parameter = parameters_->flat().rows(begin, end);
+    Tensor parameter = parameters_->masters({begin, end});
     Tensor m = m_.tensor().rows(begin - shard_.begin, end - shard_.begin);
     Tensor v = v_.tensor().rows(begin - shard_.begin, end - shard_.begin);
     ops::adamw(parameter, m, v, gradient_shard.rows(begin - shard_.begin, end - shard_.begin),
                step);
   }
+  parameters_->follow_masters(shard_);
   gather();
   return norm;
 }

@@ -220,9 +220,9 @@ void Resharding::add(Step& step, const Chain& chain, std::size_t number, const P
 
 void Resharding::run(const Parameters* from, Parameters* to) const {
   const bool packs = from_.degree != to_.degree;  // else all blocks are whole rows at both ends
-  if (packs && from != nullptr) packed_.reserve(from->flat().device(), DType::f32, {most_});
+  if (packs && from != nullptr) packed_.reserve(from->flat().device(), from->dtype(), {most_});
   if (received_elements_ > 0 && to != nullptr) {
-    received_.reserve(to->flat().device(), DType::f32, {2 * received_elements_});
+    received_.reserve(to->flat().device(), to->dtype(), {2 * received_elements_});
   }
   for (std::size_t number = 0; number < steps_; ++number) {
     Step step;

@@ -1,7 +1,7 @@
 #include "fst/model/parameters.h"
 
-#include <bit>
-#include <cstring>
+#include <algorithm>
+#include <vector>
 
 #include "fst/base/error.h"
 #include "fst/base/random.h"
@@ -86,43 +86,6 @@ void add_layer(SpecTable& table, const Qwen3Config& config, std::int64_t layer) 
   table.matrix(prefix + "mlp.down_proj.weight", hidden, config.intermediate_size, Shared::columns);
 }
 
-/// Multiply-and-fold over 64-bit words; stable, fast, not cryptographic. Constants: the 64-bit
-/// golden ratio and the finaliser of MurmurHash3 (public domain).
-std::uint64_t mixed(std::uint64_t hash, std::uint64_t word) {
-  hash = (hash ^ word) * 0x9e3779b97f4a7c15u;
-  hash ^= hash >> 32;
-  hash *= 0xff51afd7ed558ccdu;
-  return hash ^ (hash >> 29);
-}
-
-std::uint64_t hash_values(std::uint64_t hash, const float* values, std::int64_t n) {
-  for (std::int64_t i = 0; i + 1 < n; i += 2) {
-    const std::uint64_t low = std::bit_cast<std::uint32_t>(values[i]);
-    const std::uint64_t high = std::bit_cast<std::uint32_t>(values[i + 1]);
-    hash = mixed(hash, low | high << 32);
-  }
-  return n % 2 == 0 ? hash : mixed(hash, std::bit_cast<std::uint32_t>(values[n - 1]));
-}
-
-/// The hash of a block is a sum over its rows and, of each row, the eighths of the whole
-/// parameter's columns: a shard owns whole ones.
-std::uint64_t hash_block(const ParameterSpec& spec, const float* values) {
-  constexpr std::int64_t eighths = 8;
-  const std::uint64_t name = hash_text(spec.name);
-  std::uint64_t total = 0;
-  for (std::int64_t r = 0; r < spec.rows; ++r) {
-    const std::uint64_t row = mixed(name, static_cast<std::uint64_t>(spec.row_begin + r));
-    for (std::int64_t i = 0; i < eighths; ++i) {
-      const Range columns = part_of(spec.global_cols, eighths, i);
-      const std::int64_t begin = columns.begin - spec.col_begin;
-      if (columns.size() == 0 || begin < 0 || begin >= spec.cols) continue;
-      total += hash_values(mixed(row, static_cast<std::uint64_t>(i)),
-                           values + r * spec.cols + begin, columns.size());
-    }
-  }
-  return total;
-}
-
 Tensor view_of(const ParameterSpec& spec, const Tensor& flat) {
   const Tensor range = flat.rows(spec.offset, spec.offset + spec.size());
   return spec.rank == 1 ? range : range.view({spec.rows, spec.cols});
@@ -156,13 +119,17 @@ std::int64_t parameter_count(const Qwen3Config& config, const Shard& shard) {
   return last.offset + last.size();
 }
 
-Parameters::Parameters(const Qwen3Config& config, const Device& device, const Shard& shard)
+Parameters::Parameters(const Qwen3Config& config, const Device& device, const Shard& shard,
+                       const Holding& holding)
     : config_(config),
       local_(local_config(config, shard)),
       shard_(shard),
       specs_(parameter_specs(config, shard)),
-      flat_(device, DType::f32, {specs_.back().offset + specs_.back().size()}) {
+      flat_(device, holding.dtype, {specs_.back().offset + specs_.back().size()}) {
   for (std::size_t i = 0; i < specs_.size(); ++i) index_[specs_[i].name] = i;
+  if (holding.dtype == DType::f32 || holding.masters.size() == 0) return;
+  held_masters_ = holding.masters;
+  masters_ = Buffer(device, DType::f32, {held_masters_.size()});
 }
 
 Tensor Parameters::at(const std::string& name) const {
@@ -210,43 +177,41 @@ Tensor Parameters::head(const Tensor& flat) const {
   return at(config_.tie_word_embeddings ? "model.embed_tokens.weight" : "lm_head.weight", flat);
 }
 
-std::uint64_t Parameters::identity_share() const {
-  std::uint64_t total = 0;
-  for (const ParameterSpec& spec : specs_) {
-    if (shard_.rank == 0) {
-      const std::uint64_t rows =
-          mixed(hash_text(spec.name), static_cast<std::uint64_t>(spec.global_rows));
-      total += mixed(rows, static_cast<std::uint64_t>(spec.global_cols));
-    }
-    if (spec.replicated && shard_.rank != 0) continue;
-    const HostView<const float> values(flat().rows(spec.offset, spec.offset + spec.size()));
-    total += hash_block(spec, values.data());
-  }
-  return total;
+void Parameters::put(std::int64_t begin, std::span<const float> values) {
+  const std::int64_t end = begin + static_cast<std::int64_t>(values.size());
+  Tensor weights = flat().rows(begin, end);
+  copy_in_rounded(weights, values);
+  const std::int64_t from = std::max(begin, held_masters_.begin);
+  const std::int64_t to = std::min(end, held_masters_.end);
+  if (from >= to) return;
+  Tensor moved = masters({from, to});
+  copy_in(moved, values.subspan(static_cast<std::size_t>(from - begin),
+                                static_cast<std::size_t>(to - from)));
 }
 
-std::uint64_t Parameters::identity(const TensorParallel* unit) const {
-  if (shard_of(unit) != shard_) throw Error("identity: parameters of another unit");
-  const std::uint64_t share = identity_share();
-  if (shard_.degree == 1) return share;
-  const Device& device = flat_.tensor().device();
-  Buffer mine(device, DType::i64, {1}), all(device, DType::i64, {shard_.degree});
-  const auto share_word = static_cast<std::int64_t>(share);
-  copy_in(mine.tensor(), std::span(&share_word, 1));
-  unit->gather(all.tensor(), mine.tensor(), "identity of a model");
-  std::uint64_t total = 0;
-  const HostView<const std::int64_t> shares(all.tensor());
-  for (const std::int64_t value : shares.span()) {
-    total += static_cast<std::uint64_t>(value);
+Tensor Parameters::masters(Range part) const {
+  if (dtype() == DType::f32) return flat().rows(part.begin, part.end);
+  if (part.begin < held_masters_.begin || part.end > held_masters_.end) {
+    throw Error("this rank holds the masters of [" + std::to_string(held_masters_.begin) + ", " +
+                std::to_string(held_masters_.end) + "), wanted are [" + std::to_string(part.begin) +
+                ", " + std::to_string(part.end) + ")");
   }
-  return total;
+  return masters_.tensor().rows(part.begin - held_masters_.begin, part.end - held_masters_.begin);
 }
 
-Parameters load_parameters(const std::filesystem::path& folder, const Qwen3Config& config,
-                           const Device& device, const Shard& shard) {
+void Parameters::follow_masters(Range part) {
+  if (dtype() == DType::f32) return;
+  Tensor weights = flat().rows(part.begin, part.end);
+  ops::convert(weights, masters(part));
+}
+
+void read_parameters(const std::filesystem::path& folder, const Qwen3Config& config,
+                     const Shard& shard, const ValueSink& sink) {
   const SafetensorsReader reader(folder);
-  Parameters parameters(config, device, shard);
-  for (const ParameterSpec& spec : parameters.specs()) {
+  const std::vector<ParameterSpec> specs = parameter_specs(config, shard);
+  const Device host = Device::cpu(1);
+  std::vector<float> values;
+  for (const ParameterSpec& spec : specs) {
     const StoredTensor* stored = reader.find(spec.name);
     if (stored == nullptr) {
       throw InputError(folder.string() + ": tensor \"" + spec.name + "\" is missing");
@@ -257,11 +222,18 @@ Parameters load_parameters(const std::filesystem::path& folder, const Qwen3Confi
       throw InputError(stored->file + ": tensor \"" + spec.name + "\" has shape " +
                        shape_text(stored->shape) + "; config.json makes it " + shape_text(shape));
     }
-    Tensor values = parameters.at(spec);
-    read_block(values, *stored, spec.row_begin, spec.col_begin);
+    const std::int64_t most = std::max<std::int64_t>(1, read_elements / spec.cols);
+    for (std::int64_t row = 0; row < spec.rows; row += most) {
+      const std::int64_t rows = std::min(most, spec.rows - row);
+      values.resize(static_cast<std::size_t>(rows * spec.cols));
+      Tensor block(host, DType::f32, values.data(), {rows, spec.cols});
+      if (spec.rank == 1) block = block.view({spec.cols});
+      read_block(block, *stored, spec.row_begin + row, spec.col_begin);
+      sink(spec.offset + row * spec.cols, values);
+    }
   }
   std::unordered_map<std::string, bool> known;
-  for (const ParameterSpec& spec : parameters.specs()) known[spec.name] = true;
+  for (const ParameterSpec& spec : specs) known[spec.name] = true;
   if (config.tie_word_embeddings) known["lm_head.weight"] = true;
   for (const StoredTensor& stored : reader.tensors()) {
     if (!known.contains(stored.name)) {
@@ -269,30 +241,39 @@ Parameters load_parameters(const std::filesystem::path& folder, const Qwen3Confi
                        name_of(config.family) + " model of this config.json");
     }
   }
+}
+
+Parameters load_parameters(const std::filesystem::path& folder, const Qwen3Config& config,
+                           const Device& device, const Shard& shard, const Holding& holding) {
+  Parameters parameters(config, device, shard, holding);
+  read_parameters(folder, config, shard, [&](std::int64_t begin, std::span<const float> values) {
+    parameters.put(begin, values);
+  });
   return parameters;
 }
 
 void initialise(Parameters& parameters, std::uint64_t seed) {
   const double scale = parameters.config().initializer_range;
   for (const ParameterSpec& spec : parameters.specs()) {
-    Tensor block = parameters.flat().rows(spec.offset, spec.offset + spec.size());
+    std::vector<float> values;
+    values.reserve(static_cast<std::size_t>(spec.size()));
     if (spec.rank == 1) {
-      ops::fill(block, spec.name.ends_with("norm.weight") ? 1.0f : 0.0f);
+      values.assign(static_cast<std::size_t>(spec.size()),
+                    spec.name.ends_with("norm.weight") ? 1.0f : 0.0f);
+      parameters.put(spec.offset, values);
       continue;
     }
     // A draw takes as many numbers as it needs, so a shard passes over the elements of the others.
     Rng rng(seed, Purpose::initial_weights, {hash_text(spec.name)});
     const std::int64_t row_end = spec.row_begin + spec.rows, col_end = spec.col_begin + spec.cols;
-    HostView<float> values(block, Contents::undefined);
-    float* next = values.data();
     for (std::int64_t r = 0; r < row_end; ++r) {
       for (std::int64_t c = 0; c < spec.global_cols; ++c) {
         const double value = scale * rng.normal();
         if (r < spec.row_begin || c < spec.col_begin || c >= col_end) continue;
-        *next++ = static_cast<float>(value);
+        values.push_back(static_cast<float>(value));
       }
     }
-    values.store();
+    parameters.put(spec.offset, values);
   }
 }
 

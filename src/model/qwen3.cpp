@@ -3,6 +3,7 @@
 #include <cmath>
 #include <initializer_list>
 #include <string>
+#include <utility>
 
 #include "fst/base/error.h"
 #include "fst/tensor/host_view.h"
@@ -108,17 +109,15 @@ void Qwen3::set_weights(const Parameters& parameters) {
   if (parameters.config() != config_ || parameters.shard() != shard_) {
     throw Error("set_weights: parameters of another model or shard");
   }
-  const bool training = options_.use == Use::training;
-  if (dtype() != f32) {
-    rounded_.reserve(device_, dtype(), {parameters.size()});
-    ops::convert(rounded_.tensor(), parameters.flat());
+  if (parameters.dtype() != dtype()) {
+    throw Error(std::string("set_weights: parameters in ") + name_of(parameters.dtype()) +
+                " for a model in " + name_of(dtype()));
   }
-  const Tensor& flat = dtype() == f32 ? parameters.flat() : rounded_.tensor();
   vectors_.reserve(device_, f32, {elements_of_vectors(parameters)});
   VectorCopies copies(vectors_);
   for (std::int64_t l = 0; l < config_.num_hidden_layers; ++l) {
     Layer& layer = layers_[static_cast<std::size_t>(l)];
-    const LayerTensors natural = parameters.layer(l, flat);
+    const LayerTensors natural = parameters.layer(l);
     layer.vectors.input_norm = copies.copy(natural.input_norm);
     layer.vectors.qkv_bias = copies.copy(natural.qkv_bias);
     layer.vectors.q_norm = copies.copy(natural.q_norm);
@@ -126,23 +125,27 @@ void Qwen3::set_weights(const Parameters& parameters) {
     layer.vectors.post_norm = copies.copy(natural.post_norm);
     set_layer(layer, natural);
   }
-  final_norm_ = copies.copy(parameters.at("model.norm.weight", flat));
-  set_weight(head_, parameters.head(flat), Sum::chain);
-  embedding_ = parameters.at("model.embed_tokens.weight", flat);
-  if (training) {
-    natural_head_ = parameters.head(flat);
+  final_norm_ = copies.copy(parameters.final_norm());
+  set_weight(head_, parameters.head(), Sum::chain);
+  embedding_ = parameters.embedding();
+  if (options_.use == Use::training) {
+    natural_head_ = parameters.head();
   } else if (ops::packs(device_, dtype())) {
     embedding_copy_.reserve(device_, dtype(), {vocab_.size(), config_.hidden_size});
     ops::convert(embedding_copy_.tensor(), embedding_);
     embedding_ = embedding_copy_.tensor();
-    rounded_ = Buffer();
   }
   weights_set_ = true;
 }
 
+void Qwen3::set_weights(Parameters&& parameters) {
+  set_weights(std::as_const(parameters));
+  if (reads_in_place()) own_.emplace(std::move(parameters));  // views of it stay valid
+}
+
 std::int64_t Qwen3::weight_bytes() const {
   std::int64_t elements =
-      embedding_copy_.tensor().size() + rounded_.tensor().size() + head_.packed.tensor().size();
+      embedding_copy_.tensor().size() + head_.packed.tensor().size() + (own_ ? own_->size() : 0);
   for (const Layer& layer : layers_) {
     for (const Weight* weight : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down}) {
       elements += weight->packed.tensor().size();

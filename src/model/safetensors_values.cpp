@@ -163,8 +163,8 @@ std::string make_header(std::span<const TensorToWrite> tensors, DType storage) {
 }
 
 void write_values(NewFile& file, const Tensor& values, DType storage) {
-  const HostView<const float> host(values);
-  const float* data = host.data();
+  const HostFloats host(values);
+  const float* data = host.span().data();
   const auto n = static_cast<std::size_t>(values.size());
   if (storage == DType::f32) return file.write(data, n * sizeof(float));
   constexpr std::size_t chunk = 1 << 16;

@@ -79,7 +79,7 @@ struct HeldValues {
 void write_array(CheckpointWriter& writer, const std::string& name, std::int64_t size,
                  const HeldValues& held) {
   if (held.parameters == nullptr) return writer.array(name, size, {});
-  const HostView<const float> values(held.values);
+  const HostFloats values(held.values);
   writer.array(name, size, pieces_of(*held.parameters, held.part, values.span()));
 }
 
@@ -176,7 +176,7 @@ void Run::save(const Evolution* evolution) {
     const Parameters& parameters = policy_.learner()->parameters;
     Optimizer& optimizer = learner->optimizer();
     const Range shard = optimizer.shard();
-    weights = {&parameters, shard, parameters.flat().rows(shard.begin, shard.end)};
+    weights = {&parameters, shard, parameters.masters(shard)};
     m = {&parameters, shard, optimizer.m()};
     v = {&parameters, shard, optimizer.v()};
   } else if (!traits_.trains && world_.across(Role::rollout).rank() == 0) {

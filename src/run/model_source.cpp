@@ -7,7 +7,6 @@
 #include "fst/learn/reshard.h"
 #include "fst/store/checkpoint_file.h"
 #include "fst/store/files.h"
-#include "fst/tensor/host_view.h"
 #include "fst/tensor/ops.h"
 
 namespace fst {
@@ -32,6 +31,27 @@ ModelFiles read_checkpoint_files(const Communicator& comm, const std::string& pa
     throw InputError(error.what());  // the user named this file
   }
   return files;
+}
+
+/// Reads a shard of the weights, read_elements at a time.
+void read_values(const CheckpointReader& reader, const std::vector<ParameterSpec>& specs,
+                 const ValueSink& sink) {
+  const auto read = [&](Range part) {
+    std::vector<float> values(static_cast<std::size_t>(part.size()));
+    reader.array(weights_name, global_parts(specs, part, std::span(values), Replicated::include));
+    sink(part.begin, values);
+  };
+  Range part;
+  for (const ParameterSpec& spec : specs) {
+    for (std::int64_t row = 0; row < spec.rows; ++row) {
+      if (part.size() > 0 && part.size() + spec.cols > read_elements) {
+        read(part);
+        part.begin = part.end;
+      }
+      part.end += spec.cols;
+    }
+  }
+  read(part);
 }
 
 }  // namespace
@@ -80,24 +100,30 @@ ModelSource ModelSource::open(const std::string& path) {
   return open(Communicator::self(), path);
 }
 
-Parameters ModelSource::load(const Communicator& comm, const Device& device,
-                             const Shard& shard) const {
+Parameters ModelSource::load(const Communicator& comm, const Device& device, const Shard& shard,
+                             const Holding& holding, ModelIdentity* identity) const {
   ops::expect_head_size(device, path, config.head_dim);
-  if (!is_checkpoint(path)) return load_parameters(path, config, device, shard);
+  Parameters parameters(config, device, shard, holding);
+  const ValueSink sink = [&](std::int64_t begin, std::span<const float> values) {
+    parameters.put(begin, values);
+    if (identity != nullptr) identity->add(begin, values);
+  };
+  if (!is_checkpoint(path)) {
+    read_parameters(path, config, shard, sink);
+    return parameters;
+  }
   const CheckpointReader reader(comm, path);
-  Parameters parameters(config, device, shard);
   if (!reader.has(weights_name) || reader.array_size(weights_name) != config.parameter_count()) {
     throw InputError(path + ": holds no weights of the model its config.json describes");
   }
-  read_weights(reader, parameters);
+  read_values(reader, parameters.specs(), sink);
   return parameters;
 }
 
 void read_weights(const CheckpointReader& reader, Parameters& parameters) {
-  HostView<float> values(parameters.flat(), Contents::undefined);
-  reader.array(weights_name, global_parts(parameters.specs(), {0, parameters.size()}, values.span(),
-                                          Replicated::include));
-  values.store();
+  read_values(reader, parameters.specs(), [&](std::int64_t begin, std::span<const float> values) {
+    parameters.put(begin, values);
+  });
 }
 
 std::int64_t law_vocabulary(const ModelSource& source, const Tokenizer& tokenizer) {
@@ -116,16 +142,17 @@ FrozenModel& FrozenModels::at(const Communicator& role, const std::string& path,
   if (found != models_.end()) return found->second;
   FrozenModel& frozen = models_[key];
   frozen.source = ModelSource::open(role, path);
-  const Parameters parameters =
-      frozen.source.load(role, device_.during(MemoryPhase::loading), shard);
-  frozen.identity = parameters.identity(unit);
   const std::int64_t positions =
       std::min(max_positions_, frozen.source.config.max_position_embeddings);
   frozen.model = std::make_unique<Qwen3>(
       frozen.source.config, device_,
       Qwen3Options{
           .use = Use::inference, .max_positions = positions, .dtype = dtype_, .unit = unit});
-  frozen.model->set_weights(parameters);
+  const Device memory =
+      frozen.model->reads_in_place() ? device_ : device_.during(MemoryPhase::loading);
+  ModelIdentity identity(frozen.source.config, shard);
+  frozen.model->set_weights(frozen.source.load(role, memory, shard, {dtype_}, &identity));
+  frozen.identity = identity.of(unit, device_);
   return frozen;
 }
 

@@ -35,10 +35,9 @@ struct ShardSizes {
         vocab(vocab_range(config, {0, degree}).size()),
         parameters(parameter_count(config, {0, degree})) {}
 
-  /// Weights as the matrix products read them; for inference the embedding, which it copies, and
-  /// for training the rounded weights in their natural order. A GPU's products read these in bf16.
+  /// Weights as the matrix products read them where they want them packed, and for inference the
+  /// embedding, which is copied.
   std::int64_t packed_bytes(Use use) const {
-    if (!packs) return parameters * size_of(dtype);
     const auto packed = [this](std::int64_t rows, std::int64_t columns, ops::Sum sum) {
       return ops::packed_size(dtype, rows, columns, sum);
     };
@@ -48,13 +47,12 @@ struct ShardSizes {
                                packed(2 * mlp, size, ops::Sum::chain) + packed(size, mlp, leaves);
     std::int64_t elements = packed(vocab, size, ops::Sum::chain) + local.num_hidden_layers * layer;
     if (use == Use::inference) elements += vocab * size;
-    if (use == Use::training && dtype != DType::f32) elements += parameters;
     return elements * size_of(dtype);
   }
-  std::int64_t weight_bytes() const { return parameters * f32_bytes; }
+  std::int64_t weight_bytes() const { return parameters * size_of(dtype); }
 
   DType dtype;
-  bool packs;  // ops::packs()
+  bool packs;  // ops::packs(), else weights are read in place
   Qwen3Config local;
   ops::Sum leaves;  // of a sum that the ranks share
   std::int64_t vocab, parameters;
@@ -146,7 +144,7 @@ class Parts {
 
 void Parts::add_policy(const PlannedModel& model, Use use, const std::string& whose) {
   add(whose + "weights", model.sizes.weight_bytes());
-  add(whose + "packed weights", model.sizes.packed_bytes(use));
+  if (model.sizes.packs) add(whose + "packed weights", model.sizes.packed_bytes(use));
   add(whose + "norms and rotations", model.small_bytes());
 }
 
@@ -199,8 +197,10 @@ void Parts::add_pass(const PassShape& shape, const PlannedModel& model, MemoryPh
 }
 
 void Parts::add_learner(const PlannedModel& model) {
-  add("moments", 2 * ((model.sizes.parameters + replicas_ - 1) / replicas_) * f32_bytes +
-                     2 * Suballocator::alignment);
+  const std::int64_t most = (model.sizes.parameters + replicas_ - 1) / replicas_;
+  const std::int64_t shard = most * f32_bytes + Suballocator::alignment;
+  if (model.sizes.dtype != DType::f32) add("masters", shard);
+  add("moments", 2 * shard);
   if (config_.engine.attention == "cudnn") {
     const Qwen3Config& local = model.sizes.local;
     add("cuDNN's working memory",
@@ -234,11 +234,11 @@ void Parts::add_frozen(const char* what, const ModelSource& source, int degree) 
   if (std::find(frozen_.begin(), frozen_.end(), key) != frozen_.end()) return;
   frozen_.push_back(key);
   const PlannedModel model(source, degree, config_);
-  add(what, model.sizes.packed_bytes(Use::inference));
+  const std::int64_t weights = model.sizes.weight_bytes() + Suballocator::alignment;
+  add(what, model.sizes.packs ? model.sizes.packed_bytes(Use::inference) : weights);
   add(what + std::string(": norms and rotations"), model.small_bytes());
-  memory_.parts.push_back({what + std::string(" as it is read"),
-                           model.sizes.weight_bytes() + Suballocator::alignment,
-                           MemoryPhase::loading});
+  if (!model.sizes.packs) return;  // read in place
+  add(what + std::string(" as it is read"), weights, MemoryPhase::loading);
 }
 
 void Parts::add_frozen() {
@@ -260,7 +260,8 @@ void Parts::add_exchange() {
                  std::max(policy.hidden_size, policy.intermediate_size));
     // A receiver passes one bucket on while the next one comes.
     const std::int64_t buckets = (roles_.learner ? 1 : 0) + (roles_.rollout ? 2 : 0);
-    add("weights on their way", buckets * (most * f32_bytes + Suballocator::alignment));
+    const std::int64_t bucket = most * size_of(arithmetic_of(config_.engine.dtype));
+    add("weights on their way", buckets * (bucket + Suballocator::alignment));
   }
   std::int64_t sums = 0;
   memory_.unit_elements =

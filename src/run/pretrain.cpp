@@ -16,7 +16,6 @@
 #include "fst/run/skill_probe.h"
 #include "fst/store/files.h"
 #include "fst/store/metrics_log.h"
-#include "fst/tensor/host_view.h"
 
 namespace fst {
 
@@ -96,8 +95,7 @@ Data file_data(const RunConfig& config, const Tokenizer& tokenizer, const Chat& 
 void initialise_small(Parameters& parameters, std::uint64_t seed) {
   const double layers = static_cast<double>(parameters.config().num_hidden_layers);
   for (const auto& spec : parameters.specs()) {
-    HostView<float> values(parameters.flat().rows(spec.offset, spec.offset + spec.size()),
-                           Contents::undefined);
+    std::vector<float> values;
     const auto has = [&](const char* part) { return spec.name.find(part) != std::string::npos; };
     Rng rng(seed, Purpose::initial_weights, {hash_text(spec.name)});
     const bool embedding = has("embed_tokens");
@@ -110,8 +108,9 @@ void initialise_small(Parameters& parameters, std::uint64_t seed) {
       } else if (!has("bias")) {
         value = has("q_norm") || has("k_norm") ? 1.5 : 1.0;
       }
-      values[i] = static_cast<float>(value);
+      values.push_back(static_cast<float>(value));
     }
+    parameters.put(spec.offset, values);
   }
 }
 
@@ -289,12 +288,12 @@ void pretrain(World& world, const RunConfig& config) {
                      " tokens, but the model has " + std::to_string(model_config.vocab_size) +
                      " rows");
   }
-  Parameters parameters(model_config, device);
-  if (scratch) {
-    initialise_small(parameters, static_cast<std::uint64_t>(config.run.seed));
-  } else {
-    parameters = load_parameters(config.model.policy, model_config, device);
-  }
+  const Holding holding{arithmetic_of(config.engine.dtype),
+                        GradientTree::shard_of(parameter_count(model_config, {}), world.learner())};
+  Parameters parameters =
+      scratch ? Parameters(model_config, device, {}, holding)
+              : load_parameters(config.model.policy, model_config, device, {}, holding);
+  if (scratch) initialise_small(parameters, static_cast<std::uint64_t>(config.run.seed));
   Trainer trainer(world, config, tokenizer, chat, parameters, device);
   Reporter reporter(world, config);
   std::optional<SkillProber> prober;

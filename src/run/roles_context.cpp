@@ -84,20 +84,26 @@ Policy::Policy(RunContext& context) {
 std::unique_ptr<PolicyWeights> Policy::load(RunContext& context, Role role, Use use) {
   const TensorParallel* unit = context.unit(role);
   const ModelSource& source = context.policy_source;
-  PolicyWeights weights{source.load(context.world.role(role), context.device, shard_of(unit)),
-                        nullptr};
-  start_identity_ = weights.parameters.identity(unit);
-  weights.model = std::make_unique<Qwen3>(
+  const Shard shard = shard_of(unit);
+  Holding holding{arithmetic_of(context.config.engine.dtype)};
+  if (use == Use::training) {
+    holding.masters =
+        GradientTree::shard_of(parameter_count(source.config, shard), context.world.across(role));
+  }
+  ModelIdentity identity(source.config, shard);
+  auto weights = std::make_unique<PolicyWeights>(PolicyWeights{
+      source.load(context.world.role(role), context.device, shard, holding, &identity), nullptr});
+  start_identity_ = identity.of(unit, context.device);
+  weights->model = std::make_unique<Qwen3>(
       source.config, context.device,
       Qwen3Options{
           .use = use,
           .max_positions = context.max_positions,
-          .dtype = arithmetic_of(context.config.engine.dtype),
+          .dtype = holding.dtype,
           .attention = attention_of(use == Use::training ? context.config.engine.attention : "own"),
           .unit = unit});
-  auto held = std::make_unique<PolicyWeights>(std::move(weights));
-  held->model->set_weights(held->parameters);  // training reads them in place
-  return held;
+  weights->model->set_weights(weights->parameters);
+  return weights;
 }
 
 void Policy::adopt() {

@@ -214,7 +214,7 @@ int generate_verb(World& world, const Words& words) {
   const Unit unit(world.unit(Role::rollout));
   Qwen3 model(source.config, device,
               {.use = Use::inference, .max_positions = longest, .dtype = dtype, .unit = &unit});
-  model.set_weights(source.load(world.all(), device, shard_of(&unit)));
+  model.set_weights(source.load(world.all(), device, shard_of(&unit), {dtype}));
   std::vector<Numbered> own = generate_own(world, model, prompts, options);
   if (unit.rank() > 0) own.clear();  // the first rank speaks for the unit
   std::vector<Numbered> all = route(

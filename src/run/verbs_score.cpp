@@ -289,7 +289,7 @@ int score_verb(World& world, const Words& words) {
   const Unit unit(world.unit(Role::rollout));
   Qwen3 model(source.config, device,
               {.use = Use::inference, .max_positions = longest, .dtype = dtype, .unit = &unit});
-  model.set_weights(source.load(world.all(), device, shard_of(&unit)));
+  model.set_weights(source.load(world.all(), device, shard_of(&unit), {dtype}));
   std::optional<ScoreFile> file;
   if (world.all().rank() == 0) {
     file.emplace(target, payload_bytes(cases, with_logits ? source.config.vocab_size : 0));

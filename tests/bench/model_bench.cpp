@@ -69,7 +69,7 @@ struct Engine {
         packed(device),
         cache(bench.config, device, 1, bench.dtype),
         head(device) {
-    model.set_weights(load_parameters(bench.folder, bench.config, device));
+    model.set_weights(load_parameters(bench.folder, bench.config, device, {}, {bench.dtype}));
     GeneratorOptions options;
     options.kv_bytes = std::int64_t{2} << 30;
     generator = std::make_unique<Generator>(model, options);
@@ -88,7 +88,8 @@ struct Trainer {
   Trainer(const Bench& bench, int threads, std::int64_t leaves)
       : device(Device::named(bench.device, threads, 0)),
         learners(Communicator::self()),
-        parameters(load_parameters(bench.folder, bench.config, device)),
+        parameters(load_parameters(bench.folder, bench.config, device, {},
+                                   {bench.dtype, {0, bench.config.parameter_count()}})),
         model(bench.config, device,
               {.use = Use::training, .max_positions = bench.positions, .dtype = bench.dtype}),
         tree(bench.config, device, learners, leaves),

@@ -174,14 +174,17 @@ void profile_prefill(Qwen3& model, Delay& delay, std::int64_t tokens) {
               1000.0 * static_cast<double>(tokens) / milliseconds);
 }
 
-Parameters random_parameters(const Qwen3Config& config, const Device& device) {
-  Parameters parameters(config, device);
+Parameters random_parameters(const Qwen3Config& config, const Device& device, DType dtype) {
+  Parameters parameters(config, device, {}, {dtype});
   Rng rng(1, Purpose::initial_weights, {});
   std::vector<float> some(4099);
   for (float& value : some) value = static_cast<float>(0.02 * rng.normal());
-  HostView<float> values(parameters.flat(), Contents::undefined);
-  for (std::size_t i = 0; i < values.size(); ++i) values.data()[i] = some[i % some.size()];
-  values.store();
+  for (std::int64_t begin = 0; begin < parameters.size();) {
+    const std::int64_t count =
+        std::min(parameters.size() - begin, static_cast<std::int64_t>(some.size()));
+    parameters.put(begin, std::span(some).first(static_cast<std::size_t>(count)));
+    begin += count;
+  }
   return parameters;
 }
 
@@ -195,7 +198,7 @@ void run(const char* file, std::int64_t context, DType dtype) {
               {.use = Use::inference,
                .max_positions = std::max<std::int64_t>(context + 1, 4096),
                .dtype = dtype});
-  model.set_weights(random_parameters(config, device));
+  model.set_weights(random_parameters(config, device, dtype));
   Delay delay(device);
   for (const std::int64_t sequences : {1, 8, 64}) {
     profile_decoding(model, delay, sequences, context);

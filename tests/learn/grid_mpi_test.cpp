@@ -25,25 +25,27 @@ Qwen3Config shared_config() {
   return config;
 }
 
-/// A shard of `whole`.
+/// A shard of `whole`, which is in f32.
 void take_shard(Parameters& shard, const Parameters& whole) {
   for (const ParameterSpec& spec : shard.specs()) {
     const Tensor from = whole.at(spec.name);
-    float* to = shard.flat().data<float>() + spec.offset;
-    for (std::int64_t r = 0; r < spec.rows; ++r) {
+    std::int64_t to = spec.offset;
+    for (std::int64_t r = 0; r < spec.rows; ++r, to += spec.cols) {
       const float* row =
           from.data<float>() + (spec.row_begin + r) * spec.global_cols + spec.col_begin;
-      std::copy_n(row, spec.cols, to + r * spec.cols);
+      shard.put(to, {row, static_cast<std::size_t>(spec.cols)});
     }
   }
 }
 
 /// This rank's shard of a policy and of a base that differs from it.
 struct Models {
-  Models(const Unit& unit, DType dtype)
+  Models(const Unit& unit, const Communicator& replicas, DType dtype)
       : device(Device::cpu()),
-        parameters(shared_config(), device, shard_of(&unit)),
-        base_parameters(shared_config(), device, shard_of(&unit)),
+        parameters(shared_config(), device, shard_of(&unit),
+                   {dtype, GradientTree::shard_of(parameter_count(shared_config(), shard_of(&unit)),
+                                                  replicas)}),
+        base_parameters(shared_config(), device, shard_of(&unit), {dtype}),
         policy(shared_config(), device,
                {.use = Use::training, .max_positions = 32, .dtype = dtype, .unit = &unit}),
         base(shared_config(), device,
@@ -62,14 +64,15 @@ struct Models {
 /// alone.
 struct Learnt {
   StepStats first, second;
-  std::vector<float> weights, m, v;
+  std::vector<float> weights, masters, m, v;
 };
 
 /// Writes this rank's parts into global vectors.
 void scatter(std::vector<float>& global, const Parameters& parameters, Range part,
              const Tensor& values) {
-  const auto span = std::span(values.data<float>(), static_cast<std::size_t>(values.size()));
-  for (const auto& piece : global_parts(parameters.specs(), part, span, Replicated::include)) {
+  const HostFloats floats(values);
+  for (const auto& piece :
+       global_parts(parameters.specs(), part, floats.span(), Replicated::include)) {
     for (std::int64_t i = 0; i < piece.runs(); ++i) {
       const auto run = piece.run(i);
       std::copy(run.begin(), run.end(), global.begin() + piece.begin + i * piece.stride);
@@ -82,7 +85,7 @@ constexpr float absent = -1234.5f;
 Learnt learn_twice(const Communicator& all, const Communicator& unit_ranks,
                    const Communicator& replicas, std::int64_t leaves, DType dtype) {
   const Unit unit(unit_ranks);
-  Models models(unit, dtype);
+  Models models(unit, replicas, dtype);
   LearnerOptions options = test::all_terms();
   options.gradient_leaves = leaves;
   constexpr std::int64_t groups = 5;
@@ -101,9 +104,11 @@ Learnt learn_twice(const Communicator& all, const Communicator& unit_ranks,
   for (LearnerSequence& s : sequences) s.on_policy = false;
   learnt.second = learner.step(groups, sequences, anchors);
   const auto size = static_cast<std::size_t>(shared_config().parameter_count());
-  for (auto* x : {&learnt.weights, &learnt.m, &learnt.v}) x->assign(size, absent);
+  for (auto* x : {&learnt.weights, &learnt.masters, &learnt.m, &learnt.v}) x->assign(size, absent);
   const Parameters& parameters = models.parameters;
   scatter(learnt.weights, parameters, {0, parameters.size()}, parameters.flat());
+  const Range shard = learner.optimizer().shard();
+  scatter(learnt.masters, parameters, shard, parameters.masters(shard));
   scatter(learnt.m, parameters, learner.optimizer().shard(), learner.optimizer().m());
   scatter(learnt.v, parameters, learner.optimizer().shard(), learner.optimizer().v());
   return learnt;
@@ -144,6 +149,7 @@ TEST_P(Grid, EveryShapeLearnsTheBitsOfOneRank) {
     std::int64_t there = 0;
     EXPECT_EQ(differing(learnt.weights, alone.weights, there), 0) << "tp " << tp;
     EXPECT_GE(there * tp, static_cast<std::int64_t>(alone.weights.size()));
+    EXPECT_EQ(differing(learnt.masters, alone.masters, there), 0) << "tp " << tp;
     EXPECT_EQ(differing(learnt.m, alone.m, there), 0) << "tp " << tp;
     EXPECT_EQ(differing(learnt.v, alone.v, there), 0) << "tp " << tp;
     // ZeRO-1: no rank holds much more than its share of the moments, the norms apart.
@@ -152,14 +158,14 @@ TEST_P(Grid, EveryShapeLearnsTheBitsOfOneRank) {
 }
 
 /// Learner shards full of a model, rollout shards full of nothing, brought together.
-void expect_adopted(const RankPlan& plan) {
+void expect_adopted(const RankPlan& plan, DType dtype) {
   world().split(plan);
   const Device device = Device::cpu();
   const Qwen3Config config = shared_config();
   const Parameters whole = testing::random_parameters(config, device, 11);
   const Unit learner_unit(world().unit(Role::learner)), rollout_unit(world().unit(Role::rollout));
-  Parameters from(config, device, shard_of(&learner_unit));
-  Parameters to(config, device, shard_of(&rollout_unit));
+  Parameters from(config, device, shard_of(&learner_unit), {dtype});
+  Parameters to(config, device, shard_of(&rollout_unit), {dtype});
   take_shard(from, whole);
   if (world().policy().member()) {
     const Resharding resharding(config, {plan.learner.tp, world().policy_ranks(Role::learner)},
@@ -169,25 +175,31 @@ void expect_adopted(const RankPlan& plan) {
                    world().rollout().member() ? &to : nullptr);
   }
   if (!world().rollout().member()) return;
-  Parameters expected(config, device, shard_of(&rollout_unit));
+  Parameters expected(config, device, shard_of(&rollout_unit), {dtype});
   take_shard(expected, whole);
   EXPECT_EQ(test::differing(test::values_of(to.flat()), test::values_of(expected.flat())), 0)
       << world().layout();
 }
 
-TEST(Adoption, BringsEveryRolloutRankItsShard) {
+class Adoption : public ::testing::TestWithParam<DType> {};
+
+INSTANTIATE_TEST_SUITE_P(Arithmetic, Adoption, ::testing::ValuesIn(test::arithmetics),
+                         test::arithmetic_name);
+
+TEST_P(Adoption, BringsEveryRolloutRankItsShard) {
   const int ranks = world().all().size();
   for (const int from : {1, 2, 4}) {
     for (const int to : {1, 2, 4}) {
-      if (ranks % from == 0 && ranks % to == 0) expect_adopted({{0, to}, {0, 1}, {0, from}});
+      if (ranks % from == 0 && ranks % to == 0)
+        expect_adopted({{0, to}, {0, 1}, {0, from}}, GetParam());
     }
   }
-  if (ranks == 2) expect_adopted({{1, 1}, {0, 1}, {1, 1}});
-  if (ranks == 3) expect_adopted({{1, 1}, {0, 1}, {2, 2}});
-  if (ranks == 3) expect_adopted({{1, 1}, {1, 1}, {1, 1}});
-  if (ranks == 4) expect_adopted({{2, 2}, {0, 1}, {2, 1}});
-  if (ranks == 4) expect_adopted({{2, 2}, {1, 1}, {1, 1}});
-  if (ranks == 4) expect_adopted({{2, 1}, {0, 1}, {2, 2}});
+  if (ranks == 2) expect_adopted({{1, 1}, {0, 1}, {1, 1}}, GetParam());
+  if (ranks == 3) expect_adopted({{1, 1}, {0, 1}, {2, 2}}, GetParam());
+  if (ranks == 3) expect_adopted({{1, 1}, {1, 1}, {1, 1}}, GetParam());
+  if (ranks == 4) expect_adopted({{2, 2}, {0, 1}, {2, 1}}, GetParam());
+  if (ranks == 4) expect_adopted({{2, 2}, {1, 1}, {1, 1}}, GetParam());
+  if (ranks == 4) expect_adopted({{2, 1}, {0, 1}, {2, 2}}, GetParam());
   world().split({});
 }
 

@@ -15,27 +15,34 @@
 
 namespace fst::test {
 
+/// All elements of a contiguous tensor, f32 or bf16.
 inline std::vector<float> values_of(const Tensor& x) {
-  return {x.data<float>(), x.data<float>() + x.size()};
+  const HostFloats values(x);
+  return {values.span().begin(), values.span().end()};
 }
 
-/// `parameters` plus noise: a base whose KL to the policy is neither 0 nor astronomical.
-inline Parameters near(const Parameters& parameters, double scale, std::uint32_t seed) {
-  Parameters moved(parameters.config(), parameters.flat().device());
+/// `parameters` plus noise, in `dtype`: a base whose KL to the policy is neither 0 nor
+/// astronomical.
+inline Parameters near(const Parameters& parameters, double scale, std::uint32_t seed,
+                       DType dtype) {
+  Parameters moved(parameters.config(), parameters.flat().device(), {}, {dtype});
+  std::vector<float> values = values_of(parameters.flat());
   Noise noise(seed);
-  for (std::int64_t i = 0; i < moved.size(); ++i) {
-    moved.flat().data<float>()[i] =
-        parameters.flat().data<float>()[i] + static_cast<float>(scale * noise.normal());
-  }
+  for (float& value : values) value += static_cast<float>(scale * noise.normal());
+  moved.put(0, values);
   return moved;
 }
 
+/// The policy with masters of the shard of this rank of `learners`, which may be all of it.
 struct TinyModels {
   explicit TinyModels(Device where = Device::cpu(),
-                      const Qwen3Config& config = testing::tiny_config(), DType dtype = DType::f32)
+                      const Qwen3Config& config = testing::tiny_config(), DType dtype = DType::f32,
+                      const Communicator& learners = Communicator::self())
       : device(std::move(where)),
-        policy_parameters(testing::random_parameters(config, device, 7)),
-        base_parameters(near(policy_parameters, 0.02, 9)),
+        policy_parameters(testing::random_parameters(
+            config, device, 7,
+            {dtype, GradientTree::shard_of(config.parameter_count(), learners)})),
+        base_parameters(near(testing::random_parameters(config, device, 7), 0.02, 9, dtype)),
         policy(config, device, {.use = Use::training, .max_positions = 64, .dtype = dtype}),
         base(config, device, {.use = Use::inference, .max_positions = 64, .dtype = dtype}) {
     policy.set_weights(policy_parameters);
@@ -43,6 +50,8 @@ struct TinyModels {
   }
   explicit TinyModels(DType dtype, Device where = Device::cpu())
       : TinyModels(std::move(where), testing::tiny_config(), dtype) {}
+  TinyModels(DType dtype, const Communicator& learners)
+      : TinyModels(Device::cpu(), testing::tiny_config(), dtype, learners) {}
   TinyModels(const TinyModels&) = delete;
   TinyModels& operator=(const TinyModels&) = delete;
 
@@ -130,7 +139,7 @@ inline LearnerOptions all_terms() {
 }
 
 struct Learnt {
-  std::vector<float> weights, m, v;  // moments of the learner's shard
+  std::vector<float> weights, masters, m, v;  // all weights, the rest of the learner's shard
   Range shard;
   StepStats first, second;
 };
@@ -162,6 +171,7 @@ inline Learnt learn_twice(TinyModels& models, const Communicator& learners,
   learnt.m = values_of(learner.optimizer().m());
   learnt.v = values_of(learner.optimizer().v());
   learnt.shard = learner.optimizer().shard();
+  learnt.masters = values_of(models.policy_parameters.masters(learnt.shard));
   return learnt;
 }
 

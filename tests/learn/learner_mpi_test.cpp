@@ -20,10 +20,11 @@ TEST_P(LearnerTest, TheNumberOfLearnersChangesNoBit) {
   LearnerOptions options = test::all_terms();
   options.gradient_leaves = std::get<std::int64_t>(GetParam());
   const DType dtype = std::get<DType>(GetParam());
-  test::TinyModels models(dtype), alone(dtype);
+  test::TinyModels models(dtype, test::world().all()), alone(dtype);
   const test::Learnt expected = test::learn_twice(alone, Communicator::self(), options);
   const test::Learnt learnt = test::learn_twice(models, test::world().all(), options);
   EXPECT_EQ(test::differing(learnt.weights, expected.weights), 0);
+  EXPECT_EQ(test::differing(learnt.masters, part(expected.masters, learnt.shard)), 0);
   EXPECT_EQ(test::differing(learnt.m, part(expected.m, learnt.shard)), 0);
   EXPECT_EQ(test::differing(learnt.v, part(expected.v, learnt.shard)), 0);
   EXPECT_EQ(test::numbers_of(learnt.first), test::numbers_of(expected.first));

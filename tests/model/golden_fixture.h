@@ -70,7 +70,7 @@ class GoldenModel : public ::testing::TestWithParam<std::string> {
       : folder_(golden_root() / "model" / GetParam()),
         golden_(reference_folder(GetParam()) / "golden.h5"),
         config_(Qwen3Config::load(folder_)),
-        parameters_(load_parameters(folder_, config_, cpu_)),
+        parameters_(load_parameters(folder_, config_, cpu_, {}, {dtype})),
         model_(config_, cpu_, {Use::training, 512, dtype}),
         cache_(config_, cpu_, 1, dtype),
         packed_(cpu_),

@@ -35,7 +35,7 @@ class ModelBf16Golden : public testing::GoldenModel {
 TEST_P(ModelBf16Golden, IsAsNearToTheLogitsAsTransformers) {
   ASSERT_FALSE(cases().empty());
   Qwen3 exact(config_, cpu_, {Use::inference, 512});
-  exact.set_weights(parameters_);
+  exact.set_weights(load_parameters(folder_, config_, cpu_));
   KvCache cache(config_, cpu_, 1);
   for (const std::string& name : cases()) {
     const std::string path = "/case/" + name;

@@ -50,12 +50,11 @@ inline std::int64_t differing_bits(const std::vector<float>& a, const std::vecto
 /// A model with what it needs to run whole sequences.
 struct Runner {
   Runner(const Parameters& given, const Device& device, Use use = Use::training,
-         std::int64_t max_positions = 2048, const TensorParallel* unit = nullptr,
-         DType dtype = DType::f32)
+         std::int64_t max_positions = 2048, const TensorParallel* unit = nullptr)
       : parameters(given),
         model(given.config(), device,
-              {.use = use, .max_positions = max_positions, .dtype = dtype, .unit = unit}),
-        cache(model.local_config(), device, 1, dtype),
+              {.use = use, .max_positions = max_positions, .dtype = given.dtype(), .unit = unit}),
+        cache(model.local_config(), device, 1, given.dtype()),
         packed(device),
         head(device) {
     model.set_weights(given);
@@ -112,11 +111,11 @@ struct Runner {
 /// A sequence fed through a cache in pieces; blocks are given out in a scrambled order.
 class Pieces {
  public:
-  Pieces(const Parameters& parameters, std::int64_t length, const TensorParallel* unit = nullptr,
-         DType dtype = DType::f32)
+  Pieces(const Parameters& parameters, std::int64_t length, const TensorParallel* unit = nullptr)
       : device_(parameters.flat().device()),
-        model_(parameters.config(), device_, {.max_positions = 2048, .dtype = dtype, .unit = unit}),
-        cache_(model_.local_config(), device_, 2 * blocks_for(length) + 1, dtype) {
+        model_(parameters.config(), device_,
+               {.max_positions = 2048, .dtype = parameters.dtype(), .unit = unit}),
+        cache_(model_.local_config(), device_, 2 * blocks_for(length) + 1, parameters.dtype()) {
     model_.set_weights(parameters);
     for (std::int64_t b = 0; b < blocks_for(length); ++b) {
       table_.push_back(static_cast<std::int32_t>(2 * (blocks_for(length) - b)));

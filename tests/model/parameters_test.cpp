@@ -10,7 +10,9 @@
 #include <gtest/gtest.h>
 
 #include "fst/base/error.h"
+#include "fst/model/identity.h"
 #include "fst/model/safetensors.h"
+#include "fst/tensor/host_view.h"
 
 #include "support/temporary_folder.h"
 #include "support/tiny_model.h"
@@ -80,16 +82,100 @@ TEST(Parameters, HaveAnIdentityOfTheirBits) {
   const Qwen3Config config = testing::tiny_config();
   const Parameters first = testing::random_parameters(config, cpu, 1);
   Parameters second = testing::random_parameters(config, cpu, 1);
-  EXPECT_EQ(first.identity(), second.identity());
-  std::set<std::uint64_t> identities = {first.identity()};
+  EXPECT_EQ(testing::identity_of(first), testing::identity_of(second));
+  std::set<std::uint64_t> identities = {testing::identity_of(first)};
   for (const std::int64_t place : {std::int64_t{0}, first.size() / 2, first.size() - 1}) {
     float& value = second.flat().data<float>()[place];
     const float before = value;
     value = std::nextafter(value, 10.0f);
-    EXPECT_TRUE(identities.insert(second.identity()).second) << place;
+    EXPECT_TRUE(identities.insert(testing::identity_of(second)).second) << place;
     value = before;
   }
-  EXPECT_EQ(first.identity(), second.identity());
+  EXPECT_EQ(testing::identity_of(first), testing::identity_of(second));
+}
+
+/// Bits of each value rounded to nearest even, widened again.
+std::vector<float> rounded(const Tensor& values) {
+  std::vector<float> all;
+  for (std::int64_t i = 0; i < values.size(); ++i) {
+    all.push_back(kernels::widened(kernels::narrowed(values.data<float>()[i])));
+  }
+  return all;
+}
+
+std::vector<float> floats_of(const Tensor& x) {
+  const HostFloats values(x);
+  return {values.span().begin(), values.span().end()};
+}
+
+TEST(Parameters, InBf16AreReadAsRoundedWeightsAndExactMastersOfAPart) {
+  const testing::TemporaryFolder folder;
+  const Qwen3Config config = testing::tiny_config(Family::qwen2, false);
+  const Parameters wide = testing::random_parameters(config, cpu, 3);
+  export_folder(folder.path() / "model", wide, DType::f32, {});
+  const Range part{1001, 5003};  // from the middle of one row to that of another
+  const Parameters narrow =
+      load_parameters(folder.path() / "model", config, cpu, {}, {DType::bf16, part});
+  EXPECT_EQ(narrow.dtype(), DType::bf16);
+  EXPECT_EQ(floats_of(narrow.flat()), rounded(wide.flat()));
+  EXPECT_EQ(floats_of(narrow.masters(part)), floats_of(wide.flat().rows(part.begin, part.end)));
+  EXPECT_EQ(narrow.masters({1005, 1007}).data<float>(), narrow.masters(part).data<float>() + 4);
+  for (const Range range : {Range{1000, 5003}, Range{1001, 5004}, Range{0, wide.size()}}) {
+    EXPECT_THROW(narrow.masters(range), Error);
+  }
+  const Parameters sampled =
+      load_parameters(folder.path() / "model", config, cpu, {}, {DType::bf16});
+  EXPECT_THROW(sampled.masters({0, 1}), Error) << "who moves nothing has none";
+}
+
+TEST(Parameters, InBf16FollowTheirMasters) {
+  const Qwen3Config config = testing::tiny_config();
+  const Range part{7, 1003};
+  Parameters narrow = testing::random_parameters(config, cpu, 4, {DType::bf16, part});
+  std::vector<float> expected = floats_of(narrow.flat());
+  Tensor masters = narrow.masters(part);
+  for (std::int64_t i = 0; i < part.size(); ++i) masters.data<float>()[i] *= 1.01f;
+  const std::vector<float> moved = rounded(masters);
+  std::copy(moved.begin(), moved.end(), expected.begin() + part.begin);
+  narrow.follow_masters(part);
+  EXPECT_EQ(floats_of(narrow.flat()), expected);
+  EXPECT_NE(moved, floats_of(masters)) << "they keep what rounding loses";
+}
+
+TEST(Parameters, InF32AreTheirOwnMasters) {
+  const Parameters parameters = testing::random_parameters(testing::tiny_config(), cpu, 4);
+  EXPECT_EQ(parameters.masters({5, 9}).raw(), parameters.flat().rows(5, 9).raw());
+}
+
+TEST(Parameters, AreWrittenFromBf16AsFromTheSameNumbersInF32) {
+  const testing::TemporaryFolder folder;
+  const Parameters narrow =
+      testing::random_parameters(testing::tiny_config(), cpu, 5, {DType::bf16});
+  const Parameters wide = testing::held(narrow, {DType::f32});
+  for (const DType storage : {DType::f32, DType::bf16}) {
+    export_folder(folder.path() / "narrow", narrow, storage, {});
+    export_folder(folder.path() / "wide", wide, storage, {});
+    EXPECT_EQ(text_of(folder.path() / "narrow/model.safetensors"),
+              text_of(folder.path() / "wide/model.safetensors"));
+  }
+}
+
+TEST(ModelIdentity, IsOfWhatIsReadInWhateverPieces) {
+  const Parameters parameters = testing::random_parameters(testing::tiny_config(), cpu, 6);
+  const std::uint64_t whole = testing::identity_of(parameters);
+  ModelIdentity pieces(parameters.config(), {});
+  const std::vector<float> values = floats_of(parameters.flat());
+  const auto add = [&](std::int64_t begin, std::int64_t end) {
+    pieces.add(begin, std::span(values).subspan(static_cast<std::size_t>(begin),
+                                                static_cast<std::size_t>(end - begin)));
+  };
+  const std::int64_t row = parameters.config().hidden_size;
+  add(3 * row, parameters.size());
+  EXPECT_NE(pieces.share(), whole);
+  add(0, row);
+  EXPECT_THROW(add(row, row + 1), Error) << "a part of a row";
+  add(row, 3 * row);
+  EXPECT_EQ(pieces.share(), whole);
 }
 
 TEST(Parameters, AreInitialisedByNameAndSeedAlone) {
@@ -126,7 +212,7 @@ TEST(Parameters, AreReadBackAsExported) {
     EXPECT_EQ(read, config);
     const Parameters exact = load_parameters(folder.path() / "f32", read, cpu);
     EXPECT_TRUE(same_bits(parameters, exact));
-    EXPECT_EQ(parameters.identity(), exact.identity());
+    EXPECT_EQ(testing::identity_of(parameters), testing::identity_of(exact));
 
     export_folder(folder.path() / "bf16", parameters, DType::bf16, {});
     const Parameters rounded = load_parameters(folder.path() / "bf16", read, cpu);

@@ -53,7 +53,7 @@ class EveryFamilyAndDType : public ::testing::TestWithParam<std::tuple<Variant, 
   }
   static DType dtype() { return std::get<DType>(GetParam()); }
   static Runner runner_of(const Parameters& parameters, Use use = Use::training) {
-    return Runner(parameters, cpu, use, 2048, nullptr, dtype());
+    return Runner(parameters, cpu, use, 2048, nullptr);
   }
 };
 
@@ -134,20 +134,11 @@ TEST_P(EveryFamily, HasTheGradientThatFiniteDifferencesShow) {
   }
 }
 
-/// The parameters as a model in bf16 has them.
-Parameters rounded(const Parameters& parameters) {
-  Parameters result(parameters.config(), cpu);
-  for (std::int64_t i = 0; i < parameters.size(); ++i) {
-    result.flat().data<float>()[i] =
-        kernels::widened(kernels::narrowed_to<kernels::Bf16>(parameters.flat().data<float>()[i]));
-  }
-  return result;
-}
-
 TEST_P(EveryFamily, HasInBf16TheGradientInFloatUpToTheRoundingOfWhatIsStored) {
-  const Parameters parameters = rounded(testing::random_parameters(config(), cpu, 12));
+  const Parameters rounded = testing::random_parameters(config(), cpu, 12, {DType::bf16});
+  const Parameters parameters = testing::held(rounded, {DType::f32});
   const Sequences sequences = testing::random_sequences({9, 1, 45, 5}, config().vocab_size, 6);
-  Runner wide(parameters, cpu), narrow(parameters, cpu, Use::training, 2048, nullptr, DType::bf16);
+  Runner wide(parameters, cpu), narrow(rounded, cpu);
   Gradients expected(config(), cpu), found(config(), cpu);
   wide.gradient(sequences, expected);
   narrow.gradient(sequences, found);
@@ -169,7 +160,7 @@ TEST_P(EveryFamily, HasInBf16TheGradientInFloatUpToTheRoundingOfWhatIsStored) {
 }
 
 TEST_P(EveryFamilyAndDType, GivesRowsThatDoNotDependOnTheirBatch) {
-  const Parameters parameters = testing::random_parameters(config(), cpu, 14);
+  const Parameters parameters = testing::random_parameters(config(), cpu, 14, {dtype()});
   const Sequences sequences =
       testing::random_sequences({5, 33, 1, 130, 16}, config().vocab_size, 7);
   Runner runner = runner_of(parameters, Use::inference);
@@ -183,7 +174,7 @@ TEST_P(EveryFamilyAndDType, GivesRowsThatDoNotDependOnTheirBatch) {
 }
 
 TEST_P(EveryFamilyAndDType, AddsTheSameGradientsHoweverSequencesArePacked) {
-  const Parameters parameters = testing::random_parameters(config(), cpu, 15);
+  const Parameters parameters = testing::random_parameters(config(), cpu, 15, {dtype()});
   const Sequences sequences = testing::random_sequences({7, 20, 2, 150}, config().vocab_size, 8);
   Runner runner = runner_of(parameters);
   Gradients together(config(), cpu), one_by_one(config(), cpu), pairs(config(), cpu);
@@ -203,8 +194,8 @@ TEST_P(EitherDType, GivesTheSameBitsWithAnyThreadsAndInstructionSet) {
   for (const kernels::Isa isa : test::isas()) {
     for (const int threads : {1, 2, 3}) {
       const Device device = Device::cpu(threads, isa);
-      const Parameters parameters = testing::random_parameters(config, device, 16);
-      Runner runner(parameters, device, Use::training, 2048, nullptr, GetParam());
+      const Parameters parameters = testing::random_parameters(config, device, 16, {GetParam()});
+      Runner runner(parameters, device, Use::training, 2048, nullptr);
       Gradients gradients(config, device);
       runner.gradient(sequences, gradients);
       const auto these_logits = runner.logits(sequences);
@@ -222,9 +213,9 @@ TEST_P(EitherDType, GivesTheSameBitsWithAnyThreadsAndInstructionSet) {
 TEST_P(EitherDType, ForTrainingAndForInferenceGiveTheSameBits) {
   const Qwen3Config config = testing::tiny_config();
   const Sequences sequences = testing::random_sequences({12, 31}, config.vocab_size, 10);
-  const Parameters parameters = testing::random_parameters(config, cpu, 17);
-  Runner training(parameters, cpu, Use::training, 2048, nullptr, GetParam());
-  Runner inference(parameters, cpu, Use::inference, 2048, nullptr, GetParam());
+  const Parameters parameters = testing::random_parameters(config, cpu, 17, {GetParam()});
+  Runner training(parameters, cpu, Use::training, 2048, nullptr);
+  Runner inference(parameters, cpu, Use::inference, 2048, nullptr);
   Activations saved;
   const auto kept = testing::values_of(training.forward(sequences, &saved));
   EXPECT_EQ(testing::differing_bits(kept, testing::values_of(inference.forward(sequences))), 0);
@@ -233,13 +224,30 @@ TEST_P(EitherDType, ForTrainingAndForInferenceGiveTheSameBits) {
 TEST_P(EitherDType, ForInferenceOutlivesItsParameters) {
   const Qwen3Config config = testing::tiny_config();
   const Sequences sequences = testing::random_sequences({12}, config.vocab_size, 10);
-  Parameters parameters = testing::random_parameters(config, cpu, 17);
-  Runner runner(parameters, cpu, Use::inference, 2048, nullptr, GetParam());
+  Parameters parameters = testing::random_parameters(config, cpu, 17, {GetParam()});
+  Runner runner(parameters, cpu, Use::inference, 2048, nullptr);
   const auto before = runner.logits(sequences);
   ops::fill(parameters.flat(), 0.0f);
   EXPECT_EQ(testing::differing_bits(before, runner.logits(sequences)), 0);
   runner.model.set_weights(parameters);
   EXPECT_NE(testing::differing_bits(before, runner.logits(sequences)), 0);
+}
+
+TEST_P(EitherDType, KeepsWeightsThatNobodyElseHoldsWhereItReadsThemInPlace) {
+  const Qwen3Config config = testing::tiny_config();
+  const Sequences sequences = testing::random_sequences({12}, config.vocab_size, 10);
+  const Parameters parameters = testing::random_parameters(config, cpu, 17, {GetParam()});
+  for (const Use use : {Use::training, Use::inference}) {
+    Runner runner(parameters, cpu, use);
+    const auto expected = runner.logits(sequences);
+    const std::int64_t bytes = runner.model.weight_bytes();
+    runner.model.set_weights(testing::random_parameters(config, cpu, 17, {GetParam()}));
+    EXPECT_EQ(testing::differing_bits(expected, runner.logits(sequences)), 0);
+    const bool training = use == Use::training;
+    EXPECT_EQ(runner.model.reads_in_place(), training);
+    EXPECT_EQ(runner.model.weight_bytes() - bytes,
+              training ? parameters.size() * size_of(GetParam()) : 0);
+  }
 }
 
 TEST(Qwen3, ForTrainingReadsTheEmbeddingInPlace) {
@@ -253,12 +261,12 @@ TEST(Qwen3, ForTrainingReadsTheEmbeddingInPlace) {
 
 TEST_P(EveryFamilyAndDType, PrefillsInAnyChunksAndDecodesToTheSameBits) {
   constexpr std::int64_t length = 1040;  // beyond one softmax restart at 1024 keys
-  const Parameters parameters = testing::random_parameters(config(), cpu, 18);
+  const Parameters parameters = testing::random_parameters(config(), cpu, 18, {dtype()});
   const auto tokens = testing::random_tokens(length, config().vocab_size, 11);
   Runner runner = runner_of(parameters, Use::inference);
   const auto expected = testing::values_of(runner.forward({tokens}));
   for (const std::int64_t chunk : {1, 7, 16, 129, 1000}) {
-    testing::Pieces pieces(parameters, length, nullptr, dtype());
+    testing::Pieces pieces(parameters, length);
     std::vector<float> hidden;
     for (std::int64_t begin = 0; begin < length; begin += chunk) {
       const auto piece = pieces.feed(tokens, begin, std::min(begin + chunk, length));
@@ -290,12 +298,13 @@ TEST(Qwen3, RefusesWhatItCannotCompute) {
   EXPECT_THROW(empty.forward(runner.packed.batch(), small), Error);
   const Parameters other(testing::tiny_config(Family::llama), cpu);
   EXPECT_THROW(empty.set_weights(other), Error);
+  EXPECT_THROW(empty.set_weights(testing::held(parameters, {DType::bf16})), Error);
 }
 
 TEST_P(EitherDType, RefusesABackwardThatDoesNotFitItsForward) {
   const Qwen3Config config = testing::tiny_config();
-  const Parameters parameters = testing::random_parameters(config, cpu, 20);
-  Runner runner(parameters, cpu, Use::training, 2048, nullptr, GetParam());
+  const Parameters parameters = testing::random_parameters(config, cpu, 20, {GetParam()});
+  Runner runner(parameters, cpu, Use::training, 2048, nullptr);
   Gradients gradients(config, cpu);
   Activations saved;
   const Tensor& hidden = runner.forward({{1, 2, 3}}, &saved);

@@ -14,11 +14,11 @@ using testing::Runner;
 TEST(Recompute, ChangesNoBitOfTheGradient) {
   const Qwen3Config config = testing::tiny_config();
   const Device cpu = Device::cpu();
-  const Parameters parameters = testing::random_parameters(config, cpu, 41);
   const auto sequences = testing::random_sequences({37, 5, 130}, config.vocab_size, 42);
   for (const DType dtype : {DType::f32, DType::bf16}) {
+    const Parameters parameters = testing::random_parameters(config, cpu, 41, {dtype});
     const auto gradient = [&](Keep keep) {
-      Runner runner(parameters, cpu, Use::training, 256, nullptr, dtype);
+      Runner runner(parameters, cpu, Use::training, 256);
       Gradients gradients(config, cpu);
       for (int again = 0; again < 2; ++again) {  // scratch holds the last batch's numbers
         runner.gradient(sequences, gradients, {}, {}, nullptr, keep);

@@ -108,18 +108,19 @@ TEST(Shard, HasTheIdentityOfTheWholeModel) {
   for (const Qwen3Config& config :
        {testing::shared_config(), testing::shared_config(Family::qwen2, false)}) {
     const Parameters whole = testing::random_parameters(config, cpu, 53);
-    const std::uint64_t identity = whole.identity();
+    const std::uint64_t identity = testing::identity_of(whole);
     for (const int degree : {2, 4, 8}) {
       std::uint64_t shares = 0;
       for (int rank = 0; rank < degree; ++rank) {
-        shares += testing::shard_of_parameters(whole, {rank, degree}).identity_share();
+        shares +=
+            testing::identity_of_shard(testing::shard_of_parameters(whole, {rank, degree})).share();
       }
       EXPECT_EQ(shares, identity);
     }
     testing::run_ranks(4, [&](const TensorParallel& unit) {
       const Parameters mine = testing::shard_of_parameters(whole, shard_of(&unit));
-      EXPECT_EQ(mine.identity(&unit), identity);
-      EXPECT_THROW(mine.identity(), Error);
+      EXPECT_EQ(testing::identity_of(mine, &unit), identity);
+      EXPECT_THROW(testing::identity_of(mine), Error);
     });
   }
 }
@@ -127,18 +128,18 @@ TEST(Shard, HasTheIdentityOfTheWholeModel) {
 TEST(Shard, IdentityKnowsTheOrderOfRowsAndColumns) {
   const Qwen3Config config = testing::shared_config();
   Parameters parameters = testing::random_parameters(config, cpu, 54);
-  const std::uint64_t identity = parameters.identity();
+  const std::uint64_t identity = testing::identity_of(parameters);
   const Tensor down = parameters.at("model.layers.1.mlp.down_proj.weight");
   float* values = down.data<float>();
   const auto swapped = [&](std::int64_t a, std::int64_t b) {
     std::swap_ranges(values + a, values + a + 13, values + b);  // an eighth of a row
-    const std::uint64_t other = parameters.identity();
+    const std::uint64_t other = testing::identity_of(parameters);
     std::swap_ranges(values + a, values + a + 13, values + b);
     return other;
   };
   EXPECT_NE(swapped(0, 13), identity);
   EXPECT_NE(swapped(0, down.dim(1)), identity);
-  EXPECT_EQ(parameters.identity(), identity);
+  EXPECT_EQ(testing::identity_of(parameters), identity);
 }
 
 }  // namespace

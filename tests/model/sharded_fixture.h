@@ -40,12 +40,15 @@ void for_elements(const ParameterSpec& block, const ParameterSpec& whole, Copy c
 
 /// One rank's share of `whole`.
 inline Parameters shard_of_parameters(const Parameters& whole, const Shard& shard) {
-  Parameters mine(whole.config(), whole.flat().device(), shard);
+  Parameters mine(whole.config(), whole.flat().device(), shard, {whole.dtype()});
+  const HostFloats all(whole.flat());
+  std::vector<float> values(static_cast<std::size_t>(mine.size()));
   for (std::size_t i = 0; i < whole.specs().size(); ++i) {
     for_elements(mine.specs()[i], whole.specs()[i], [&](std::int64_t to, std::int64_t from) {
-      mine.flat().data<float>()[to] = whole.flat().data<float>()[from];
+      values[static_cast<std::size_t>(to)] = all.span()[static_cast<std::size_t>(from)];
     });
   }
+  mine.put(0, values);
   return mine;
 }
 
@@ -79,12 +82,12 @@ inline std::int64_t differing_gradients(const Outcome& part, const Outcome& whol
 /// law ends in the last leaf of the vocabulary, chunks of the head are odd, and the leaf's gradient
 /// is continued over two calls.
 inline Outcome outcome_of(const Parameters& whole, const Parameters& whole_base,
-                          const Sequences& sequences, const TensorParallel* unit, DType dtype) {
+                          const Sequences& sequences, const TensorParallel* unit) {
   const Device& device = whole.flat().device();
   const Parameters mine = shard_of_parameters(whole, shard_of(unit));
   const Parameters base = shard_of_parameters(whole_base, shard_of(unit));
-  Runner runner(mine, device, Use::training, 2048, unit, dtype);
-  Runner reference(base, device, Use::inference, 2048, unit, dtype);
+  Runner runner(mine, device, Use::training, 2048, unit);
+  Runner reference(base, device, Use::inference, 2048, unit);
   Outcome outcome;
   outcome.hidden = values_of(runner.forward(sequences));
   outcome.logits = runner.logits(sequences);

@@ -52,15 +52,15 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST_P(TensorParallelModel, GivesTheBitsOfTheWholeModelForwardAndBackward) {
   const Qwen3Config& config = one().config;
-  const Parameters whole = testing::random_parameters(config, cpu, 41);
-  const Parameters base = testing::random_parameters(config, cpu, 42);
+  const Parameters whole = testing::random_parameters(config, cpu, 41, {dtype()});
+  const Parameters base = testing::random_parameters(config, cpu, 42, {dtype()});
   const Sequences sequences = testing::random_sequences({9, 1, 37}, config.vocab_size - 3, 43);
-  const Outcome expected = testing::outcome_of(whole, base, sequences, nullptr, dtype());
+  const Outcome expected = testing::outcome_of(whole, base, sequences, nullptr);
   ASSERT_TRUE(std::any_of(expected.gradient.begin(), expected.gradient.end(),
                           [](float x) { return x != 0.0f; }));
   for (const int degree : one().degrees) {
     testing::run_ranks(degree, [&](const TensorParallel& unit) {
-      const Outcome found = testing::outcome_of(whole, base, sequences, &unit, dtype());
+      const Outcome found = testing::outcome_of(whole, base, sequences, &unit);
       EXPECT_EQ(testing::differing_scores(found, expected), 0) << "degree " << degree;
       EXPECT_EQ(testing::differing_gradients(found, expected), 0) << "degree " << degree;
     });
@@ -69,13 +69,13 @@ TEST_P(TensorParallelModel, GivesTheBitsOfTheWholeModelForwardAndBackward) {
 
 TEST_P(TensorParallelModel, PrefillsAndDecodesThroughItsPartOfTheCache) {
   const Qwen3Config& config = one().config;
-  const Parameters whole = testing::random_parameters(config, cpu, 44);
+  const Parameters whole = testing::random_parameters(config, cpu, 44, {dtype()});
   const auto tokens = testing::random_tokens(37, config.vocab_size, 45);
-  Runner runner(whole, cpu, Use::inference, 2048, nullptr, dtype());
+  Runner runner(whole, cpu, Use::inference, 2048, nullptr);
   const auto expected = testing::values_of(runner.forward({tokens}));
   testing::run_ranks(one().degrees.back(), [&](const TensorParallel& unit) {
     const Parameters mine = testing::shard_of_parameters(whole, shard_of(&unit));
-    testing::Pieces pieces(mine, 37, &unit, dtype());
+    testing::Pieces pieces(mine, 37, &unit);
     std::vector<float> hidden;
     for (const std::int64_t end : {19, 20, 21, 36, 37}) {
       const auto begin = static_cast<std::int64_t>(hidden.size()) / config.hidden_size;

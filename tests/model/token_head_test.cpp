@@ -30,11 +30,11 @@ constexpr double tolerance = 1e-4;
 class Head : public ::testing::Test {
  protected:
   explicit Head(DType dtype = DType::f32)
-      : parameters_(testing::random_parameters(config_, cpu, 31)),
-        base_parameters_(testing::random_parameters(config_, cpu, 32)),
+      : parameters_(testing::random_parameters(config_, cpu, 31, {dtype})),
+        base_parameters_(testing::random_parameters(config_, cpu, 32, {dtype})),
         tokens_(testing::random_tokens(14, 90, 33)),
-        runner_(parameters_, cpu, Use::training, 2048, nullptr, dtype),
-        base_(base_parameters_, cpu, Use::inference, 2048, nullptr, dtype) {
+        runner_(parameters_, cpu, Use::training, 2048),
+        base_(base_parameters_, cpu, Use::inference, 2048) {
     for (std::size_t t = 0; t + 1 < tokens_.size(); ++t) {
       rows_.push_back(static_cast<std::int32_t>(t));
       targets_.push_back(tokens_[t + 1]);

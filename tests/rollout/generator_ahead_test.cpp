@@ -84,9 +84,9 @@ void GeneratorAhead::fail_and_go_on(int steps_ahead) {
   GeneratorOptions ahead = options();
   ahead.steps_ahead = steps_ahead;
   Generator generator(model_, ahead);
-  Parameters broken = testing::random_parameters(config_, device_, 11);
-  broken.flat().data<float>()[all[4].prompt.back() * config_.hidden_size] =
-      std::numeric_limits<float>::quiet_NaN();  // the embedding of a token
+  Parameters broken = testing::random_parameters(config_, device_, 11, {GetParam()});
+  const float nan = std::numeric_limits<float>::quiet_NaN();  // in the embedding of a token
+  broken.put(all[4].prompt.back() * config_.hidden_size, {&nan, 1});
   model_.set_weights(broken);
   try {
     generator.generate(all);

@@ -94,7 +94,7 @@ class GeneratorFixture : public ::testing::TestWithParam<DType> {
 
   Qwen3Config config_ = testing::tiny_config();
   Device device_ = Device::cpu();
-  Parameters parameters_ = testing::random_parameters(config_, device_, 11);
+  Parameters parameters_ = testing::random_parameters(config_, device_, 11, {GetParam()});
   Qwen3 model_{
       config_, device_, {.use = Use::inference, .max_positions = positions, .dtype = GetParam()}};
 };

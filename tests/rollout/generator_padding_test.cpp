@@ -98,9 +98,9 @@ TEST_P(GeneratorPadding, RefusesARequestBeyondTheCacheWithTheSameFigures) {
 // The embedding of the dummies' token is broken, so that they draw from what is not a number.
 TEST_P(GeneratorPadding, DoesNotLookAtWhatDummiesDraw) {
   const Qwen3Config untied = testing::tiny_config(Family::qwen3, false);
-  Parameters parameters = testing::random_parameters(untied, device_, 11);
-  std::fill_n(parameters.flat().data<float>(), untied.hidden_size,
-              std::numeric_limits<float>::quiet_NaN());
+  Parameters parameters = testing::random_parameters(untied, device_, 11, {GetParam()});
+  parameters.put(0, std::vector<float>(static_cast<std::size_t>(untied.hidden_size),
+                                       std::numeric_limits<float>::quiet_NaN()));
   Qwen3 model(untied, device_,
               {.use = Use::inference, .max_positions = positions, .dtype = GetParam()});
   model.set_weights(parameters);

@@ -74,7 +74,7 @@ TEST_P(GeneratorTest, ThreadsChangeNoBit) {
   const auto all = requests();
   const auto reference = generate(options(), all);
   const Device two = Device::cpu(2);
-  const Parameters parameters = testing::random_parameters(config_, two, 11);
+  const Parameters parameters = testing::random_parameters(config_, two, 11, {GetParam()});
   Qwen3 model(config_, two,
               {.use = Use::inference, .max_positions = positions, .dtype = GetParam()});
   model.set_weights(parameters);
@@ -166,7 +166,7 @@ TEST_P(GeneratorTest, NewWeightsMakeTheCacheForget) {
   const auto all = requests();
   Generator generator(model_, options());
   generator.generate(all);
-  const Parameters others = testing::random_parameters(config_, device_, 12);
+  const Parameters others = testing::random_parameters(config_, device_, 12, {GetParam()});
   model_.set_weights(others);
   generator.weights_changed();
   expect_same(generator.generate(all), expected(all), "other weights");
@@ -177,7 +177,7 @@ TEST_P(GeneratorTest, NamesTheTokenWhoseLogitsAreNotFinite) {
   config.tie_word_embeddings = false;  // so that what is broken is no logit by itself
   Qwen3 model(config, device_,
               {.use = Use::inference, .max_positions = positions, .dtype = GetParam()});
-  Parameters parameters = testing::random_parameters(config, device_, 11);
+  Parameters parameters = testing::random_parameters(config, device_, 11, {GetParam()});
   model.set_weights(parameters);
   std::vector<GenerateRequest> all(2);
   for (std::size_t i = 0; i < all.size(); ++i) {
@@ -198,8 +198,8 @@ TEST_P(GeneratorTest, NamesTheTokenWhoseLogitsAreNotFinite) {
   const TokenId last = drawn[1].tokens[place];
   ASSERT_EQ(std::ranges::find(drawn[1].tokens, last) - drawn[1].tokens.begin(),
             static_cast<std::ptrdiff_t>(place));
-  parameters.flat().data<float>()[last * config.hidden_size] =
-      std::numeric_limits<float>::quiet_NaN();  // its embedding
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  parameters.put(last * config.hidden_size, {&nan, 1});  // its embedding
   model.set_weights(parameters);
   for (const int steps_ahead : {0, 1}) {
     GeneratorOptions ahead;

@@ -35,23 +35,22 @@ INSTANTIATE_TEST_SUITE_P(Arithmetic, TensorParallelRanks, ::testing::ValuesIn(te
 TEST_P(TensorParallelRanks, GiveTheBitsOfTheWholeModelForwardAndBackward) {
   for (const Family family : {Family::qwen3, Family::qwen2}) {
     const Qwen3Config config = testing::shared_config(family, family == Family::qwen3);
-    const Parameters whole = testing::random_parameters(config, cpu, 61);
-    const Parameters base = testing::random_parameters(config, cpu, 62);
+    const Parameters whole = testing::random_parameters(config, cpu, 61, {GetParam()});
+    const Parameters base = testing::random_parameters(config, cpu, 62, {GetParam()});
     const auto sequences = testing::random_sequences({60, 3, 181}, config.vocab_size - 3, 63);
-    const auto expected = testing::outcome_of(whole, base, sequences, nullptr, GetParam());
-    const auto found = testing::outcome_of(whole, base, sequences, &unit_, GetParam());
+    const auto expected = testing::outcome_of(whole, base, sequences, nullptr);
+    const auto found = testing::outcome_of(whole, base, sequences, &unit_);
     EXPECT_EQ(testing::differing_scores(found, expected), 0);
     EXPECT_EQ(testing::differing_gradients(found, expected), 0);
-    EXPECT_EQ(testing::shard_of_parameters(whole, shard_of(&unit_)).identity(&unit_),
-              whole.identity());
+    EXPECT_EQ(testing::identity_of(testing::shard_of_parameters(whole, shard_of(&unit_)), &unit_),
+              testing::identity_of(whole));
   }
 }
 
 /// Completions of several prompts that share a beginning, with too few blocks for all at once.
-std::vector<Completion> completions_of(const Parameters& whole, const TensorParallel* unit,
-                                       DType dtype) {
+std::vector<Completion> completions_of(const Parameters& whole, const TensorParallel* unit) {
   const Parameters mine = testing::shard_of_parameters(whole, shard_of(unit));
-  Qwen3 model(whole.config(), cpu, {.max_positions = 96, .dtype = dtype, .unit = unit});
+  Qwen3 model(whole.config(), cpu, {.max_positions = 96, .dtype = whole.dtype(), .unit = unit});
   model.set_weights(mine);
   GeneratorOptions options;
   options.kv_blocks = 17;
@@ -73,9 +72,10 @@ std::vector<Completion> completions_of(const Parameters& whole, const TensorPara
 }
 
 TEST_P(TensorParallelRanks, DrawTheTokensOfTheWholeModel) {
-  const Parameters whole = testing::random_parameters(testing::shared_config(), cpu, 65);
-  const auto expected = completions_of(whole, nullptr, GetParam());
-  const auto found = completions_of(whole, &unit_, GetParam());
+  const Parameters whole =
+      testing::random_parameters(testing::shared_config(), cpu, 65, {GetParam()});
+  const auto expected = completions_of(whole, nullptr);
+  const auto found = completions_of(whole, &unit_);
   ASSERT_EQ(found.size(), expected.size());
   for (std::size_t i = 0; i < found.size(); ++i) {
     EXPECT_EQ(found[i].tokens, expected[i].tokens);

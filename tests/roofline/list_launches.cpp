@@ -139,7 +139,7 @@ class Program {
 
   void infer(const Step& step) {
     Qwen3 model(config_, device_, options(Use::inference, step));
-    model.set_weights(Parameters(config_, device_, shard_of(unit())));
+    model.set_weights(Parameters(config_, device_, shard_of(unit()), {dtype_}));
     if (step.kind == "decode") {
       DecodeStep decode(model, step.sizes[0], step.sizes[1]);
       forget_launches();
@@ -159,7 +159,8 @@ class Program {
   /// Gradient of all tokens but the first of each sequence, its norm, one update, new weights.
   void train(const Step& step) {
     const std::int64_t count = step.sizes[0], length = step.sizes[1];
-    Parameters parameters(config_, device_, shard_of(unit()));
+    const Shard shard = shard_of(unit());
+    Parameters parameters(config_, device_, shard, {dtype_, {0, parameter_count(config_, shard)}});
     Qwen3 model(config_, device_, options(Use::training, step));
     model.set_weights(parameters);
     Gradients gradients(config_, device_, unit());

@@ -41,12 +41,8 @@ Qwen3Config aligned_config() {
   return config;
 }
 
-Parameters parameters_on(const Device& device, const Qwen3Config& config) {
-  const Parameters host = testing::random_parameters(config, Device::cpu(), 7);
-  Parameters parameters(config, device);
-  copy_in(parameters.flat(),
-          std::span<const float>(host.flat().data<float>(), static_cast<std::size_t>(host.size())));
-  return parameters;
+Parameters parameters_on(const Device& device, const Qwen3Config& config, const Holding& holding) {
+  return testing::held(testing::random_parameters(config, Device::cpu(), 7), holding, device);
 }
 
 class TrafficTest : public ::testing::Test {
@@ -85,7 +81,8 @@ class TrafficTest : public ::testing::Test {
 
 /// A forward and a backward pass with all terms of the loss, and an update.
 void TrafficTest::train(DType dtype) {
-  Parameters parameters = parameters_on(device_, config_);
+  const Range whole{0, config_.parameter_count()};
+  Parameters parameters = parameters_on(device_, config_, {dtype, whole});
   Qwen3 model(config_, device_, {.use = Use::training, .max_positions = 128, .dtype = dtype});
   model.set_weights(parameters);
   PackedSequences packed(device_);
@@ -114,7 +111,8 @@ void TrafficTest::train(DType dtype) {
   kernels::ExactSum squares;
   ops::sum_of_squares(squares, gradient);
   Tensor m = ones({gradient.size()}), v = ones({gradient.size()});
-  ops::adamw(parameters.flat(), m, v, gradient, {1e-3, 0.9, 0.99, 1e-8, 0.1, 0.1, 0.01, 1.0f});
+  Tensor masters = parameters.masters(whole);
+  ops::adamw(masters, m, v, gradient, {1e-3, 0.9, 0.99, 1e-8, 0.1, 0.1, 0.01, 1.0f});
   expect_promise_kept();
 }
 
@@ -122,7 +120,7 @@ void TrafficTest::decode(DType dtype) {
   constexpr std::int64_t context = 2047;  // two splits
   Qwen3 model(config_, device_,
               {.use = Use::inference, .max_positions = context + 1, .dtype = dtype});
-  model.set_weights(parameters_on(device_, config_));
+  model.set_weights(parameters_on(device_, config_, {dtype}));
   DecodeStep step(model, 8, context);  // rows of a tensor core's tile
   step();
   expect_promise_kept();

@@ -30,7 +30,7 @@ Qwen3Config shared_config(bool tied) {
 /// copies of the norms and the tables of rotations.
 struct RankModel {
   RankModel(const Qwen3Config& config, DType dtype, Use use, const TensorParallel& unit)
-      : parameters(config, Device::cpu(), shard_of(&unit)),
+      : parameters(config, Device::cpu(), shard_of(&unit), {dtype}),
         model(config, Device::cpu(),
               {.use = use, .max_positions = positions, .dtype = dtype, .unit = &unit}) {
     model.set_weights(parameters);
@@ -84,7 +84,7 @@ TEST_P(PlanMemory, IsWhatTheModelsOfARankTake) {
   const testing::ThreadUnit unit(meeting, degree - 1);
   const RankModel policy(shared_config(tied), dtype, Use::training, unit);
   const RankModel base(shared_config(tied), dtype, Use::inference, unit);
-  EXPECT_EQ(planned("weights"), policy.parameters.size() * size_of(DType::f32));
+  EXPECT_EQ(planned("weights"), policy.parameters.size() * size_of(dtype));
   EXPECT_EQ(planned("packed weights"), policy.model.weight_bytes() - policy.left_out);
   EXPECT_GE(planned("norms and rotations"), policy.left_out);
   EXPECT_EQ(planned("base model"), base.model.weight_bytes() - base.left_out);
@@ -94,14 +94,14 @@ TEST_P(PlanMemory, IsWhatTheModelsOfARankTake) {
   EXPECT_EQ(planned("keys and values of a micro-batch"), cache.bytes());
 }
 
-TEST_P(PlanMemory, GivesTheActivationsOfBf16HalfTheRoomAndMastersAllOfIt) {
+TEST_P(PlanMemory, GivesWeightsAndActivationsOfBf16HalfTheRoomAndMomentsAllOfIt) {
   const auto halved = [&](const std::string& what) {
     config_.engine.dtype = "f32";
     const auto wide = static_cast<double>(planned(what));
     config_.engine.dtype = "bf16";
     return static_cast<double>(planned(what)) / wide;
   };
-  EXPECT_EQ(halved("weights"), 1.0);
+  EXPECT_EQ(halved("weights"), 0.5);
   EXPECT_EQ(halved("moments"), 1.0);
   EXPECT_EQ(halved("gradients"), 1.0);
   EXPECT_EQ(halved("keys and values of a micro-batch"), 0.5);
@@ -156,14 +156,60 @@ std::vector<RankMemory> gpu_plan(RunConfig& config, const Size& size, int ranks,
   return memory_plan(config, models, ranks, 512);
 }
 
-TEST(GpuPlan, HoldsWeightsOnceInBf16BesideTheMasters) {
+/// Bytes of the parts of that name, 0 if there is none.
+std::int64_t bytes_of(const RankMemory& memory, const std::string& what) {
+  std::int64_t bytes = 0;
+  for (const MemoryPart& part : memory.parts) {
+    if (part.what == what) bytes += part.bytes;
+  }
+  return bytes;
+}
+
+TEST(GpuPlan, HoldsWeightsOnceInBf16AndMastersOnceAcrossTheReplicas) {
   for (const Size& size : sizes) {
     ASSERT_EQ(config_of(size).parameter_count(), size.parameters) << size.name;
-    RunConfig config;
-    const auto plan = gpu_plan(config, size, 1, 1);
-    EXPECT_EQ(plan.front().parts.at(0).bytes, 4 * size.parameters) << size.name;
-    EXPECT_EQ(plan.front().parts.at(1).bytes, 2 * size.parameters) << size.name;
+    for (const int ranks : {1, 2, 8}) {
+      RunConfig config;
+      const RankMemory plan = gpu_plan(config, size, ranks, 1).front();
+      EXPECT_EQ(bytes_of(plan, "weights"), 2 * size.parameters) << size.name;
+      EXPECT_EQ(bytes_of(plan, "packed weights"), 0) << size.name;
+      EXPECT_NEAR(static_cast<double>(bytes_of(plan, "masters")),
+                  4.0 * static_cast<double>(size.parameters) / ranks, 512)
+          << size.name;
+    }
   }
+}
+
+TEST(GpuPlan, GivesRanksThatOnlySampleOrReflectWeightsInBf16Alone) {
+  for (const Size& size : sizes) {
+    RunConfig config;
+    config.ranks.rollout = config.ranks.reflection = config.ranks.learner = 1;
+    const auto plan = gpu_plan(config, size, 3, 1);
+    ASSERT_EQ(plan.size(), 3U);
+    EXPECT_EQ(bytes_of(plan[0], "weights"), 2 * size.parameters) << size.name;
+    EXPECT_NEAR(static_cast<double>(bytes_of(plan[1], "reflection model")),
+                2.0 * static_cast<double>(size.parameters), 512)
+        << size.name;
+    for (const RankMemory& rank : {plan[0], plan[1]}) {
+      EXPECT_EQ(bytes_of(rank, "masters"), 0) << size.name;
+      EXPECT_EQ(bytes_of(rank, "reflection model as it is read"), 0) << size.name;
+    }
+    EXPECT_NEAR(static_cast<double>(bytes_of(plan[2], "masters")),
+                4.0 * static_cast<double>(size.parameters), 512)
+        << size.name;
+  }
+}
+
+/// Float32 weights are their own masters.
+TEST(GpuPlan, HasNoMastersInF32) {
+  RunConfig config;
+  gpu_plan(config, sizes[0], 1, 1);  // sets the keys
+  config.engine.dtype = "f32";
+  PlanModels models;
+  models.policy.config = models.base.config = models.reflection.config = config_of(sizes[0]);
+  const RankMemory plan = memory_plan(config, models, 2, 512).front();
+  EXPECT_EQ(bytes_of(plan, "weights"), 4 * sizes[0].parameters);
+  EXPECT_EQ(bytes_of(plan, "masters"), 0);
 }
 
 TEST(GpuPlan, LetsPhasesTakeTurnsWhereTheCpuHasAllAtOnce) {
@@ -187,25 +233,23 @@ TEST(GpuPlan, LetsPhasesTakeTurnsWhereTheCpuHasAllAtOnce) {
   EXPECT_EQ(gpu.total(), sum);
 }
 
-/// engine.md 2.4: weights in 2 bytes, masters and moments in 12, all divided; full recomputation
+/// engine.md 2.4: weights in 2 bytes, masters and moments in 12 / replicas; full recomputation
 /// keeps 2 h L bytes a token beside one layer's working set.
 TEST(GpuPlan, FollowsTheFormulasOfTheEngine) {
   for (const Size& size : sizes) {
-    RunConfig config;
-    const RankMemory plan = gpu_plan(config, size, 1, 1).front();
-    const auto part = [&](const std::string& what) {
-      for (const MemoryPart& p : plan.parts) {
-        if (p.what == what) return static_cast<double>(p.bytes);
-      }
-      ADD_FAILURE() << "no part \"" << what << "\"";
-      return 0.0;
-    };
-    const auto parameters = static_cast<double>(size.parameters);
-    EXPECT_EQ(part("weights") + part("packed weights"), 6 * parameters) << size.name;
-    EXPECT_NEAR(part("moments"), 8 * parameters, 1024) << size.name;
-    const double kept = 2560.0 * 2 * static_cast<double>(size.hidden * size.layers);
-    EXPECT_GT(part("activations of a micro-batch"), kept) << size.name;
-    EXPECT_LT(part("activations of a micro-batch"), 1.7 * kept) << size.name;
+    for (const int replicas : {1, 8}) {
+      RunConfig config;
+      const RankMemory plan = gpu_plan(config, size, replicas, 1).front();
+      const auto part = [&](const std::string& what) {
+        return static_cast<double>(bytes_of(plan, what));
+      };
+      const auto parameters = static_cast<double>(size.parameters);
+      EXPECT_EQ(part("weights"), 2 * parameters) << size.name;
+      EXPECT_NEAR(part("masters") + part("moments"), 12 * parameters / replicas, 1024) << size.name;
+      const double kept = 2560.0 * 2 * static_cast<double>(size.hidden * size.layers);
+      EXPECT_GT(part("activations of a micro-batch"), kept) << size.name;
+      EXPECT_LT(part("activations of a micro-batch"), 1.7 * kept) << size.name;
+    }
   }
 }
 

@@ -45,9 +45,13 @@ class GradientTree {
   /// gradients, at most: the shard of the sum and a bucket. For memory plans.
   static std::int64_t exchanged_elements(std::int64_t leaves, std::int64_t replicas,
                                          std::int64_t size);
+  /// The elements of a flat parameter vector of `size` that this rank of the replicas updates.
+  static Range shard_of(std::int64_t size, const Communicator& replicas) {
+    return part_of(size, replicas.size(), replicas.rank());
+  }
   std::int64_t leaves() const { return leaves_; }
   Range own_leaves() const;
-  /// Elements of this rank's flat parameter vector that it updates.
+  /// shard_of() this gradient.
   Range shard() const { return shard_; }
   std::int64_t size() const { return size_; }
 

@@ -16,11 +16,12 @@ struct AdamWOptions {
   double gain_lr_scale = 1.0;  // factor on the rate of q_norm and k_norm
 };
 
-/// AdamW on this rank's shard of its flat parameter vector (ZeRO-1): moments exist once across the
-/// replicas, and in float32 the weights are their own masters. What every rank of a unit holds, the
-/// norms, each of them updates, to the same bits.
+/// AdamW on this rank's shard of its flat parameter vector (ZeRO-1): moments and float32 masters
+/// exist once across the replicas, and new weights travel as they are held. What every rank of a
+/// unit holds, the norms, each of them updates, to the same bits.
 class Optimizer {
  public:
+  /// Throws Error unless `parameters` hold masters of the shard.
   Optimizer(Parameters& parameters, Range shard, const LearnerGrid& grid,
             const AdamWOptions& options);
 

@@ -2,10 +2,13 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "fst/base/range.h"
 #include "fst/model/model_files.h"
 #include "fst/model/qwen3_config.h"
 #include "fst/model/shard.h"
@@ -49,17 +52,27 @@ struct LayerTensors {
   Tensor down;            // [D, F]
 };
 
-/// Weights of a model, or of a shard of it: one flat f32 vector [n] in canonical order and its
-/// table.
+/// How a rank holds weights. In f32 they are their own masters. In bf16 an optimizer moves float32
+/// masters, of the part of the flat vector that is this rank's to move and of no other (ZeRO-1);
+/// who moves nothing has none.
+struct Holding {
+  DType dtype = DType::f32;  // f32 or bf16
+  Range masters{0, 0};       // elements of the flat vector
+};
+
+/// Weights of a model, or of a shard of it: one flat vector [n] in canonical order, f32 or bf16,
+/// its table, and in bf16 float32 masters of a part of it.
 class Parameters {
  public:
   /// All zero. Throws InputError if the degree does not divide the model.
-  Parameters(const Qwen3Config& config, const Device& device, const Shard& shard = {});
+  Parameters(const Qwen3Config& config, const Device& device, const Shard& shard = {},
+             const Holding& holding = {});
 
   /// The whole model's.
   const Qwen3Config& config() const { return config_; }
   const Shard& shard() const { return shard_; }
   std::int64_t size() const { return flat_.tensor().size(); }
+  DType dtype() const { return flat_.tensor().dtype(); }
   Tensor& flat() { return flat_.tensor(); }
   const Tensor& flat() const { return flat_.tensor(); }
   const std::vector<ParameterSpec>& specs() const { return specs_; }
@@ -76,28 +89,40 @@ class Parameters {
   LayerTensors layer(std::int64_t index, const Tensor& flat) const;
   Tensor head(const Tensor& flat) const;
 
-  /// A hash of names, shapes and bits of all parameters of the whole model: equal models have equal
-  /// identities on every machine, whatever file they came from and however many ranks share them.
-  /// `unit` is the one the shard belongs to (its identity_share() are summed; collective over it),
-  /// or nullptr for a whole model.
-  std::uint64_t identity(const TensorParallel* unit = nullptr) const;
-  /// What this shard adds to the identity, modulo 2^64.
-  std::uint64_t identity_share() const;
+  /// flat()[begin, begin + n) become these values, in bf16 rounded to nearest even; the masters
+  /// among them become the values.
+  void put(std::int64_t begin, std::span<const float> values);
+  /// What an optimizer moves: the float32 masters of `part` of the flat vector, in f32 the weights
+  /// themselves. Throws Error if this rank does not hold all of them.
+  Tensor masters(Range part) const;
+  /// After a change of masters(part): the weights are these again, in bf16 rounded to nearest even.
+  void follow_masters(Range part);
 
  private:
   Qwen3Config config_, local_;
   Shard shard_;
   std::vector<ParameterSpec> specs_;
   std::unordered_map<std::string, std::size_t> index_;
-  Buffer flat_;
+  Range held_masters_;  // none in f32
+  Buffer flat_, masters_;
 };
 
+/// Takes values [begin, begin + n) of a shard's flat vector as they are read: whole rows of
+/// parameters, float32.
+using ValueSink = std::function<void(std::int64_t begin, std::span<const float> values)>;
+/// What a sink is given at a time, at most, unless one row is longer: 64 MiB of host memory.
+inline constexpr std::int64_t read_elements = std::int64_t{1} << 24;
+
 /// Reads the weights of a Hugging Face folder (f32, bf16 or f16, widened exactly), of a shard only
-/// its blocks. A tied model may store lm_head.weight, which is ignored. Throws InputError naming
-/// the tensor that is missing, unexpected, of another shape than config.json says or not finite (in
-/// this shard).
+/// its blocks, in canonical order. A tied model may store lm_head.weight, which is ignored. Throws
+/// InputError naming the tensor that is missing, unexpected, of another shape than config.json says
+/// or not finite (in this shard).
+void read_parameters(const std::filesystem::path& folder, const Qwen3Config& config,
+                     const Shard& shard, const ValueSink& sink);
+/// The same, held.
 Parameters load_parameters(const std::filesystem::path& folder, const Qwen3Config& config,
-                           const Device& device, const Shard& shard = {});
+                           const Device& device, const Shard& shard = {},
+                           const Holding& holding = {});
 
 /// Fresh weights: matrices normal(0, initializer_range), norms one, biases zero; a function of
 /// `seed`, the parameter's name and the element's place in the whole parameter.

@@ -30,8 +30,7 @@ struct Qwen3Options {
   Use use = Use::inference;
   /// Length of the rotary table: every position must be below it.
   std::int64_t max_positions = 0;
-  /// How weights and activations are stored, f32 or bf16; sums are float32 (tensor/ops.h). In bf16
-  /// the model's weights are the parameters, rounded to nearest even.
+  /// How weights and activations are stored, f32 or bf16; sums are float32 (tensor/ops.h).
   DType dtype = DType::f32;
   /// cudnn: training in bf16 on a GPU only.
   Attention attention = Attention::own;
@@ -57,10 +56,17 @@ class Qwen3 {
   /// `config`: the whole model's. Throws InputError if the unit's degree does not divide it.
   Qwen3(const Qwen3Config& config, const Device& device, const Qwen3Options& options);
 
-  /// Rounds (bf16) and packs the weights. For inference they are copied and `parameters` may go;
-  /// for training in f32 they are also read in place by forward and backward: `parameters` must
-  /// outlive the model, and after any change to them set_weights comes before the next call.
+  /// Takes the weights, which are of dtype(), and packs them where the device's products want them
+  /// packed. Where they are read in place `parameters` must outlive the model, and after any change
+  /// to them set_weights comes before the next call; else they are copied and `parameters` may go.
   void set_weights(const Parameters& parameters);
+  /// The same for weights that nobody else holds: kept where they are read in place, else let go.
+  void set_weights(Parameters&& parameters);
+  /// Whether forward or backward read the parameters: in training, and where products take weights
+  /// as they are (ops::packs()).
+  bool reads_in_place() const {
+    return options_.use == Use::training || !ops::packs(device_, dtype());
+  }
 
   /// Hidden states after the final norm, [T, D], valid until the next forward. What the model
   /// works on, the result included, is memory of the phase that the cache's is. Appends the batch's
@@ -98,7 +104,7 @@ class Qwen3 {
   std::int64_t ranks() const { return shard_.degree; }
   /// What the model works on where the cache is of that phase.
   ModelScratch& scratch(MemoryPhase phase) { return scratch_[static_cast<std::size_t>(phase)]; }
-  /// Weights held by this object; scratch and the Parameters it reads in place come on top.
+  /// Weights held by this object; scratch and others' Parameters it reads in place come on top.
   std::int64_t weight_bytes() const;
 
  private:
@@ -109,7 +115,7 @@ class Qwen3 {
   };
   struct Layer {
     LayerTensors vectors;  // norms and biases, copied
-    LayerTensors natural;  // training: views of the Parameters or of rounded_
+    LayerTensors natural;  // training: views of the Parameters
     Weight qkv, o, gate_up, down;
   };
   /// What is made of the residual when a product has been added to it.
@@ -165,11 +171,11 @@ class Qwen3 {
   float scale_ = 1.0f;
   bool weights_set_ = false;
   std::vector<Layer> layers_;
-  Buffer vectors_;         // f32 copies of all norms and biases
-  Buffer rounded_;         // bf16: the Parameters' flat vector; kept where it is read in place
-  Buffer embedding_copy_;  // inference only
-  Tensor embedding_;       // [V, D], this rank's rows
-  Tensor natural_head_;    // the same, training only
+  Buffer vectors_;                 // f32 copies of all norms and biases
+  std::optional<Parameters> own_;  // read in place, and nobody else's
+  Buffer embedding_copy_;          // inference only
+  Tensor embedding_;               // [V, D], this rank's rows
+  Tensor natural_head_;            // the same, training only
   Tensor final_norm_;
   Weight head_;
   Buffer cosine_, sine_;  // [max_positions, H / 2]

@@ -51,7 +51,7 @@ class SafetensorsReader {
   std::vector<StoredTensor> tensors_;
 };
 
-/// A tensor to write: contiguous f32 `values` that are stored as `storage`.
+/// A tensor to write: contiguous `values`, f32 or bf16, that are stored as `storage`.
 struct TensorToWrite {
   std::string name;
   std::vector<std::int64_t> shape;

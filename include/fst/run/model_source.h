@@ -8,6 +8,7 @@
 
 #include "fst/comm/communicator.h"
 #include "fst/model/chat.h"
+#include "fst/model/identity.h"
 #include "fst/model/model_files.h"
 #include "fst/model/parameters.h"
 #include "fst/model/qwen3.h"
@@ -36,16 +37,17 @@ struct ModelSource {
   /// missing or wrong. Collective as read_model_files() is.
   static ModelSource open(const Communicator& comm, const std::string& path);
   static ModelSource open(const std::string& path);  // by this rank alone
-  /// The weights, or a shard of them. Collective over `comm` for a checkpoint: the members share
-  /// the check of the file, and each checks what it reads.
-  Parameters load(const Communicator& comm, const Device& device, const Shard& shard = {}) const;
+  /// The weights, or a shard of them; `identity` is given what is read. Collective over `comm` for
+  /// a checkpoint: the members share the check of the file, and each checks what it reads.
+  Parameters load(const Communicator& comm, const Device& device, const Shard& shard = {},
+                  const Holding& holding = {}, ModelIdentity* identity = nullptr) const;
   Tokenizer tokenizer() const { return tokenizer_of(files, path); }
   Chat chat() const { return chat_of(files, path); }
 };
 
 /// The array of a checkpoint that holds the policy's weights: all parameters in canonical order.
 inline constexpr const char* weights_name = "/policy/weights";
-/// Reads this rank's shard of them. Not collective.
+/// Reads this rank's shard of them, masters included. Not collective.
 void read_weights(const CheckpointReader& reader, Parameters& parameters);
 
 /// True if `path` is a file, hence a checkpoint of ours.
@@ -55,8 +57,8 @@ bool is_checkpoint(const std::string& path);
 /// tokenizer has more tokens than the model has rows.
 std::int64_t law_vocabulary(const ModelSource& source, const Tokenizer& tokenizer);
 
-/// A model that does not change: base or reflection model, or this rank's shard of it. Weights are
-/// kept only packed.
+/// A model that does not change: base or reflection model, or this rank's shard of it. Its weights
+/// are held once, as the model reads them.
 struct FrozenModel {
   ModelSource source;
   std::uint64_t identity = 0;  // of the weights, equal on every machine and for every degree

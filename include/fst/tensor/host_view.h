@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <type_traits>
 #include <vector>
@@ -76,5 +77,21 @@ void copy_out(std::span<T> to, const Tensor& from) {
   if (to.empty()) return;
   from.device().copy_out(to.data(), from.data<T>(), static_cast<std::int64_t>(to.size_bytes()));
 }
+
+/// The same for an f32 or bf16 tensor; in bf16 the values are rounded to nearest even.
+void copy_in_rounded(Tensor& to, std::span<const float> from);
+
+/// The elements of a contiguous f32 or bf16 tensor as floats in host memory: the tensor's own where
+/// they are float32 and the host can reach them. The tensor's memory must outlive this.
+class HostFloats {
+ public:
+  explicit HostFloats(const Tensor& x);
+  std::span<const float> span() const& { return own_ ? own_->span() : std::span(widened_); }
+  std::span<const float> span() && = delete;
+
+ private:
+  std::optional<HostView<const float>> own_;
+  std::vector<float> widened_;
+};
 
 }  // namespace fst

@@ -26,10 +26,9 @@ struct Engine {
   Engine(const Device& where, const Parameters& on_host, GeneratorOptions options = {},
          DType dtype = DType::f32)
       : device(where),
-        parameters(on_host.config(), device),
+        parameters(testing::held(on_host, {dtype}, device)),
         model(on_host.config(), device,
               {.use = Use::inference, .max_positions = positions, .dtype = dtype}) {
-    copy_in(parameters.flat(), values_of(on_host));
     model.set_weights(parameters);
     if (options.kv_blocks == 0) options.kv_blocks = 64;
     if (options.stop_ids.empty()) options.stop_ids = {97};
@@ -187,7 +186,7 @@ TEST_F(DecodingTest, RecordsSeeNewWeightsOtherLawsAndMovedMemory) {
   expect_cpus("first");
   const Parameters others = testing::random_parameters(config_, host_, 6);
   for (Engine* engine : {&cpu_, &gpu_}) {
-    copy_in(engine->parameters.flat(), values_of(others));
+    engine->parameters.put(0, values_of(others));
     engine->model.set_weights(engine->parameters);
     engine->generator->weights_changed();
   }
@@ -208,7 +207,7 @@ TEST_F(DecodingTest, NamesTheRequestWhoseLogitsAreNotFinite) {
   for (int i = 0; i < 3; ++i) expect_same(gpu_.generator->generate(all), expected);
   std::vector<float> weights(static_cast<std::size_t>(parameters_.flat().size()),
                              std::numeric_limits<float>::quiet_NaN());
-  copy_in(gpu_.parameters.flat(), std::span<const float>(weights));
+  gpu_.parameters.put(0, weights);
   gpu_.model.set_weights(gpu_.parameters);
   try {  // with a step behind it under way
     gpu_.generator->generate(all);
@@ -217,7 +216,7 @@ TEST_F(DecodingTest, NamesTheRequestWhoseLogitsAreNotFinite) {
     EXPECT_EQ(std::string(error.what()).rfind("generate: request 0: a logit is not finite", 0), 0u)
         << error.what();
   }
-  copy_in(gpu_.parameters.flat(), values_of(parameters_));
+  gpu_.parameters.put(0, values_of(parameters_));
   gpu_.model.set_weights(gpu_.parameters);
   gpu_.generator->weights_changed();
   expect_same(gpu_.generator->generate(all), expected);

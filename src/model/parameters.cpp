@@ -99,6 +99,32 @@ std::string shape_text(std::span<const std::int64_t> shape) {
   return text + "]";
 }
 
+/// The folder has these tensors, in these shapes, and no other.
+void expect_tensors(const SafetensorsReader& reader, const std::filesystem::path& folder,
+                    const Qwen3Config& config, const std::vector<ParameterSpec>& specs) {
+  std::unordered_map<std::string, bool> known;
+  for (const ParameterSpec& spec : specs) {
+    known[spec.name] = true;
+    const StoredTensor* stored = reader.find(spec.name);
+    if (stored == nullptr) {
+      throw InputError(folder.string() + ": tensor \"" + spec.name + "\" is missing");
+    }
+    std::vector<std::int64_t> shape = {spec.global_cols};
+    if (spec.rank == 2) shape = {spec.global_rows, spec.global_cols};
+    if (stored->shape != shape) {
+      throw InputError(stored->file + ": tensor \"" + spec.name + "\" has shape " +
+                       shape_text(stored->shape) + "; config.json makes it " + shape_text(shape));
+    }
+  }
+  if (config.tie_word_embeddings) known["lm_head.weight"] = true;
+  for (const StoredTensor& stored : reader.tensors()) {
+    if (!known.contains(stored.name)) {
+      throw InputError(stored.file + ": tensor \"" + stored.name + "\" is not part of a " +
+                       name_of(config.family) + " model of this config.json");
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<ParameterSpec> parameter_specs(const Qwen3Config& config, const Shard& shard) {
@@ -205,41 +231,38 @@ void Parameters::follow_masters(Range part) {
   ops::convert(weights, masters(part));
 }
 
-void read_parameters(const std::filesystem::path& folder, const Qwen3Config& config,
-                     const Shard& shard, const ValueSink& sink) {
-  const SafetensorsReader reader(folder);
-  const std::vector<ParameterSpec> specs = parameter_specs(config, shard);
-  const Device host = Device::cpu(1);
-  std::vector<float> values;
+std::vector<Range> row_pieces(const std::vector<ParameterSpec>& specs, std::int64_t elements) {
+  std::vector<Range> pieces;
   for (const ParameterSpec& spec : specs) {
-    const StoredTensor* stored = reader.find(spec.name);
-    if (stored == nullptr) {
-      throw InputError(folder.string() + ": tensor \"" + spec.name + "\" is missing");
-    }
-    std::vector<std::int64_t> shape = {spec.global_cols};
-    if (spec.rank == 2) shape = {spec.global_rows, spec.global_cols};
-    if (stored->shape != shape) {
-      throw InputError(stored->file + ": tensor \"" + spec.name + "\" has shape " +
-                       shape_text(stored->shape) + "; config.json makes it " + shape_text(shape));
-    }
-    const std::int64_t most = std::max<std::int64_t>(1, read_elements / spec.cols);
-    for (std::int64_t row = 0; row < spec.rows; row += most) {
-      const std::int64_t rows = std::min(most, spec.rows - row);
-      values.resize(static_cast<std::size_t>(rows * spec.cols));
-      Tensor block(host, DType::f32, values.data(), {rows, spec.cols});
-      if (spec.rank == 1) block = block.view({spec.cols});
-      read_block(block, *stored, spec.row_begin + row, spec.col_begin);
-      sink(spec.offset + row * spec.cols, values);
+    for (std::int64_t row = 0; row < spec.rows; ++row) {
+      const std::int64_t end = spec.offset + (row + 1) * spec.cols;
+      const bool full = pieces.empty() || end - pieces.back().begin > elements;
+      if (full) pieces.push_back({end - spec.cols, end});
+      pieces.back().end = end;
     }
   }
-  std::unordered_map<std::string, bool> known;
-  for (const ParameterSpec& spec : specs) known[spec.name] = true;
-  if (config.tie_word_embeddings) known["lm_head.weight"] = true;
-  for (const StoredTensor& stored : reader.tensors()) {
-    if (!known.contains(stored.name)) {
-      throw InputError(stored.file + ": tensor \"" + stored.name + "\" is not part of a " +
-                       name_of(config.family) + " model of this config.json");
+  return pieces;
+}
+
+void read_parameters(const std::filesystem::path& folder, const Qwen3Config& config,
+                     const Shard& shard, const ValueSink& sink, std::int64_t elements) {
+  const SafetensorsReader reader(folder);
+  const std::vector<ParameterSpec> specs = parameter_specs(config, shard);
+  expect_tensors(reader, folder, config, specs);
+  const Device host = Device::cpu(1);
+  std::vector<float> values;
+  for (const Range piece : row_pieces(specs, elements)) {
+    values.resize(static_cast<std::size_t>(piece.size()));
+    for (const ParameterSpec& spec : specs) {
+      const std::int64_t begin = std::max(spec.offset, piece.begin);
+      const std::int64_t end = std::min(spec.offset + spec.size(), piece.end);
+      if (begin >= end) continue;
+      Tensor rows(host, DType::f32, values.data() + (begin - piece.begin), {end - begin});
+      const std::int64_t first = (begin - spec.offset) / spec.cols;
+      if (spec.rank == 2) rows = rows.view({rows.size() / spec.cols, spec.cols});
+      read_block(rows, *reader.find(spec.name), spec.row_begin + first, spec.col_begin);
     }
+    sink(piece.begin, values);
   }
 }
 

@@ -36,22 +36,11 @@ ModelFiles read_checkpoint_files(const Communicator& comm, const std::string& pa
 /// Reads a shard of the weights, read_elements at a time.
 void read_values(const CheckpointReader& reader, const std::vector<ParameterSpec>& specs,
                  const ValueSink& sink) {
-  const auto read = [&](Range part) {
-    std::vector<float> values(static_cast<std::size_t>(part.size()));
-    reader.array(weights_name, global_parts(specs, part, std::span(values), Replicated::include));
-    sink(part.begin, values);
-  };
-  Range part;
-  for (const ParameterSpec& spec : specs) {
-    for (std::int64_t row = 0; row < spec.rows; ++row) {
-      if (part.size() > 0 && part.size() + spec.cols > read_elements) {
-        read(part);
-        part.begin = part.end;
-      }
-      part.end += spec.cols;
-    }
+  for (const Range piece : row_pieces(specs, read_elements)) {
+    std::vector<float> values(static_cast<std::size_t>(piece.size()));
+    reader.array(weights_name, global_parts(specs, piece, std::span(values), Replicated::include));
+    sink(piece.begin, values);
   }
-  read(part);
 }
 
 }  // namespace

@@ -160,6 +160,29 @@ TEST(Parameters, AreWrittenFromBf16AsFromTheSameNumbersInF32) {
   }
 }
 
+TEST(Parameters, AreReadInPiecesOfWholeRows) {
+  const testing::TemporaryFolder folder;
+  const Qwen3Config config = testing::tiny_config(Family::qwen2, false);
+  const Parameters parameters = testing::random_parameters(config, cpu, 8);
+  export_folder(folder.path() / "model", parameters, DType::f32, {});
+  const std::vector<float> all = floats_of(parameters.flat());
+  for (const std::int64_t most : {1, 100, 1000, 1 << 20}) {
+    std::int64_t next = 0, pieces = 0;
+    const auto expect_piece = [&](std::int64_t begin, std::span<const float> values) {
+      EXPECT_EQ(begin, next);
+      const auto size = static_cast<std::int64_t>(values.size());
+      EXPECT_LE(size, std::max(most, config.intermediate_size));  // of one row
+      EXPECT_TRUE(std::equal(values.begin(), values.end(), all.begin() + begin));
+      next += size;
+      ++pieces;
+    };
+    read_parameters(folder.path() / "model", config, {}, expect_piece, most);
+    EXPECT_EQ(next, parameters.size());
+    EXPECT_EQ(pieces == 1, most > parameters.size());
+    EXPECT_GE(pieces * std::max(most, config.intermediate_size), parameters.size());
+  }
+}
+
 TEST(ModelIdentity, IsOfWhatIsReadInWhateverPieces) {
   const Parameters parameters = testing::random_parameters(testing::tiny_config(), cpu, 6);
   const std::uint64_t whole = testing::identity_of(parameters);

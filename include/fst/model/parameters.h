@@ -112,13 +112,16 @@ class Parameters {
 using ValueSink = std::function<void(std::int64_t begin, std::span<const float> values)>;
 /// What a sink is given at a time, at most, unless one row is longer: 64 MiB of host memory.
 inline constexpr std::int64_t read_elements = std::int64_t{1} << 24;
+/// Cuts a shard's flat vector into pieces of whole rows, of at most `elements` elements or one row.
+std::vector<Range> row_pieces(const std::vector<ParameterSpec>& specs, std::int64_t elements);
 
 /// Reads the weights of a Hugging Face folder (f32, bf16 or f16, widened exactly), of a shard only
 /// its blocks, in canonical order. A tied model may store lm_head.weight, which is ignored. Throws
 /// InputError naming the tensor that is missing, unexpected, of another shape than config.json says
 /// or not finite (in this shard).
 void read_parameters(const std::filesystem::path& folder, const Qwen3Config& config,
-                     const Shard& shard, const ValueSink& sink);
+                     const Shard& shard, const ValueSink& sink,
+                     std::int64_t elements = read_elements);
 /// The same, held.
 Parameters load_parameters(const std::filesystem::path& folder, const Qwen3Config& config,
                            const Device& device, const Shard& shard = {},

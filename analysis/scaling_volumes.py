@@ -3,7 +3,7 @@
 What a number means is defined in include/fst/comm/traffic.h: over all ranks, the bytes that came
 from another rank. tests/analysis/traffic_test.py compares each with what real runs count."""
 
-F32 = 4
+F32, BF16 = 4, 2
 LENGTH = 8       # a length that goes along with a message, and a 64-bit count
 EXACT_SUM = 69   # words of the order-free accumulator: kernels/exact_sum.h
 STATISTICS = 112  # bytes of StepStats: learn/learner.h

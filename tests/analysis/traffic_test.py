@@ -184,6 +184,21 @@ class Traffic(unittest.TestCase):
             self.assertEqual(alone.table["ranks"], 1)
 
 
+class HalfTraffic(unittest.TestCase):
+    """engine.dtype = bf16: weights travel in bfloat16, gradients in float32."""
+
+    def test_weights_travel_at_half_the_size_and_gradients_at_the_same(self):
+        keys = {**ONE_PROMPT, "engine.dtype": "bf16", "ranks.rollout": 1, "ranks.learner": 3}
+        with tempfile.TemporaryDirectory() as folder:
+            run = Run(pathlib.Path(folder), 4, keys)
+        self.assertEqual(run.counted("gradient leaves", "learner across"),
+                         STEPS * volumes.gradient_leaves(ELEMENTS, LEAVES, 3))
+        self.assertEqual(run.counted("updated weights", "learner across"),
+                         STEPS * volumes.updated_weights(ELEMENTS, 3, volumes.BF16))
+        self.assertEqual(run.counted("policy weights", "policy"),
+                         STEPS * volumes.policy_weights(ELEMENTS, 1, volumes.BF16))
+
+
 class UnitTraffic(unittest.TestCase):
     """Ranks that share a model: together (colocated, one model for both roles) and apart."""
     UNITS = ("rollout unit", "learner unit")

@@ -153,25 +153,29 @@ Qwen3Config shared_config() {
   return config;
 }
 
-Parameters random_parameters(const Device& device, std::int64_t seed, Shard shard = {}) {
-  Parameters parameters(shared_config(), device, shard);
-  fill_floats(parameters.flat(), seed);
-  return parameters;
+Parameters random_parameters(const Device& device, std::int64_t seed, const Shard& shard,
+                             const Holding& holding) {
+  Parameters wide(shared_config(), device, shard);
+  fill_floats(wide.flat(), seed);
+  return testing::held(wide, holding);
 }
 
+template <DType dtype>
 Bytes optimizer(const Communicator& comm, const Device& device) {
-  Parameters parameters = random_parameters(device, 7);
-  const Range shard = part_of(parameters.size(), comm.size(), comm.rank());
+  const Range shard = GradientTree::shard_of(shared_config().parameter_count(), comm);
+  Parameters parameters = random_parameters(device, 7, {}, {dtype, shard});
   Optimizer adam(parameters, shard, LearnerGrid(comm), {});
   Buffer gradient(device, DType::f32, {shard.size()});
   fill_floats(gradient.tensor(), comm.rank());
   adam.step(gradient.tensor(), 0.01);
   Bytes result;
   append(result, parameters.flat());
+  append(result, parameters.masters(shard));
   return result;
 }
 
 /// Weights of the ranks [0, teachers) to the ranks [first_pupil, size), in buckets of some rows.
+template <DType dtype>
 Bytes adopted(const Communicator& comm, const Device& device, Range degrees, int teachers,
               int first_pupil) {
   const auto from = static_cast<int>(degrees.begin), to = static_cast<int>(degrees.end);
@@ -180,9 +184,9 @@ Bytes adopted(const Communicator& comm, const Device& device, Range degrees, int
   const Holders holders{from, {ranks.begin(), ranks.begin() + teachers}};
   const Holders pupils{to, {ranks.begin() + first_pupil, ranks.end()}};
   const bool teaches = comm.rank() < teachers, learns = comm.rank() >= first_pupil;
-  const Parameters weights = random_parameters(device, 3, {comm.rank() % from, from});
+  const Parameters weights = random_parameters(device, 3, {comm.rank() % from, from}, {dtype});
   const int place = learns ? (comm.rank() - first_pupil) % to : 0;
-  Parameters parameters = random_parameters(device, 4, {place, to});
+  Parameters parameters = random_parameters(device, 4, {place, to}, {dtype});
   const Resharding resharding(shared_config(), holders, pupils, comm, 4000);
   resharding.run(teaches ? &weights : nullptr, learns ? &parameters : nullptr);
   Bytes result;
@@ -192,6 +196,7 @@ Bytes adopted(const Communicator& comm, const Device& device, Range degrees, int
 
 // Weights of every degree that the ranks allow to every other: from the first ranks to the last
 // ones, one of which is both where they are odd, and from one unit to all ranks.
+template <DType dtype>
 Bytes adoption(const Communicator& comm, const Device& device) {
   Bytes result;
   const auto add = [&](const Bytes& more) {
@@ -203,8 +208,8 @@ Bytes adoption(const Communicator& comm, const Device& device) {
       const int half = (comm.size() + 1) / 2;
       const int teachers = half % from == 0 ? half : comm.size();
       const int first_pupil = (comm.size() - half) % to == 0 ? half : 0;
-      add(adopted(comm, device, {from, to}, teachers, first_pupil));
-      add(adopted(comm, device, {from, to}, from, 0));
+      add(adopted<dtype>(comm, device, {from, to}, teachers, first_pupil));
+      add(adopted<dtype>(comm, device, {from, to}, from, 0));
     }
   }
   return result;
@@ -285,8 +290,10 @@ INSTANTIATE_TEST_SUITE_P(Of, Exchange,
                          ::testing::Values(Named{"Sums", sums}, Named{"Gathers", gathers},
                                            Named{"Transfers", transfers},
                                            Named{"GradientTrees", gradient_tree},
-                                           Named{"Optimizers", optimizer},
-                                           Named{"Adoptions", adoption}),
+                                           Named{"Optimizers", optimizer<DType::f32>},
+                                           Named{"OptimizersInBf16", optimizer<DType::bf16>},
+                                           Named{"Adoptions", adoption<DType::f32>},
+                                           Named{"AdoptionsInBf16", adoption<DType::bf16>}),
                          [](const auto& test_info) { return test_info.param.name; });
 
 TEST_P(Exchange, MakesTheSameCallsByNcclAsThroughTheHostAndLeavesTheSameBits) {
@@ -372,8 +379,8 @@ TEST(Adoption, SendsNoByteTwice) {
   const Device gpu = own_gpu();
   Communicator comm = all().subset(0, all().rank(), "gpus");
   comm.connect(gpu, DeviceExchange::nccl);
-  static_cast<void>(adopted(comm, gpu, {1, 1}, 1, 1));
-  const std::int64_t bytes = 4 * shared_config().parameter_count();
+  static_cast<void>(adopted<DType::bf16>(comm, gpu, {1, 1}, 1, 1));
+  const std::int64_t bytes = size_of(DType::bf16) * shared_config().parameter_count();
   const Traffic moved = comm.traffic().find("policy weights")->second;
   EXPECT_EQ(moved.sent, comm.rank() == comm.size() - 1 ? 0 : bytes);
   EXPECT_EQ(moved.received, comm.rank() == 0 ? 0 : bytes);

@@ -71,8 +71,9 @@ struct Chain {
   std::int64_t begin = 0;   // where a receiver has these
 };
 
-/// Moves weights from the units of one role to the units of another, each element once to each
-/// receiver, along chains, a bucket at a time: while a rank passes on one it gets the next.
+/// Moves weights, as they are held, from the units of one role to the units of another, each
+/// element once to each receiver, along chains, a bucket at a time: while a rank passes on one it
+/// gets the next.
 class Resharding {
  public:
   /// Elements of a bucket; a rank holds at most that many to send and twice as many that came.

@@ -76,6 +76,7 @@ class Cuda(job.JobTest):
         self.run_job("moved", {**TINY, **CPU, **bf16}, resume="auto", expect=2)
         self.assertIn("engine.dtype: the run has bf16 of sm_90, here is bf16 of CPUs", self.log())
         self.cuda_job("moved", {**bf16, **job.split(1, 1, 1)}, ranks=3, resume="auto")
+        self.expect_used(["a rollout rank", "a reflection rank", "a learner rank"])
         self.assertEqual(self.digests("moved"), self.digests("alone"))
 
 

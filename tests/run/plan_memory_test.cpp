@@ -269,6 +269,21 @@ TEST(GpuPlan, SaysForEverySizeOnHowManyH100ItTrains) {
   EXPECT_FALSE(fits(5, 8, 8));
 }
 
+/// Without a base and a reflection model there is room for what degree 2, or 8, would have divided.
+TEST(GpuPlan, SaysOnHowManyH100APolicyAloneTrains) {
+  const auto fits = [](std::size_t size, int ranks, int tp) {
+    RunConfig config;
+    config.run.method = Method::rl;
+    config.kl.coef = 0.0;
+    config.eval.kl = false;
+    return memory_problems(config, gpu_plan(config, sizes[size], ranks, tp)).empty();
+  };
+  EXPECT_TRUE(fits(3, 8, 1));
+  EXPECT_FALSE(fits(4, 8, 2));
+  EXPECT_TRUE(fits(4, 8, 4));
+  EXPECT_FALSE(fits(5, 8, 8));
+}
+
 TEST(GpuPlan, TakesTheGpuThatIsThereOrAnH100) {
   RunConfig config;
   const auto plan = gpu_plan(config, sizes[5], 8, 8);

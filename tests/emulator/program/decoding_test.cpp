@@ -160,14 +160,16 @@ TEST_F(DecodingTest, AStepAheadOrNoneHasTheBitsOfTheCpuHoweverTheCacheAndTheBatc
 }
 
 /// A GPU's bits in bf16 are its own.
-TEST_F(DecodingTest, AStepAheadChangesNoBitInBf16) {
+TEST_F(DecodingTest, AStepAheadAndDummyRowsChangeNoBitInBf16) {
   const auto all = mixed_requests(config_.vocab_size);
   GeneratorOptions options;
   options.stop_ids = {3, 17, 40, 41, 77, 97, 99};
   options.steps_ahead = 0;
+  options.pad_batches = false;
   Engine in_step(Device::cuda(0), parameters_, options, DType::bf16);
   const auto expected = in_step.generator->generate(all);
   options.steps_ahead = 1;
+  options.pad_batches = true;
   options.kv_blocks = 4;
   options.max_batch = 3;
   Engine ahead(Device::cuda(0), parameters_, options, DType::bf16);

@@ -145,9 +145,9 @@ void NcclChannel::begin_record() {
   channel_->recorded = &recording_->traffic;
 }
 
-std::function<void()> NcclChannel::end_record(std::function<void()> destroy) {
+std::function<void()> NcclChannel::end_record(const std::function<void()>& destroy) {
   channel_->recorded = nullptr;
-  recording_->destroy = std::move(destroy);
+  recording_->destroy = destroy;
   std::erase_if(records_, [](const auto& record) { return record.expired(); });
   records_.push_back(recording_);
   return [this, record = std::exchange(recording_, nullptr)] { note_replay(*record); };

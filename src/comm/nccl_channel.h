@@ -40,7 +40,7 @@ class NcclChannel {
   /// the channel, whatever it holds. NCCL ends a communicator, aborted or not, only when no graph
   /// with one of its calls is left, and waits for that without end; so records are destroyed first.
   void begin_record();
-  std::function<void()> end_record(std::function<void()> destroy);
+  std::function<void()> end_record(const std::function<void()>& destroy);
   void fail_record();
 
  private:

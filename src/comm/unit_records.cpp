@@ -1,7 +1,5 @@
 // A unit's exchanges as parts of recorded work.
 
-#include <utility>
-
 #include "fst/base/error.h"
 #include "fst/comm/mpi.h"
 #include "fst/comm/unit.h"
@@ -32,8 +30,8 @@ void Unit::begin_record() const {
   comm_->channel().nccl->begin_record();
 }
 
-std::function<void()> Unit::end_record(std::function<void()> destroy) const {
-  return comm_->channel().nccl->end_record(std::move(destroy));
+std::function<void()> Unit::end_record(const std::function<void()>& destroy) const {
+  return comm_->channel().nccl->end_record(destroy);
 }
 
 void Unit::fail_record() const {

@@ -25,7 +25,7 @@ class Unit final : public TensorParallel {
   bool recordable() const override;
   bool all_of(bool mine) const override;
   void begin_record() const override;
-  std::function<void()> end_record(std::function<void()> destroy) const override;
+  std::function<void()> end_record(const std::function<void()>& destroy) const override;
   void fail_record() const override;
 
  private:

@@ -39,7 +39,7 @@ class Recordings {
 
   /// `unit` takes part in the work, null: nobody does; it must outlive this.
   explicit Recordings(const Device& device, const TensorParallel* unit = nullptr)
-      : device_(device), unit_(unit) {}
+      : device_(device), unit_(unit), releases_(device.releases()) {}
 
   void run(const Key& key, const std::function<void()>& work);
   /// Something else was done, which may have given memory back; on all ranks of the unit.
@@ -65,8 +65,8 @@ class Recordings {
   const TensorParallel* unit_;
   std::map<Key, Entry> entries_;
   std::uint64_t uses_ = 0;
-  std::uint64_t releases_ = 0;  // of the device, when the ranks asked last
-  bool agreed_ = false;         // nothing else was done since
+  std::uint64_t releases_;  // of the device, when the ranks asked last
+  bool agreed_ = false;     // nothing else was done since
 };
 
 }  // namespace fst

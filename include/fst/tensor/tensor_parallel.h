@@ -38,7 +38,9 @@ class TensorParallel {
   /// The end of it. What it gives is to be called each time the record has been queued, by all
   /// ranks: the movements are counted and, as one, awaited by who waits for the device. `destroy`
   /// destroys the record: it is called before what moves the tensors ends.
-  virtual std::function<void()> end_record(std::function<void()> /*destroy*/) const { return {}; }
+  virtual std::function<void()> end_record(const std::function<void()>& /*destroy*/) const {
+    return {};
+  }
   /// In place of it where recording failed, when nothing of the record is left.
   virtual void fail_record() const {}
 

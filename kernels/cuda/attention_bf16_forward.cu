@@ -53,7 +53,8 @@ DEVICE std::int64_t place_of(const Unit& unit, std::int64_t stride, std::int64_t
   return pair < unit.pairs ? row * stride + unit.head(pair) * dim : -1;
 }
 
-/// Scores of the tile's keys.
+/// Scores of the tile's keys. What is left out is zeros too: were it nothing, the compiler would
+/// keep 64 registers from one tile to the next.
 template <bool whole, int D>
 DEVICE void multiply_keys(Scores& score, const Share<D>& share, KeyTile<D> keys, int count) {
   each_32<whole>(count, [&](int j) {
@@ -70,6 +71,12 @@ DEVICE void multiply_keys(Scores& score, const Share<D>& share, KeyTile<D> keys,
       }
     }
   });
+  if constexpr (!whole) {
+#pragma unroll
+    for (int i = 0; i < 8 * tile_blocks; ++i) {
+      if (i / 16 >= count) score[i / 4][i % 4] = 0.0f;
+    }
+  }
 }
 
 /// The tile's maximum, and what the rows have so far in terms of it.
@@ -191,10 +198,10 @@ DEVICE void join_split(Share<D>& share, const Unit& unit, float* joined, int lim
 
 /// Outputs over `total`, and what the softmax adds up to. Neighbouring lanes have two columns of
 /// two rows each and exchange: the even one writes four of the first row.
-template <int D>
+template <bool wide, int D>
 DEVICE void write_rows(const Share<D>& share, const Arguments<Bf16>& a, const Unit& unit,
                        const float (&m)[2], const float (&total)[2]) {
-  const int lane = lane_of_warp(), dim = static_cast<int>(a.batch.dim);
+  const int lane = lane_of_warp(), dim = dim_of<D, wide>(a);
   const float normal[2] = {1.0f / total[0], 1.0f / total[1]};
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
@@ -202,18 +209,19 @@ DEVICE void write_rows(const Share<D>& share, const Arguments<Bf16>& a, const Un
     if (lane % 4 == 0 && at >= 0) a.lse[at] = m[r] + log(total[r]);
   }
   const std::int64_t begin = place_of(unit, a.out.stride, dim, pair_of(lane % 2));
+  const int first = lane % 4 / 2 * 4, left = dim - first;
+  Bf16* const to = a.out.data + begin + first;
 #pragma unroll
   for (int i = 0; i < D / 8; ++i) {
     const float(&out)[4] = share.out[i];
     const float4 quad =
         quad_of({out[0] * normal[0], out[1] * normal[0], out[2] * normal[1], out[3] * normal[1]});
-    const int h = 8 * i + lane % 4 / 2 * 4;
-    if (begin >= 0) write4_upto(a.out.data + begin + h, quad, dim - h);
+    if (begin >= 0) write4_upto(to + 8 * i, quad, left - 8 * i);
   }
 }
 
 /// Joins the last split where there were others, normalises and writes.
-template <int D>
+template <bool wide, int D>
 DEVICE void finish(Share<D>& share, const Arguments<Bf16>& a, const Unit& unit, float* joined) {
   float m[2], total[2];
 #pragma unroll
@@ -240,14 +248,14 @@ DEVICE void finish(Share<D>& share, const Arguments<Bf16>& a, const Unit& unit, 
       }
     }
   }
-  write_rows(share, a, unit, m, total);
+  write_rows<wide>(share, a, unit, m, total);
 }
 
 template <int D, bool wide>
 DEVICE void walk_unit(Shared<D>& s, const Arguments<Bf16>& a) {
   const Unit& unit = s.unit;
   const int warp = warp_of_block(), lane = lane_of_warp();
-  const int dim = wide ? D : static_cast<int>(a.batch.dim);
+  const int dim = dim_of<D, wide>(a);
   const RowTile<D> queries{s.ring.tiles[ring_tiles - 1]};  // whose turn comes behind a barrier
   bring_rows(queries, 16 * warp, a.q.data, place_of(unit, a.q.stride, dim, 16 * warp + lane % 16),
              dim);
@@ -273,7 +281,7 @@ DEVICE void walk_unit(Shared<D>& s, const Arguments<Bf16>& a) {
       pass_tile(turn, feed);
     }
   }
-  if (share.last > 0) finish(share, a, unit, s.joined);
+  if (share.last > 0) finish<wide>(share, a, unit, s.joined);
 }
 
 template <int D, bool wide>

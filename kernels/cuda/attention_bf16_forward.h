@@ -37,6 +37,12 @@ class Turn {
   int at_;
 };
 
+/// Elements of a head: a constant where the cache is wide.
+template <int D, bool wide>
+DEVICE int dim_of(const Arguments<Bf16>& a) {
+  return wide ? D : static_cast<int>(a.batch.dim);
+}
+
 /// A warp's part of the tiles of a unit: two of the eight cache blocks. Where the first one begins
 /// behind the unit's keys, neither is brought; where only the second does, it is zeros.
 template <int D, bool wide>
@@ -73,7 +79,7 @@ class Feed {
 
  private:
   DEVICE int dim() const {
-    return wide ? D : static_cast<int>(a_.batch.dim);
+    return dim_of<D, wide>(a_);
   }
   DEVICE bool exists(int i) const {
     return key_ + i * cache_block < unit_.last;

@@ -44,7 +44,7 @@ DEVICE void bring_part_of_keys(Stage<D>& to, const Arguments& a, const Sequence&
 template <int D>
 DEVICE void add_rows(Sums<D / 8>& dk, Sums<D / 8>& dv, const Owned<D>& own, Stage<D>& stage,
                      int row, bool diagonal, float scale) {
-  const RowTile<D> q{stage.first}, dout{stage.second};
+  const WalkedTile<D> q{stage.first}, dout{stage.second};
   Sums<2> p, ds;
   multiply_owned(p, ds, own, q, row, dout, row);
 #pragma unroll
@@ -63,12 +63,24 @@ DEVICE void add_rows(Sums<D / 8>& dk, Sums<D / 8>& dv, const Owned<D>& own, Stag
   multiply_elements<D>(dk, ds, q, row);
 }
 
+/// Where a block of keys is among what it walks, 64 rows at a time: all from `first_row` on, of one
+/// head of the group after the other.
+struct Walk {
+  int head, row;
+  DEVICE void go_on(int first_row, int rows) {
+    row += walked;
+    if (row < rows) return;
+    row = first_row;
+    ++head;
+  }
+};
+
 /// dk and dv of the keys [key, key + 128) of a KV head.
 template <int D>
 DEVICE void gradients_of_keys(Shared<D>& s, const Arguments& a, const Sequence& sequence,
                               int kv_head, int key) {
   const int group = static_cast<int>(a.batch.heads / a.batch.kv_heads);
-  const int tiles = (sequence.rows - key + walked - 1) / walked;
+  const int behind = (kv_head + 1) * group;  // the group's last head
   const int warp = warp_of_block(), part = warp * cache_block;
   const KeyTile<D> k{s.first};
   const RowTile<D> v{s.second};
@@ -76,11 +88,13 @@ DEVICE void gradients_of_keys(Shared<D>& s, const Arguments& a, const Sequence& 
   bring_keys(k, warp, sequence, kv_head, key + part, a);
   bring_values(v, part, sequence, kv_head, key + part, a);
   copy_async_commit();
-  const auto bring = [&](Stage<D>& stage, int step) {
-    bring_part_of_rows(stage, a, sequence, kv_head * group + step / tiles,
-                       key + step % tiles * walked);
+  Walk here{kv_head * group, key}, next = here;
+  const auto bring = [&](Stage<D>& stage) {
+    if (next.head == behind) return;
+    bring_part_of_rows(stage, a, sequence, next.head, next.row);
+    next.go_on(key, sequence.rows);
   };
-  Ring ring(s.ring, group * tiles, bring);
+  Ring ring(s.ring, bring);
   copy_async_wait<ring.under_way>();
   sync_warp();
   Owned<D> own;
@@ -89,13 +103,13 @@ DEVICE void gradients_of_keys(Shared<D>& s, const Arguments& a, const Sequence& 
   clear<D / 8>(dk);
   clear<D / 8>(dv);
 #pragma unroll 1
-  for (int step = 0; step < group * tiles; ++step) {
-    Stage<D>& stage = ring.at(step);
-    const int first = step % tiles * walked;  // row of the stage, from `key` on
+  for (; here.head < behind; here.go_on(key, sequence.rows)) {
+    Stage<D>& stage = ring.take();
 #pragma unroll 1
     for (int row = 0; row < walked; row += cache_block) {
-      if (first + row < part || key + first + row >= sequence.rows) continue;
-      add_rows(dk, dv, own, stage, row, first + row == part, a.scale);
+      const int at = here.row + row;
+      if (at < key + part || at >= sequence.rows) continue;
+      add_rows(dk, dv, own, stage, row, at == key + part, a.scale);
     }
   }
   write_rows<D>(a.gradients.dk, dk, a, sequence, kv_head, key + part);
@@ -109,7 +123,7 @@ DEVICE void add_keys(Sums<D / 8>& dq, const Owned<D>& own, Stage<D>& stage,
                      const float4 (&states)[2], int block, bool diagonal, float scale) {
   const KeyTile<D> k{stage.first};
   Sums<2> p, ds;
-  multiply_owned(p, ds, own, k, block, RowTile<D>{stage.second}, block * cache_block);
+  multiply_owned(p, ds, own, k, block, WalkedTile<D>{stage.second}, block * cache_block);
 #pragma unroll
   for (int i = 0; i < 8; ++i) soften(p[i / 4][i % 4], ds[i / 4][i % 4], states[i % 4 / 2], scale);
   if (diagonal) {
@@ -127,17 +141,18 @@ DEVICE void gradients_of_rows(Shared<D>& s, const Arguments& a, const Sequence& 
                               int row) {
   const int kv_head = head / static_cast<int>(a.batch.heads / a.batch.kv_heads);
   const int keys = row + owned < sequence.rows ? row + owned : sequence.rows;
-  const int steps = (keys + walked - 1) / walked;
   const int part = warp_of_block() * cache_block, own_row = row + part;
   const RowTile<D> q{s.first}, dout{s.second};
   sync_block();  // nobody reads what is filled now
   bring_rows(q, part, a.q, sequence, head, own_row, a);
   bring_rows(dout, part, a.gradients.dout, sequence, head, own_row, a);
   copy_async_commit();
-  const auto bring = [&](Stage<D>& stage, int step) {
-    bring_part_of_keys(stage, a, sequence, kv_head, step * walked);
+  int next = 0;
+  const auto bring = [&](Stage<D>& stage) {
+    if (next < keys) bring_part_of_keys(stage, a, sequence, kv_head, next);
+    next += walked;
   };
-  Ring ring(s.ring, steps, bring);
+  Ring ring(s.ring, bring);
   float4 states[2];
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
@@ -152,11 +167,11 @@ DEVICE void gradients_of_rows(Shared<D>& s, const Arguments& a, const Sequence& 
   Sums<D / 8> dq;
   clear<D / 8>(dq);
 #pragma unroll 1
-  for (int step = 0; step < steps; ++step) {
-    Stage<D>& stage = ring.at(step);
+  for (int first = 0; first < keys; first += walked) {
+    Stage<D>& stage = ring.take();
 #pragma unroll 1
     for (int block = 0; block < walked_blocks; ++block) {
-      const int key = step * walked + block * cache_block;
+      const int key = first + block * cache_block;
       if (key > own_row || own_row >= sequence.rows) continue;
       add_keys(dq, own, stage, states, block, key == own_row, a.scale);
     }

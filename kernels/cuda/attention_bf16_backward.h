@@ -113,36 +113,36 @@ DEVICE void bring_values(RowTile<D> to, int row, const Sequence& sequence, int k
              sequence.rows - key, a);
 }
 
-/// Takes `steps` steps through the ring of stages, two of them under way; bring(stage, step) fills
-/// one. All threads of the block do this together.
+/// Takes steps through the ring of stages, two of them under way; bring(stage) fills one with the
+/// next step's, and leaves it where there is none. All threads of the block do this together.
 template <int D, class Bring>
 class Ring {
  public:
   static constexpr int under_way = stages - 1;
 
-  DEVICE Ring(Stage<D> (&ring)[stages], int steps, const Bring& bring)
-      : stages_(ring), bring_(bring), steps_(steps), slot_(0) {
+  DEVICE Ring(Stage<D> (&ring)[stages], const Bring& bring)
+      : stages_(ring), bring_(bring), slot_(0) {
 #pragma unroll
-    for (int i = 0; i < under_way; ++i) bring_step(i, i);
+    for (int i = 0; i < under_way; ++i) bring_step(i);
   }
-  /// The stage of step `step`, which all threads may read until they call this for the next.
-  DEVICE Stage<D>& at(int step) {
+  /// The stage of the next step, which all threads may read until they call this again.
+  DEVICE Stage<D>& take() {
     copy_async_wait<under_way - 1>();
     sync_block();  // the copies of all are there, and nobody reads the stage that is filled next
-    bring_step(slot_ == 0 ? stages - 1 : slot_ - 1, step + under_way);
+    bring_step(slot_ == 0 ? stages - 1 : slot_ - 1);
     Stage<D>& stage = stages_[slot_];
     slot_ = slot_ + 1 == stages ? 0 : slot_ + 1;
     return stage;
   }
 
  private:
-  DEVICE void bring_step(int slot, int step) {
-    if (step < steps_) bring_(stages_[slot], step);
+  DEVICE void bring_step(int slot) {
+    bring_(stages_[slot]);
     copy_async_commit();
   }
   Stage<D> (&stages_)[stages];
   const Bring& bring_;
-  int steps_, slot_;
+  int slot_;
 };
 
 /// 16 keys or rows of a warp, as left operands over the elements of the heads.
@@ -178,10 +178,33 @@ DEVICE int column_of(int j, int i) {
   return 8 * j + lane_of_warp() % 4 * 2 + i % 2;
 }
 
+/// A RowTile whose rows a loop walks 16 at a time: `element`, a multiple of 16, comes last, so that
+/// a lane has one register for all pieces of a row and not one for each.
+template <int D>
+struct WalkedTile {
+  Bf16* elements;
+  /// Piece p, 0 or 1, behind `element`.
+  DEVICE Bf16* piece(int r, int p, int element) const {
+    return elements + ((r * D + (p ^ (r & 7)) * piece_size) ^ element);
+  }
+};
+/// As of a RowTile.
+template <int D>
+DEVICE void rows_on_the_right(std::uint32_t (&to)[4], WalkedTile<D> tile, int row, int element) {
+  const int lane = lane_of_warp();
+  load_matrix_x4(to, tile.piece(row + lane / 16 * 8 + lane % 8, lane / 8 % 2, element));
+}
+template <int D>
+DEVICE void elements_on_the_right(std::uint32_t (&to)[4], WalkedTile<D> tile, int row,
+                                  int element) {
+  const int lane = lane_of_warp();
+  load_matrix_x4_transposed(to, tile.piece(row + lane % 16, lane / 16, element));
+}
+
 /// Scores and products dout . v of the owned 16 with 16 others.
 template <int D, class First>
 DEVICE void multiply_owned(Sums<2>& score, Sums<2>& slope, const Owned<D>& own, First first,
-                           int first_at, RowTile<D> second, int row) {
+                           int first_at, WalkedTile<D> second, int row) {
   clear<2>(score);
   clear<2>(slope);
 #pragma unroll
@@ -219,13 +242,12 @@ template <int D>
 DEVICE void write_rows(Rows<Bf16> to, const Sums<D / 8>& sum, const Arguments& a,
                        const Sequence& sequence, int head, int row) {
   const int lane = lane_of_warp(), dim = static_cast<int>(a.batch.dim);
-  const int r = row + lane / 4 + lane % 2 * 8;
-  Bf16* const at = to.data + (sequence.first_row + r) * to.stride + head * dim;
+  const int r = row + lane / 4 + lane % 2 * 8, first = lane % 4 / 2 * 4, left = dim - first;
+  Bf16* const at = to.data + (sequence.first_row + r) * to.stride + head * dim + first;
 #pragma unroll
   for (int j = 0; j < D / 8; ++j) {
     const float4 quad = quad_of(sum[j]);
-    const int h = 8 * j + lane % 4 / 2 * 4;
-    if (r < sequence.rows) write4_upto(at + h, quad, dim - h);
+    if (r < sequence.rows) write4_upto(at + 8 * j, quad, left - 8 * j);
   }
 }
 

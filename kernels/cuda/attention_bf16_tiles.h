@@ -57,25 +57,20 @@ DEVICE void rows_on_the_left(std::uint32_t (&to)[4], KeyTile<D> tile, int block,
   const Bf16* const first = tile.piece(block, lane / 16 * 8 + lane % 8, lane / 8 % 2);
   load_matrix_x4_transposed(to, first + element * cache_block);
 }
-/// Two right operands: eight rows and the eight behind, the inner indices being 16 elements.
-template <int D>
-DEVICE void rows_on_the_right(std::uint32_t (&to)[4], RowTile<D> tile, int row, int element) {
-  const int lane = lane_of_warp();
-  load_matrix_x4(to,
-                 tile.piece(row + lane / 16 * 8 + lane % 8, element / piece_size + lane / 8 % 2));
-}
 /// Two right operands: eight elements and the eight behind, the inner indices being 16 rows.
 template <int D>
 DEVICE void elements_on_the_right(std::uint32_t (&to)[4], RowTile<D> tile, int row, int element) {
   const int lane = lane_of_warp();
   load_matrix_x4_transposed(to, tile.piece(row + lane % 16, element / piece_size + lane / 16));
 }
-/// The same two of the 16 keys of a block.
+/// Two right operands of the 16 keys of a block: eight keys and the eight behind, the inner indices
+/// being 16 elements.
 template <int D>
 DEVICE void rows_on_the_right(std::uint32_t (&to)[4], KeyTile<D> tile, int block, int element) {
   const int lane = lane_of_warp();
   load_matrix_x4_transposed(to, tile.piece(block, element + lane % 16, lane / 16));
 }
+/// And eight elements and the eight behind, the inner indices being the keys.
 template <int D>
 DEVICE void elements_on_the_right(std::uint32_t (&to)[4], KeyTile<D> tile, int block, int element) {
   const int lane = lane_of_warp();

@@ -68,26 +68,39 @@ DEVICE void load_blocks(Shared<D>& s, const Unit& unit, int tile, int b) {
 
 using Staged = float4[2];
 
+/// Which of a piece of K a thread brings: of the cache blocks `block` and block + 4, element
+/// `element` of 16, four keys from `key` on. A thread's number might be negative for all ptxas
+/// knows; shifts and masks are the same, and cheaper to find anew than to keep.
+struct KeyPlace {
+  int block, element, key, within;  // within: floats of the block's piece before the thread's
+  DEVICE explicit KeyPlace(int thread)
+      : block(thread >> 6),
+        element(thread >> 2 & 15),
+        key((thread & 3) * 4),
+        within((thread & 63) * 4) {}
+};
+
 /// 16 elements of all keys of the tile, from element h on: four keys of one element at a time.
 template <int D>
 DEVICE void fetch_keys(Staged& staged, const Shared<D>& s, const Arguments<float>& a,
                        const Unit& unit, int tile, int h, int thread) {
-  const int element = h + thread % 64 / 4;
+  const KeyPlace place(thread);
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    const int b = thread / 64 + 4 * i;
+    const int b = place.block + 4 * i;
     const bool exists =
-        tile + b * cache_block < unit.last && element < static_cast<int>(a.batch.dim);
+        tile + b * cache_block < unit.last && h + place.element < static_cast<int>(a.batch.dim);
     const float* const keys =
         keys_of(a.cache, a.batch, s.blocks[tile / tile_keys % 2][b], unit.kv_head);
-    staged[i] = read4_upto(keys + element * cache_block + thread % 4 * 4, exists ? 4 : 0);
+    staged[i] = read4_upto(keys + h * cache_block + place.within, exists ? 4 : 0);
   }
 }
 template <int D>
 DEVICE void keep_keys(Shared<D>& s, int buffer, const Staged& staged, int thread) {
-  float* const to = &s.pieces[buffer][thread % 64 / 4 * key_step + thread % 4 * 4];
+  const KeyPlace place(thread);
+  float* const to = &s.pieces[buffer][place.element * key_step + place.key];
 #pragma unroll
-  for (int i = 0; i < 2; ++i) write4(to + (thread / 64 + 4 * i) * cache_block, staged[i]);
+  for (int i = 0; i < 2; ++i) write4(to + (place.block + 4 * i) * cache_block, staged[i]);
 }
 
 /// The 16 values of the tile's cache block that begins at `key`.

@@ -28,20 +28,26 @@ add_elements(Y* y, std::int64_t ldy, const X* x, std::int64_t ldx, std::int64_t 
       });
 }
 
-/// As the header says; the stack lies in registers and local memory, which the parts' loads hide.
+/// What waits for its pair, of each thread its own column.
+struct Stack {
+  float waiting[join_depth][tile_threads];
+};
+
+/// As the header says. A thread meets nobody, so there is nothing to wait for.
 KERNEL(tile_threads, 4)
 join_elements(float* y, const float* const* parts, const std::int32_t* joins, std::int64_t count,
               std::int64_t n) {
-  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * tile_threads + threadIdx.x;
+  Stack& stack = shared_memory<Stack>();
+  const int thread = static_cast<int>(threadIdx.x);
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * tile_threads + thread;
   if (i >= n) return;
-  float stack[join_depth];
-  std::int64_t top = 0;
+  int top = 0;
   for (std::int64_t p = 0; p < count; ++p) {
     float last = parts[p][i];
-    for (std::int32_t j = joins[p]; j > 0; --j) last = stack[--top] + last;
-    stack[top++] = last;
+    for (std::int32_t j = joins[p]; j > 0; --j) last = stack.waiting[--top][thread] + last;
+    stack.waiting[top++][thread] = last;
   }
-  y[i] = stack[0];
+  y[i] = stack.waiting[0][thread];
 }
 
 template <class T>
@@ -165,7 +171,7 @@ void join(const Cuda& cuda, float* y, const float* const* parts, const std::int3
   copy_to_device(cuda, device_parts, parts, parts_bytes);
   copy_to_device(cuda, device_joins, joins, joins_bytes);
   const auto blocks = static_cast<unsigned>((n + tile_threads - 1) / tile_threads);
-  launch(join_elements, dim3(blocks), dim3(tile_threads), 0, cuda.stream, y,
+  launch(join_elements, dim3(blocks), dim3(tile_threads), sizeof(Stack), cuda.stream, y,
          static_cast<const float* const*>(device_parts),
          static_cast<const std::int32_t*>(device_joins), count, n);
 }

@@ -23,6 +23,7 @@ KERNEL(join_threads, 4) join_kernel(PARAMETER Bf16Product p, PARAMETER Bf16Parti
   const std::int64_t row = i / quads, column = i % quads * 4;
   const float* from = partials.data + row * partials.step + column;
   float4 total{0.0f, 0.0f, 0.0f, 0.0f};
+#pragma unroll 1  // few matrices, and eight loads of each under way
   for (int matrix = 0; matrix < p.matrices; ++matrix, from += p.leaves * level) {
     const float4 sum = join_leaves(from, level, p.leaves);
     total = matrix == 0 ? sum : gpu::add(total, sum);

@@ -18,6 +18,9 @@ template <int m>
 constexpr int side = 64 * m;
 template <int m>
 constexpr int depth = 16 / m;
+/// Blocks that a multiprocessor holds at a time: as many as the sums leave registers for.
+template <int m>
+constexpr int held = m == 1 ? 3 : 2;
 
 template <int m>
 struct alignas(16) Shared {
@@ -225,25 +228,26 @@ DEVICE void keep_leaf(const Sums<m>& sum, const Partials& partials, const Produc
 
 /// One leaf of a tile, which goes to `partials`; or a tile that is a single chain.
 template <int m>
-KERNEL(threads, 2)
+KERNEL(threads, held<m>)
 chain_kernel(Product p, int tiles, Partials partials) {
   Shared<m>& shared = shared_memory<Shared<m>>();
   const Place<m> place;
-  const int index = static_cast<int>(blockIdx.x), leaf = index / tiles;
-  const Origin at = origin_of<m>(p, index % tiles);
+  const int block = static_cast<int>(blockIdx.x);
+  const Origin at = origin_of<m>(p, block % tiles);
   Sums<m> sum;
   clear<m>(sum);
-  accumulate<m, Left::inner>(sum, shared, p, at, leaf, place);
+  accumulate<m, Left::inner>(sum, shared, p, at, block / tiles, place);
   if (partials.data == nullptr) {
     finish_tile<m>(sum, p, at, place);
   } else {
+    const int leaf = uniform(block) / tiles;  // found afresh: meanwhile registers are full
     keep_leaf<m>(sum, partials, p, leaf, at, place);
   }
 }
 
 /// A tile of a weight gradient, whose chains may go on from the old contents.
 template <int m>
-KERNEL(threads, 2)
+KERNEL(threads, held<m>)
 gradient_kernel(Product p) {
   Shared<m>& shared = shared_memory<Shared<m>>();
   const Place<m> place;
@@ -251,8 +255,9 @@ gradient_kernel(Product p) {
   Sums<m> sum;
   p.resume ? resume<m>(sum, p, at, place) : clear<m>(sum);
   accumulate<m, Left::rows>(sum, shared, p, at, 0, place);
-  // Found afresh, so that no addresses wait in registers meanwhile.
-  finish_tile<m>(sum, p, at, Place<m>());
+  // Found afresh, by way of uniform(), so that nothing waits in registers meanwhile.
+  const Origin same = origin_of<m>(p, uniform(static_cast<int>(blockIdx.x)));
+  finish_tile<m>(sum, p, same, Place<m>());
 }
 
 /// This thread's sums to or from memory of its own.

@@ -55,12 +55,13 @@ DEVICE void read_pairs(std::uint32_t (&to)[4], const Bf16* from, int count) {
     to[0] = all.x, to[1] = all.y, to[2] = all.z, to[3] = all.w;
     return;
   }
-  if constexpr (whole) return;
+  if constexpr (!whole) {
 #pragma unroll 1
-  for (int i = 7; i >= 0; --i) {  // pushes one in from below
+    for (int i = 7; i >= 0; --i) {  // pushes one in from below
 #pragma unroll
-    for (int w = 3; w > 0; --w) to[w] = to[w] << 16 | to[w - 1] >> 16;
-    to[0] = to[0] << 16 | (i < count ? from[i].bits : 0u);
+      for (int w = 3; w > 0; --w) to[w] = to[w] << 16 | to[w - 1] >> 16;
+      to[0] = to[0] << 16 | (i < count ? from[i].bits : 0u);
+    }
   }
 }
 template <bool whole>
@@ -69,12 +70,13 @@ DEVICE void write_pairs(Bf16* to, std::uint32_t (&from)[4], int count) {
     *reinterpret_cast<uint4*>(to) = {from[0], from[1], from[2], from[3]};
     return;
   }
-  if constexpr (whole) return;
+  if constexpr (!whole) {
 #pragma unroll 1
-  for (int i = 0; i < 8 && i < count; ++i) {  // takes one out from below
-    to[i] = Bf16{static_cast<std::uint16_t>(from[0])};
+    for (int i = 0; i < 8 && i < count; ++i) {  // takes one out from below
+      to[i] = Bf16{static_cast<std::uint16_t>(from[0])};
 #pragma unroll
-    for (int w = 0; w < 4; ++w) from[w] = from[w] >> 16 | (w < 3 ? from[w + 1] << 16 : 0u);
+      for (int w = 0; w < 4; ++w) from[w] = from[w] >> 16 | (w < 3 ? from[w + 1] << 16 : 0u);
+    }
   }
 }
 

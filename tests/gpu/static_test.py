@@ -6,12 +6,15 @@ multiprocessor and instructions are compared with what cuobjdump says of LIBRARY
 PTX is assembled once more to see what ptxas says of spills and of serialized matrix instructions
 (C75xx). Before, each kind of row is planted with a fault that must be found. --print: rows for what
 is there, to copy a new kernel's from.
+
+In place of LIBRARY, the PTX of its sources, a file each: of an architecture that the library was not compiled for.
 """
 import argparse
 import collections
 import concurrent.futures
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,7 +24,11 @@ REGISTERS, THREADS, BLOCKS = 65536, 2048, 32
 SHARED = {"sm_80": 164 << 10, "sm_90a": 228 << 10, "sm_100": 228 << 10}
 RESERVED_SHARED = 1 << 10  # per block, by the system
 
+# Required where a kernel has them: --print.
+WIDE = ("LDG.E.128", "STG.E.128", "LDS.128", "HMMA", "HGMMA", "LDGSTS.E.BYPASS.128", "UTMALDG", "LDSM")
+
 Kernel = collections.namedtuple("Kernel", "registers stack threads code")
+Listing = collections.namedtuple("Listing", "usage code ptx")
 Row = collections.namedtuple("Row", "line registers stack shared blocks must never")
 
 
@@ -42,18 +49,30 @@ def by_member(text):
     return dict(zip(parts[1::2], parts[2::2]))
 
 
-def kernels_of(library, architecture):
-    """All kernels by "file:name"."""
-    names, found, threads = {}, {}, {}
+def of_library(library, architecture):
+    """What cuobjdump says of the library's code, by source file."""
     usage, code = (by_member(said("cuobjdump", "-arch", architecture, what, library)) for what in ("-res-usage", "-sass"))
-    for ptx in by_member(said("cuobjdump", "-ptx", library)).values():
-        threads.update(re.findall(r"\.entry (\w+)\([^)]*\)\s*\.maxntid (\d+)", ptx))
+    ptx = by_member(said("cuobjdump", "-ptx", library))
+    return {file: Listing(usage[file], code.get(file, ""), ptx.get(file, "")) for file in usage}
+
+
+def of_cubins(files):
+    """The same of PTX files, which have their cubins beside them."""
+    return {file.stem: Listing(*(said("cuobjdump", what, f"{file}.cubin") for what in ("-res-usage", "-sass")),
+                               file.read_text()) for file in files}
+
+
+def kernels_of(listings):
+    """All kernels by "file:name"."""
+    found, threads = {}, {}
+    for listing in listings.values():
+        threads.update(re.findall(r"\.entry (\w+)\([^)]*\)\s*\.maxntid (\d+)", listing.ptx))
     mangled = sorted(threads)
     names = dict(zip(mangled, map(short, said("c++filt", *mangled).splitlines())))
-    for file, text in usage.items():
-        listings = dict(re.findall(r"Function : (\w+)\n(.*?)(?=\n\t\tFunction : |\Z)", code.get(file, ""), re.S))
-        for name, registers, stack in re.findall(r"Function (\w+):\s+REG:(\d+) STACK:(\d+)", text):
-            found[f"{file}:{names[name]}"] = Kernel(int(registers), int(stack), int(threads[name]), listings[name])
+    for file, listing in listings.items():
+        codes = dict(re.findall(r"Function : (\w+)\n(.*?)(?=\n\t\tFunction : |\Z)", listing.code, re.S))
+        for name, registers, stack in re.findall(r"Function (\w+):\s+REG:(\d+) STACK:(\d+)", listing.usage):
+            found[f"{file}:{names[name]}"] = Kernel(int(registers), int(stack), int(threads[name]), codes[name])
     return found
 
 
@@ -96,11 +115,25 @@ def faults(kernels, rows, most_shared):
         yield from (f"{name}: no {word}" for word in row.must if not contains(kernel, word))
         never = row.never + ([] if row.stack else ["LDL", "STL"])
         yield from (f"{name}: has {word}" for word in never if contains(kernel, word))
+        if any(word.startswith(("LDGSTS", "UTMALDG")) for word in row.must):
+            yield from (f"{name}: multiplies beside {load}" for load in narrow_loads(kernel))
 
 
 def contains(kernel, word):
     """Whether an instruction of this name, or of a name that goes on behind a dot, is there."""
     return re.search(rf"\s{re.escape(word)}[.\s;]", kernel.code) is not None
+
+
+def narrow_loads(kernel):
+    """Loads of less than 16 bytes from device memory in the innermost loops around matrix instructions."""
+    code = [(int(at, 16), text) for at, text in re.findall(r"/\*([0-9a-f]{4,})\*/\s+([^;]*?)\s*;", kernel.code)]
+    jumps = [(at, re.search(r"\bBRA\b.*\b0x([0-9a-f]+)$", text)) for at, text in code]
+    loops = [(int(to[1], 16), at) for at, to in jumps if to and int(to[1], 16) <= at]
+    inner = {min((loop for loop in loops if loop[0] <= at <= loop[1]), key=lambda loop: loop[1] - loop[0],
+                 default=(0, code[-1][0]))  # no loop: all of it
+             for at, text in code if re.search(r"\bHG?MMA\b", text)}
+    return [text for at, text in code if re.search(r"\bLDG\b(?!\S*\.128)", text)
+            and any(begin <= at <= end for begin, end in inner)]
 
 
 def spilled(text):
@@ -118,19 +151,33 @@ def complaints(text, rows):
             yield f"spills: {name}"
 
 
-def assembled(library, architecture):
-    """What ptxas says of the architecture's PTX in the library."""
-    with tempfile.TemporaryDirectory() as folder:
-        listed = subprocess.run(["cuobjdump", "-xptx", "all", library], cwd=folder, capture_output=True, text=True,
-                                check=True).stdout
-        files = [file for file in re.findall(r"(\S+\.ptx) -arch=(\S+)", listed) if file[1] == architecture]
+def ptx_of(library, architecture, folder):
+    """The architecture's PTX in the library, written to the folder."""
+    listed = subprocess.run(["cuobjdump", "-xptx", "all", library], cwd=folder, capture_output=True, text=True,
+                            check=True).stdout
+    return [folder / file for file, of in re.findall(r"(\S+\.ptx) -arch=(\S+)", listed) if of == architecture]
 
-        def assemble(file):
-            done = subprocess.run(["ptxas", "-v", "-fmad=false", f"-arch={file[1]}", file[0], "-o", f"{file[0]}.cubin"],
-                                  cwd=folder, capture_output=True, text=True, check=True)
-            return done.stdout + done.stderr
-        with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            return "".join(pool.map(assemble, files))
+
+def assembled(files, architecture):
+    """What ptxas says of PTX files, whose cubins it writes beside them."""
+    def assemble(file):
+        done = subprocess.run(["ptxas", "-v", "-fmad=false", f"-arch={architecture}", file, "-o", f"{file}.cubin"],
+                              capture_output=True, text=True, check=True)
+        return done.stdout + done.stderr
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        return "".join(pool.map(assemble, files))
+
+
+def compiled(product, architecture):
+    """The kernels of the library or PTX files, and what ptxas says of them."""
+    if len(product) == 1 and product[0].suffix == ".a":
+        with tempfile.TemporaryDirectory() as folder:
+            said_of = assembled(ptx_of(product[0].resolve(), architecture, pathlib.Path(folder)), architecture)
+        return kernels_of(of_library(product[0], architecture)), said_of
+    with tempfile.TemporaryDirectory() as folder:
+        files = [pathlib.Path(shutil.copy(file, folder)) for file in product]
+        said_of = assembled(files, architecture)
+        return kernels_of(of_cubins(files)), said_of
 
 
 def planted(kernels, rows, most_shared):
@@ -150,6 +197,11 @@ def planted(kernels, rows, most_shared):
     deep = {**kernels, name: kernel._replace(stack=8, code=kernel.code + "\n  STL [R1], R2 ;")}
     if len([fault for fault in faults(deep, rows, most_shared) if fault.startswith(f"{name}: ")]) < 2:
         yield "planted, not found: a spill"
+    name = next(name for name, row in rows.items() if "HMMA" in row.must and "LDGSTS.E.BYPASS.128" in row.must)
+    code = re.sub(r"(/\*[0-9a-f]+\*/\s+)(HMMA)", r"\1LDG.E.U16 R2, desc[UR4][R2.64] ;\n\1\2", kernels[name].code)
+    narrow = {**kernels, name: kernels[name]._replace(code=code)}
+    if not any("multiplies beside LDG.E.U16" in fault for fault in faults(narrow, rows, most_shared)):
+        yield "planted, not found: a narrow load"
     for text in ("ptxas info : (C7510) Potential Performance Loss: wgmma serialized",
                  "ptxas info : Compiling entry function '_Z6kernelv' for 'sm_90a'\n"
                  "    8 bytes stack frame, 4 bytes spill stores, 4 bytes spill loads"):
@@ -159,27 +211,25 @@ def planted(kernels, rows, most_shared):
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("library")
-    arguments.add_argument("table")
+    arguments.add_argument("product", nargs="+", type=pathlib.Path)
+    arguments.add_argument("table", type=pathlib.Path)
     arguments.add_argument("--print", action="store_true", dest="show")
     options = arguments.parse_args()
-    library, architecture = str(pathlib.Path(options.library).resolve()), pathlib.Path(options.table).stem
+    architecture = options.table.stem
     most_shared = SHARED[architecture]
-    kernels = kernels_of(library, architecture)
-    rows = rows_of(pathlib.Path(options.table).read_text())
+    kernels, said_of = compiled(options.product, architecture)
+    rows = rows_of(options.table.read_text())
     if options.show:
         for name, kernel in kernels.items():
-            shared = rows[name].shared if name in rows else 0
-            wide = ",".join(word for word in ("LDG.E.128", "STG.E.128", "LDS.128", "HMMA", "LDGSTS", "LDSM")
-                            if contains(kernel, word)) or "-"
-            print(f"{name:42}{-(-kernel.registers // 8) * 8:5}{kernel.stack:6}{shared:9}"
-                  f"{blocks_of(kernel, shared, most_shared):7}   {wide} -")
+            row = rows.get(name, Row(0, 0, 0, 0, 0, [], []))
+            must = row.must + [word for word in WIDE if word not in row.must and contains(kernel, word)]
+            print(f"{name:42}{-(-kernel.registers // 8) * 8:5}{kernel.stack:6}{row.shared:9}"
+                  f"{blocks_of(kernel, row.shared, most_shared):7}   {','.join(must) or '-'} {','.join(row.never) or '-'}")
         return
-    said_of = assembled(library, architecture)
     count = len(re.findall("spill stores", said_of))
     found = [*faults(kernels, rows, most_shared), *planted(kernels, rows, most_shared), *complaints(said_of, rows)]
     if count < len(kernels):
-        found.append(f"ptxas spoke of {count} kernels, the library has {len(kernels)}")
+        found.append(f"ptxas spoke of {count} kernels, there are {len(kernels)}")
     print("\n".join(found) or f"{architecture}: {len(kernels)} kernels are as the table says")
     sys.exit(1 if found else 0)
 

@@ -82,17 +82,6 @@ void release_host(const Cuda& cuda, void* memory);
 void queue_to_device(const Cuda& cuda, void* to, const void* from, std::size_t bytes);
 void queue_to_host(const Cuda& cuda, void* to, const void* from, std::size_t bytes);
 
-/// Who multiplies matrices of bfloat16: `own`, our kernels alone; `certified`, cuBLASLt too, with
-/// algorithms that were found to have our kernels' bits and to be faster; `any`, cuBLASLt as it
-/// thinks best, whose sums are in no known order.
-enum class Products : std::uint8_t { own, certified, any };
-/// Who does it on this stream from now on; at first our kernels. Throws
-/// where that needs cuBLASLt, and it is not here or cannot begin.
-void use_products(const Cuda& cuda, Products products);
-/// cuBLASLt on this machine: "13.1.0", or "none (" and why not.
-std::string cublaslt_support();
-bool cublaslt_usable();
-
 /// A place in the order of what is queued.
 struct CudaEvent;
 std::shared_ptr<CudaEvent> make_event(const Cuda& cuda);

@@ -154,25 +154,8 @@ bool is_recording(const Cuda& cuda) {
   return cuda.memory->recording;
 }
 
-LtPlans* lt_plans(const Cuda& cuda) {
-  return cuda.memory->plans.get();
-}
-
-void use_products(const Cuda& cuda, Products products) {
-  std::unique_ptr<LtPlans>& plans = cuda.memory->plans;
-  plans.reset();
-  if (products == Products::own) return;
-  if (!cublaslt_usable()) throw std::runtime_error("cuBLASLt: " + lt_library().problem);
-  plans = std::make_unique<LtPlans>(products);
-}
-
-std::string cublaslt_support() {
-  const LtLibrary& library = lt_library();
-  return library.problem.empty() ? library.version_text() : "none (" + library.problem + ")";
-}
-
-bool cublaslt_usable() {
-  return lt_library().problem.empty();
+std::unique_ptr<LtPlans>& lt_plans(const Cuda& cuda) {
+  return cuda.memory->plans;
 }
 
 void lend_scratch(const Cuda& cuda, void* lent, std::size_t bytes) {
@@ -197,13 +180,17 @@ void* scratch(const Cuda& cuda, std::size_t bytes) {
     lend_scratch(cuda, nullptr, 0);
     memory.scratch = allocate(cuda, bytes);
     if (memory.scratch == nullptr) {
-      throw std::runtime_error("out of memory: " + std::to_string(bytes) +
-                               " bytes wanted for the kernels' working memory, " +
-                               std::to_string(free_memory(cuda)) + " free");
+      throw OutOfMemory("out of memory: " + std::to_string(bytes) +
+                        " bytes wanted for the kernels' working memory, " +
+                        std::to_string(free_memory(cuda)) + " free");
     }
     memory.bytes = bytes;
   }
   return memory.scratch;
+}
+
+bool lent_scratch_suffices(const Cuda& cuda, std::size_t bytes) {
+  return !cuda.memory->lent || bytes <= cuda.memory->bytes;
 }
 
 std::int64_t read_word(const Cuda& cuda, const std::int64_t* word) {

@@ -21,6 +21,12 @@ class CudaError : public std::runtime_error {
   cudaError_t code_;
 };
 
+/// Device memory that there is not enough of.
+class OutOfMemory : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 /// Throws CudaError unless `error` is success.
 inline void check(cudaError_t error, const char* call) {
   if (error != cudaSuccess) throw CudaError(call, error);
@@ -43,8 +49,10 @@ bool is_recording(const Cuda& cuda);
 int architecture(const Cuda& cuda);
 
 /// At least `bytes` of device memory, 256-byte aligned, for the kernels of one call: the next call
-/// may overwrite them (in stream order). Contents are undefined.
+/// may overwrite them (in stream order). Contents are undefined. Throws OutOfMemory.
 void* scratch(const Cuda& cuda, std::size_t bytes);
+/// Whether scratch() could give as much without taking more than what was lent (lend_scratch()).
+bool lent_scratch_suffices(const Cuda& cuda, std::size_t bytes);
 
 /// What one kernel left in a 64-bit word of device memory; waits for the stream.
 std::int64_t read_word(const Cuda& cuda, const std::int64_t* word);

@@ -10,11 +10,23 @@ std::string text_of(std::size_t version) {
          std::to_string(version % 100);
 }
 
+/// NVIDIA's knows nothing of an emulator's memory and must never see an address of it: beside an
+/// emulated run time (tests/emulator) only a library that is named is opened.
+std::vector<std::string> usual_names() {
+#if defined(__CUDACC__)
+  return {"libcublasLt.so.13", "libcublasLt.so.12"};
+#else
+  return {};
+#endif
+}
+
 LtLibrary open_library() {
   LtLibrary opened;
-  SharedLibrary library("FST_CUBLASLT_LIBRARY", {"libcublasLt.so.13", "libcublasLt.so.12"});
+  SharedLibrary library("FST_CUBLASLT_LIBRARY", usual_names());
   if (!library.opened()) {
-    opened.problem = library.problem();
+    opened.problem = library.problem().empty()
+                         ? "GPUs are emulated and FST_CUBLASLT_LIBRARY is not set"
+                         : library.problem();
     return opened;
   }
   LtApi& api = opened.api;

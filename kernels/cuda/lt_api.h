@@ -92,7 +92,7 @@ struct LtLibrary {
 };
 
 /// Opens libcublasLt.so.13 or .12, or what the environment variable FST_CUBLASLT_LIBRARY names;
-/// once.
+/// once. Where GPUs are emulated, only what is named.
 const LtLibrary& lt_library();
 
 }  // namespace fst::kernels

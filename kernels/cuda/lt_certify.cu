@@ -1,14 +1,34 @@
 #include <algorithm>
 #include <array>
 #include <limits>
-#include <memory>
+#include <span>
 
 #include "kernels/cuda/gpu.h"
+#include "kernels/cuda/lt_clock.h"
 #include "kernels/cuda/lt_plans.h"
 #include "kernels/cuda/quad.h"
 #include "kernels/philox.h"
 
-/// Which of cuBLASLt's algorithms have the bits of our kernels.
+/// Which of cuBLASLt's algorithms have the bits of our kernels: those that give every word that
+/// ours give, also between the rows, of random operands. What the trials are to tell:
+///
+/// - another order of a chain (parts of it summed side by side, in one block or in several, larger
+///   blocks, another direction) and sums that are rounded elsewhere, or not at all: `mirrored`
+///   operands, whose second half is the first in reverse with the other sign, leave nothing but the
+///   errors of the sum. A plain sum shows these in float32 alone.
+/// - a sum that begins with the old contents instead of ending with them: where mirrored, these are
+///   as small as the errors, so that a chain that began with them would have cut them.
+/// - where terms are cut off: exponents that lie as in a layer, as far apart as a block's terms
+/// meet
+///   at all, and so far that most do not.
+/// - operands and results that are denormal, which a kernel may take for zero: `tiny`.
+/// - rounding to bfloat16: any.
+/// - ways of their own for incomplete tiles, and orders that depend on the number of tokens, where
+///   blocks share the last tiles: the fewest tokens of a shape, an odd number, and the most.
+/// - addresses: the former two begin 16 bytes behind an address of 256 and have gaps between the
+///   rows, the last has neither.
+///
+/// What is equal was tried, not proved.
 namespace fst::kernels {
 
 namespace {
@@ -17,22 +37,26 @@ using namespace gpu;
 
 constexpr int threads = 256;
 constexpr int most_algorithms = 8;
-/// Random operands: `spread` is how far their exponents lie apart, as in a layer, as far as a
-/// block's terms still meet, and so far that most are cut off. Where `mirrored`, the second half of
-/// a chain is the first in reverse with the other sign: what is left are the chain's rounding
-/// errors, so that an order that differs shows in a bf16 too, which would hide it in a plain sum's
-/// last bits.
+/// How random numbers lie: exponents of a and of the old contents from `lowest` on, `spread` + 1 of
+/// them, those of b around 1 where a's are not; a float32 of the old contents is two of bfloat16.
 struct Draw {
   std::uint32_t spread;
   bool mirrored;
+  bool tiny = false;
 };
-constexpr std::array<Draw, 5> draws{{{2, false}, {12, false}, {40, false}, {2, true}, {12, true}}};
-constexpr int samples = 3, calls_of_sample = 4;
+constexpr Draw plain{2, false}, mirrored{12, true};
+constexpr std::array<Draw, 6> draws{
+    {plain, {12, false}, {40, false}, {2, true}, mirrored, {3, false, true}}};
+constexpr std::array<Draw, 2> few_draws{{plain, mirrored}};
+constexpr std::uint32_t exponent_of_1 = 127;
+constexpr std::uint32_t below_1 = exponent_of_1 - 6;  // of b, so that tiny sums are denormal too
+// Exponents of a mirrored sum's errors, of a few terms of about 1 and of thousands up to 2^12.
+constexpr std::uint32_t smallest_error = exponent_of_1 - 24, largest_error = exponent_of_1 - 6;
 
-/// Random bf16: sign, seven bits of fraction, an exponent of `spread` around 0; one in 16 is zero.
-DEVICE std::uint32_t random_half(std::uint32_t word, std::uint32_t spread) {
+/// Random bf16: sign, seven bits of fraction, an exponent; one in 16 is zero.
+DEVICE std::uint32_t random_half(std::uint32_t word, std::uint32_t lowest, std::uint32_t spread) {
   if (word >> 28 == 0) return 0;
-  const std::uint32_t exponent = 127 - spread / 2 + (word >> 8 & 0xffff) % (spread + 1);
+  const std::uint32_t exponent = lowest + (word >> 8 & 0xffff) % (spread + 1);
   return (word & 1) << 15 | exponent << 7 | (word >> 1 & 127);
 }
 
@@ -42,7 +66,7 @@ struct Operand {
   Lies lies;
   std::int32_t inner;
   bool mirrored, negative;  // the second half of a chain is the first; with the other sign
-  std::uint32_t seed, spread;
+  std::uint32_t seed, lowest, spread;
 };
 
 /// Element `column` of row `row` in memory.
@@ -54,7 +78,7 @@ DEVICE std::uint32_t random_element(const Operand& o, std::int64_t row, std::int
   const bool second = o.mirrored && k >= (o.inner + 1) / 2;
   if (second) k = o.inner - 1 - k;
   const auto words = philox({static_cast<std::uint32_t>(k), across, chain, 0}, {o.seed, 0});
-  return random_half(words[0], o.spread) ^ (second && o.negative ? 0x8000u : 0u);
+  return random_half(words[0], o.lowest, o.spread) ^ (second && o.negative ? 0x8000u : 0u);
 }
 
 /// Eight elements of bf16 a thread; `quads` of them.
@@ -85,45 +109,35 @@ dim3 blocks_of(std::int64_t quads) {
   return dim3(static_cast<unsigned>(parts_of(quads, threads)));
 }
 
-/// Not enough memory to compare.
-struct NoRoom {};
-
-/// Device memory of whole words of 16 bytes, until the end of the scope.
+/// Device memory of whole words of 16 bytes behind `front` bytes, until the end of the scope.
 class Array {
  public:
-  Array(const Cuda& cuda, std::int64_t bytes) : cuda_(cuda), quads_(parts_of(bytes, 16)) {
-    memory_ = allocate(cuda, static_cast<std::size_t>(16 * quads_));
-    if (memory_ == nullptr) throw NoRoom{};
+  Array(const Cuda& cuda, std::int64_t bytes, std::int64_t front = 0)
+      : cuda_(cuda), quads_(parts_of(bytes, 16)), front_(front) {
+    memory_ = allocate(cuda, static_cast<std::size_t>(front + 16 * quads_));
+    if (memory_ == nullptr) throw OutOfMemory(no_room_to_compare);
   }
   Array(const Array&) = delete;
   Array& operator=(const Array&) = delete;
   ~Array() { release(cuda_, memory_); }
 
-  void* data() const { return memory_; }
+  void* data() const { return static_cast<unsigned char*>(memory_) + front_; }
+  const uint4* quads() const { return static_cast<const uint4*>(data()); }
+  std::int64_t size() const { return quads_; }
   void fill(const Operand& operand) {
     launch(random_kernel, blocks_of(quads_), dim3(threads), 0, cuda_.stream,
-           static_cast<uint4*>(memory_), quads_, operand);
-  }
-  /// Old contents of a result: as floats, words whose low bits are random too. None where a sum's
-  /// errors are looked at.
-  void fill_result(std::uint32_t seed, const Draw& draw) {
-    if (draw.mirrored) return zero(cuda_, memory_, static_cast<std::size_t>(16 * quads_));
-    fill({16, Lies::inner, 16, false, false, seed, draw.spread});
-  }
-  bool equals(const Array& other) const {
-    const Array count(cuda_, 16);
-    zero(cuda_, count.memory_, 16);
-    launch(compare_kernel, blocks_of(quads_), dim3(threads), 0, cuda_.stream,
-           static_cast<std::int64_t*>(count.memory_), static_cast<const uint4*>(memory_),
-           static_cast<const uint4*>(other.memory_), quads_);
-    return read_word(cuda_, static_cast<const std::int64_t*>(count.memory_)) == 0;
+           static_cast<uint4*>(data()), quads_, operand);
   }
 
  private:
   const Cuda& cuda_;
-  std::int64_t quads_;
+  std::int64_t quads_, front_;
   void* memory_ = nullptr;
 };
+
+/// Elements of a gap between rows, and bytes before the first.
+constexpr int ragged_gap = 8;
+constexpr std::int64_t ragged_front = 16;
 
 /// A product of a shape with so many tokens, rows `gap` elements apart.
 LtProduct product_of(const LtShape& shape, int tokens, int gap) {
@@ -198,32 +212,40 @@ void multiply_joined(const Cuda& cuda, const LtProduct& p) {
 /// Operands of a shape and what two ways make of them.
 class Trial {
  public:
-  Trial(const Cuda& cuda, lt::Handle handle, const LtShape& shape, int tokens, int gap)
+  Trial(const Cuda& cuda, lt::Handle handle, const LtShape& shape, int tokens, bool ragged)
       : cuda_(cuda),
         handle_(handle),
-        product_(product_of(shape, tokens, gap)),
-        a_(cuda, 2 * elements_of_a(product_)),
-        b_(cuda, 2 * elements_of_b(product_)),
-        own_(cuda, bytes_of_c(product_)),
-        other_(cuda, bytes_of_c(product_)) {
+        product_(product_of(shape, tokens, ragged ? ragged_gap : 0)),
+        a_(cuda, 2 * elements_of_a(product_), ragged ? ragged_front : 0),
+        b_(cuda, 2 * elements_of_b(product_), ragged ? ragged_front : 0),
+        own_(cuda, bytes_of_c(product_), ragged ? ragged_front : 0),
+        other_(cuda, bytes_of_c(product_), ragged ? ragged_front : 0),
+        count_(cuda, sizeof(std::int64_t)) {
     product_.a = static_cast<const Bf16*>(a_.data());
     product_.b = static_cast<const Bf16*>(b_.data());
   }
 
   /// Other operands, and what our kernels make of them.
   void draw(std::uint32_t seed, const Draw& how) {
-    seed_ = 3 * seed, draw_ = how;
+    const std::uint32_t middle = (how.tiny ? below_1 : exponent_of_1) - how.spread / 2;
+    const std::uint32_t lowest = how.tiny ? 0 : middle;
     const LtProduct& p = product_;
-    a_.fill({p.lda, p.a_lies, p.inner, how.mirrored, false, seed_, how.spread});
-    b_.fill({p.ldb, p.b_lies, p.inner, how.mirrored, true, seed_ + 1, how.spread});
-    own_.fill_result(seed_ + 2, draw_);
+    a_.fill({p.lda, p.a_lies, p.inner, how.mirrored, false, 3 * seed, lowest, how.spread});
+    b_.fill({p.ldb, p.b_lies, p.inner, how.mirrored, true, 3 * seed + 1, middle, how.spread});
+    old_ = {16, Lies::inner, 16, false, false, 3 * seed + 2, lowest, how.spread};
+    if (how.mirrored) old_.lowest = smallest_error, old_.spread = largest_error - smallest_error;
+    own_.fill(old_);
     multiply_chains(cuda_, to(own_));
   }
   /// Every word, so also that nothing is written between the rows.
   bool equal(const LtAlgorithm& algorithm) {
-    other_.fill_result(seed_ + 2, draw_);
+    other_.fill(old_);
     lt_multiply(cuda_, handle_, to(other_), algorithm, nullptr);
-    return own_.equals(other_);
+    zero(cuda_, count_.data(), sizeof(std::int64_t));
+    auto* const count = static_cast<std::int64_t*>(count_.data());
+    launch(compare_kernel, blocks_of(own_.size()), dim3(threads), 0, cuda_.stream, count,
+           own_.quads(), other_.quads(), own_.size());
+    return read_word(cuda_, count) == 0;
   }
   void run_own() { multiply_joined(cuda_, to(own_)); }
   void run(const LtAlgorithm& algorithm) {
@@ -243,48 +265,14 @@ class Trial {
   const Cuda& cuda_;
   lt::Handle handle_;
   LtProduct product_;
-  Array a_, b_, own_, other_;
-  std::uint32_t seed_ = 0;
-  Draw draw_{};
-};
-
-/// The least time of a call.
-class Clock {
- public:
-  explicit Clock(const Cuda& cuda) : cuda_(cuda) {
-    check(cudaEventCreateWithFlags(&begin_, 0), "cudaEventCreate");
-    check(cudaEventCreateWithFlags(&end_, 0), "cudaEventCreate");
-  }
-  Clock(const Clock&) = delete;
-  Clock& operator=(const Clock&) = delete;
-  ~Clock() {
-    cudaEventDestroy(begin_);
-    cudaEventDestroy(end_);
-  }
-  template <class Call>
-  float milliseconds(const Call& call) {
-    float least = std::numeric_limits<float>::infinity();
-    call();
-    for (int i = 0; i < samples; ++i) {
-      check(cudaEventRecord(begin_, cuda_.stream), "cudaEventRecord");
-      for (int c = 0; c < calls_of_sample; ++c) call();
-      check(cudaEventRecord(end_, cuda_.stream), "cudaEventRecord");
-      check(cudaEventSynchronize(end_), "cudaEventSynchronize");
-      float time = 0.0f;
-      check(cudaEventElapsedTime(&time, begin_, end_), "cudaEventElapsedTime");
-      least = std::min(least, time / calls_of_sample);
-    }
-    return least;
-  }
-
- private:
-  const Cuda& cuda_;
-  cudaEvent_t begin_ = nullptr, end_ = nullptr;
+  Array a_, b_, own_, other_, count_;
+  Operand old_{};  // contents of a result
 };
 
 /// Leaves those algorithms that have our bits on this many tokens.
-void keep_equal(Trial& trial, std::uint32_t seed, std::vector<LtAlgorithm>& algorithms) {
-  for (const Draw& draw : draws) {
+void keep_equal(Trial& trial, std::uint32_t seed, std::span<const Draw> kinds,
+                std::vector<LtAlgorithm>& algorithms) {
+  for (const Draw& draw : kinds) {
     if (algorithms.empty()) return;
     trial.draw(seed++, draw);
     std::erase_if(algorithms, [&](const LtAlgorithm& algorithm) {
@@ -303,7 +291,11 @@ void choose_fastest(const Cuda& cuda, Trial& trial, const std::vector<LtAlgorith
   plan.own_milliseconds = clock.milliseconds([&] { trial.run_own(); });
   plan.milliseconds = std::numeric_limits<float>::infinity();
   for (const LtAlgorithm& algorithm : equal) {
-    const float time = clock.milliseconds([&] { trial.run(algorithm); });
+    float time = std::numeric_limits<float>::infinity();
+    try {
+      time = clock.milliseconds([&] { trial.run(algorithm); });
+    } catch (const LtError&) {  // it did it before; the others may still
+    }
     if (time >= plan.milliseconds) continue;
     plan.milliseconds = time;
     plan.algorithm = algorithm;
@@ -312,39 +304,51 @@ void choose_fastest(const Cuda& cuda, Trial& trial, const std::vector<LtAlgorith
 }
 
 void certify(const Cuda& cuda, lt::Handle handle, const LtShape& shape, LtPlan& plan) {
+  const int most = plan.most_tokens, tokens = shape.tokens;
   std::vector<LtAlgorithm> algorithms =
-      lt_algorithms(handle, product_of(shape, shape.tokens, 0), LtSums::chain, most_algorithms);
+      lt_algorithms(handle, product_of(shape, most, 0), LtSums::chain, most_algorithms);
   plan.offered = static_cast<int>(algorithms.size());
   if (plan.offered == 0) return;
+  const int least = tokens == tokens_of_plan(1) ? 1 : tokens / 2 + 1;
+  const int odd = std::min((least + most) / 2 | 1, most);
   {
-    constexpr int gap = 8;
-    Trial ragged(cuda, handle, shape, shape.tokens / 2 + 3, gap);
-    keep_equal(ragged, 1, algorithms);
+    Trial trial(cuda, handle, shape, least, true);
+    keep_equal(trial, 1, draws, algorithms);
   }
-  Trial trial(cuda, handle, shape, shape.tokens, 0);
-  keep_equal(trial, 1 + draws.size(), algorithms);
+  {
+    Trial trial(cuda, handle, shape, odd, true);
+    keep_equal(trial, 1 + draws.size(), few_draws, algorithms);
+  }
+  Trial trial(cuda, handle, shape, most, false);
+  keep_equal(trial, 1 + draws.size() + few_draws.size(), draws, algorithms);
   plan.equal = static_cast<int>(algorithms.size());
   if (plan.equal > 0) choose_fastest(cuda, trial, algorithms, plan);
 }
 
 }  // namespace
 
-LtPlan certified_plan(const Cuda& cuda, lt::Handle handle, const LtShape& shape) {
+LtPlan certified_plan(const Cuda& cuda, lt::Handle handle, const LtShape& shape, int most_tokens) {
   LtPlan plan;
+  plan.most_tokens = most_tokens;
   try {
     certify(cuda, handle, shape, plan);
   } catch (const LtError& error) {
     plan.use = false;
     plan.problem = error.what();
-  } catch (const NoRoom&) {
+  } catch (const OutOfMemory&) {
     plan.use = false;
-    plan.problem = "not enough memory to compare";
+    plan.problem = no_room_to_compare;
+  } catch (const CudaError& error) {
+    throw std::runtime_error("while cuBLASLt " + lt_library().version_text() +
+                             " was compared with our kernels, " + text_of(shape) + ": " +
+                             error.what());
   }
   return plan;
 }
 
 LtPlan first_plan(lt::Handle handle, const LtShape& shape) {
   LtPlan plan;
+  plan.most_tokens = std::numeric_limits<int>::max();
   try {
     const auto found = lt_algorithms(handle, product_of(shape, shape.tokens, 0), LtSums::any, 1);
     plan.offered = static_cast<int>(found.size());

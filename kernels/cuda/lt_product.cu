@@ -103,11 +103,11 @@ bool says_chain(const lt::Algorithm& algorithm) {
   std::int32_t parts = 0;
   std::uint32_t scheme = lt::any_reduction;
   std::size_t written = 0;
-  expect(api().algorithm_get(&algorithm, lt::split_k, &parts, sizeof parts, &written),
-         "cublasLtMatmulAlgoConfigGetAttribute");
-  expect(api().algorithm_get(&algorithm, lt::reduction_scheme, &scheme, sizeof scheme, &written),
-         "cublasLtMatmulAlgoConfigGetAttribute");
-  return parts <= 1 && scheme == lt::no_reduction;
+  const auto told = [&](lt::AlgorithmAttribute attribute, void* value) {
+    return api().algorithm_get(&algorithm, attribute, value, 4, &written) == lt::success;
+  };
+  return told(lt::split_k, &parts) && told(lt::reduction_scheme, &scheme) && parts <= 1 &&
+         scheme == lt::no_reduction;
 }
 
 }  // namespace

@@ -38,6 +38,8 @@ bool in_eights(const Bf16* p, std::int64_t step) {
   return reinterpret_cast<std::uintptr_t>(p) % 16 == 0 && in_eights(step);
 }
 
+}  // namespace
+
 bool is_wide(const Bf16Product& p) {
   bool whole = p.b_lies == Lies::inner || in_eights(p.columns);
   for (int i = 0; i < p.matrices; ++i) {
@@ -47,6 +49,38 @@ bool is_wide(const Bf16Product& p) {
   }
   return whole && in_eights(p.a, p.lda) && in_eights(p.b, p.ldb);
 }
+
+bool is_wide(const Bf16Gradient& p) {
+  return in_eights(p.rows) && in_eights(p.columns) && in_eights(p.a, p.lda) &&
+         in_eights(p.b, p.ldb);
+}
+
+Bf16Product forward_sums(const Bf16* x, std::int64_t ldx, const Bf16* weight, std::int64_t rows,
+                         std::int64_t n, std::int64_t k, SumOrder order) {
+  Bf16Product p{};
+  p.a = x, p.lda = ldx;
+  p.b = weight, p.ldb = k, p.b_lies = Lies::inner;
+  p.rows = static_cast<int>(rows), p.columns = static_cast<int>(n);
+  p.starts[1] = static_cast<int>(k);
+  p.matrices = 1, p.leaves = static_cast<int>(order);
+  return p;
+}
+
+Bf16Product input_gradient_sums(const Bf16* dy, std::int64_t lddy, const Bf16* weight,
+                                std::int64_t ldw, std::int64_t rows, const std::int64_t* sizes,
+                                std::int64_t matrices, std::int64_t k, SumOrder order) {
+  Bf16Product p{};
+  p.a = dy, p.lda = lddy;
+  p.b = weight, p.ldb = ldw, p.b_lies = Lies::outer;
+  p.rows = static_cast<int>(rows), p.columns = static_cast<int>(k);
+  for (std::int64_t i = 0; i < matrices; ++i) {
+    p.starts[i + 1] = p.starts[i] + static_cast<int>(sizes[i]);
+  }
+  p.matrices = static_cast<int>(matrices), p.leaves = static_cast<int>(order);
+  return p;
+}
+
+namespace {
 
 void run(const Cuda& cuda, Bf16Product p) {
   if (p.rows <= 0 || p.columns <= 0) return;
@@ -62,18 +96,6 @@ void set_output(Bf16Product& p, float* y) {
 void set_output(Bf16Product& p, Bf16* y) {
   p.c = y;
   p.narrow = true;
-}
-
-/// The sums of a forward product; what becomes of them is the caller's to say.
-Bf16Product forward_sums(const Bf16* x, std::int64_t ldx, const Bf16* weight, std::int64_t rows,
-                         std::int64_t n, std::int64_t k, SumOrder order) {
-  Bf16Product p{};
-  p.a = x, p.lda = ldx;
-  p.b = weight, p.ldb = k, p.b_lies = Lies::inner;
-  p.rows = static_cast<int>(rows), p.columns = static_cast<int>(n);
-  p.starts[1] = static_cast<int>(k);
-  p.matrices = 1, p.leaves = static_cast<int>(order);
-  return p;
 }
 
 template <class Y>
@@ -93,16 +115,9 @@ void backward_input(const Cuda& cuda, Y* dx, std::int64_t lddx, const Bf16* dy, 
                     const Bf16* weight, std::int64_t ldw, std::int64_t rows,
                     const std::int64_t* sizes, std::int64_t matrices, std::int64_t k,
                     SumOrder order, Update update) {
-  Bf16Product p{};
+  Bf16Product p = input_gradient_sums(dy, lddy, weight, ldw, rows, sizes, matrices, k, order);
   set_output(p, dx);
   p.ldc = lddx;
-  p.a = dy, p.lda = lddy;
-  p.b = weight, p.ldb = ldw, p.b_lies = Lies::outer;
-  p.rows = static_cast<int>(rows), p.columns = static_cast<int>(k);
-  for (std::int64_t i = 0; i < matrices; ++i) {
-    p.starts[i + 1] = p.starts[i] + static_cast<int>(sizes[i]);
-  }
-  p.matrices = static_cast<int>(matrices), p.leaves = static_cast<int>(order);
   p.add = update == Update::add;
   run(cuda, p);
 }
@@ -240,7 +255,7 @@ void linear_backward_weight(const Cuda& cuda, float* dweight, std::int64_t lddw,
   p.b = x, p.ldb = ldx;
   p.rows = static_cast<int>(n), p.columns = static_cast<int>(k);
   p.resume = chain == Chain::resume;
-  p.wide = in_eights(n) && in_eights(k) && in_eights(dy, lddy) && in_eights(x, ldx);
+  p.wide = is_wide(p);
   std::int64_t done = 0;
   do {
     Sequences part{};

@@ -58,6 +58,16 @@ struct Bf16Gradient {
   bool resume, wide;
 };
 
+/// The sums of a product of matmul_bf16.h; where they go and what becomes of them is the caller's
+/// to say, and `wide`.
+Bf16Product forward_sums(const Bf16* x, std::int64_t ldx, const Bf16* weight, std::int64_t rows,
+                         std::int64_t n, std::int64_t k, SumOrder order);
+Bf16Product input_gradient_sums(const Bf16* dy, std::int64_t lddy, const Bf16* weight,
+                                std::int64_t ldw, std::int64_t rows, const std::int64_t* sizes,
+                                std::int64_t matrices, std::int64_t k, SumOrder order);
+bool is_wide(const Bf16Product& p);
+bool is_wide(const Bf16Gradient& p);
+
 /// Multiprocessors of an H100. Only speed depends on it.
 inline constexpr int full_device = 132;
 

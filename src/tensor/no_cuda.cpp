@@ -1,6 +1,7 @@
 #include <stdexcept>
 
 #include "kernels/cuda_device.h"
+#include "kernels/products.h"
 
 // The CUDA run time of a program that was built without it: no devices. What needs one is never
 // reached, since nobody can open a stream.
@@ -100,7 +101,14 @@ void queue_to_host(const Cuda& /*cuda*/, void* /*to*/, const void* /*from*/,
                    std::size_t /*bytes*/) {
   absent();
 }
-void use_products(const Cuda& /*cuda*/, Products /*products*/) {
+std::string use_products(const Cuda& /*cuda*/, Products /*products*/) {
+  absent();
+}
+ProductPlans plan_products(const Cuda& /*cuda*/, std::span<const PlannedProduct> /*products*/,
+                           std::int64_t /*working_bytes*/) {
+  absent();
+}
+ProductsMet products_met(const Cuda& /*cuda*/) {
   absent();
 }
 std::string cublaslt_support() {

@@ -1,23 +1,35 @@
 // Stands in for libcublasLt.so.13 where GPUs are emulated (FST_CUBLASLT_LIBRARY): the functions of
 // cuBLASLt that the program uses. It reads the descriptions and multiplies on the emulated stream
-// by the published model of the tensor core. It offers three algorithms:
+// by the published model of the tensor core. It offers algorithm 1, one chain of blocks of 16 for
+// an element, and beside it those that are wrong for us, each in one way:
 //
-//   1  one chain of blocks of 16 for an element
-//   2  two halves of the inner indices, added: other bits. It says so of itself, and is offered
-//   only
-//      to those who take split sums; with "secret" it denies it, and is offered to all, first.
-//   3  one chain, but rows of the result lie side by side, whatever their distance; with "gaps"
-//   only
+//   2  two halves of the inner indices, added. It says so of itself, and is offered only to those
+//   who
+//      take split sums; with "secret" it denies it, and is offered to all, first.
+//   3  rows of the result lie side by side, whatever their distance ("gaps")
+//   4  the chain begins with the old contents ("begin")
+//   5  results that are denormal are zero ("flush")
+//   6  blocks of 16 in turn to two chains, added ("turns")
+//   7  the chain runs from the last block to the first ("backwards")
+//   8  two halves where the number of tokens, rows or, in a weight gradient, inner indices, is odd
+//      ("tail")
+//   9  rounded to float after every term, as without a tensor core ("terms")
+//   10 a bfloat16 is cut, not rounded ("cut")
 //
 // FST_CUBLASLT_STANDIN is a list of words, read at each call:
-//   secret gaps          as above
+//   secret gaps ...      as above; but for "secret" offered behind 1
 //   none                 no algorithm is offered
 //   fail:CALL            CALL, without "cublasLt", returns an error
+//   fail:Attributes      what an algorithm says of itself cannot be asked
 //   log:FILE             a line for each call of cublasLtMatmulAlgoGetHeuristic and cublasLtMatmul
 
+#include <array>
+#include <bit>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <sstream>
 #include <string>
@@ -50,7 +62,26 @@ namespace {
 
 constexpr auto invalid_value = static_cast<lt::Status>(7);
 constexpr auto internal_error = static_cast<lt::Status>(14);
-constexpr std::uint64_t chain = 1, halves = 2, gapless = 3;
+enum Algorithms : std::uint64_t {
+  chain = 1,
+  halves,
+  gapless,
+  begins_with_old,
+  flushes,
+  in_turns,
+  backwards,
+  halves_of_odd,
+  by_terms,
+  cuts
+};
+constexpr std::array<std::pair<const char*, std::uint64_t>, 8> wrong{{{"gaps", gapless},
+                                                                      {"begin", begins_with_old},
+                                                                      {"flush", flushes},
+                                                                      {"turns", in_turns},
+                                                                      {"backwards", backwards},
+                                                                      {"tail", halves_of_odd},
+                                                                      {"terms", by_terms},
+                                                                      {"cut", cuts}}};
 constexpr std::size_t workspace_of_halves = 1024;
 
 std::string words() {
@@ -119,40 +150,78 @@ std::string text_of(const Problem& p) {
   return text.str();
 }
 
-float chain_of(const std::uint16_t* a, int64_t a_step, const std::uint16_t* b, int64_t b_step,
-               int64_t begin, int64_t end) {
-  float sum = 0.0f;
-  for (; begin < end; begin += 16) {
-    std::uint16_t x[16] = {}, y[16] = {};
-    for (int64_t i = begin; i < end && i < begin + 16; ++i) {
-      x[i - begin] = a[i * a_step];
-      y[i - begin] = b[i * b_step];
-    }
-    sum = test::tensor_core_dot(x, y, sum, test::TensorCore::hopper);
+/// Column n of b and row m of a, of one product.
+struct Line {
+  const std::uint16_t *a, *b;
+  int64_t a_step, b_step;
+};
+
+float block_of(const Line& line, int64_t begin, int64_t end, float sum) {
+  std::uint16_t x[16] = {}, y[16] = {};
+  for (int64_t i = begin; i < end && i < begin + 16; ++i) {
+    x[i - begin] = line.a[i * line.a_step];
+    y[i - begin] = line.b[i * line.b_step];
   }
+  return test::tensor_core_dot(x, y, sum, test::TensorCore::hopper);
+}
+
+/// The blocks from `begin` in steps of `step`.
+float chain_of(const Line& line, int64_t begin, int64_t end, int64_t step = 16, float sum = 0.0f) {
+  for (; begin < end; begin += step) sum = block_of(line, begin, end, sum);
   return sum;
+}
+
+float sum_of(const Problem& p, const Line& line, float old) {
+  const int64_t k = p.inner();
+  // Of a weight gradient a does not lie by inner indices, nor does b.
+  const bool gradient = p.operation.a == lt::as_it_lies && p.operation.b == lt::transposed;
+  const int64_t tokens = gradient ? k : p.d.columns;
+  float sum = 0.0f;
+  switch (p.algorithm) {
+    case begins_with_old:
+      return chain_of(line, 0, k, 16, p.add ? old : 0.0f);
+    case in_turns:
+      return chain_of(line, 0, k, 32) + chain_of(line, 16, k, 32);
+    case backwards:
+      for (int64_t at = (k - 1) / 16 * 16; at >= 0; at -= 16) sum = block_of(line, at, k, sum);
+      break;
+    case by_terms:
+      for (int64_t i = 0; i < k; ++i) {
+        sum += widened(Bf16{line.a[i * line.a_step]}) * widened(Bf16{line.b[i * line.b_step]});
+      }
+      break;
+    default:
+      if (p.algorithm == halves || (p.algorithm == halves_of_odd && tokens % 2 == 1)) {
+        return chain_of(line, 0, k / 2) + chain_of(line, k / 2, k) + (p.add ? old : 0.0f);
+      }
+      sum = chain_of(line, 0, k);
+  }
+  return p.add ? old + sum : sum;
 }
 
 /// One column of one product.
 KERNEL(32, 1) multiply_column(PARAMETER Problem p) {
   if (threadIdx.x != 0) return;
-  const int64_t n = blockIdx.x, i = blockIdx.y, k = p.inner();
+  const int64_t n = blockIdx.x, i = blockIdx.y;
   const bool a_lies = p.operation.a == lt::as_it_lies, b_lies = p.operation.b == lt::as_it_lies;
-  const std::uint16_t* const b = p.b_data + i * p.b.step + n * (b_lies ? p.b.ld : 1);
   const int64_t ld = p.algorithm == gapless ? p.d.rows : p.d.ld;
+  Line line{nullptr, p.b_data + i * p.b.step + n * (b_lies ? p.b.ld : 1), a_lies ? p.a.ld : 1,
+            b_lies ? 1 : p.b.ld};
   for (int64_t m = 0; m < p.d.rows; ++m) {
-    const std::uint16_t* const a = p.a_data + i * p.a.step + m * (a_lies ? 1 : p.a.ld);
-    const auto part = [&](int64_t begin, int64_t end) {
-      return chain_of(a, a_lies ? p.a.ld : 1, b, b_lies ? 1 : p.b.ld, begin, end);
-    };
-    float sum = p.algorithm == halves ? part(0, k / 2) + part(k / 2, k) : part(0, k);
+    line.a = p.a_data + i * p.a.step + m * (a_lies ? 1 : p.a.ld);
     const int64_t at = i * p.d.step + n * ld + m;
-    if (p.d.type == lt::f32) {
-      float& to = static_cast<float*>(p.d_data)[at];
-      to = p.add ? to + sum : sum;
+    float* const wide = static_cast<float*>(p.d_data) + at;
+    Bf16* const narrow = static_cast<Bf16*>(p.d_data) + at;
+    const bool is_wide = p.d.type == lt::f32;
+    const float old = !p.add ? 0.0f : is_wide ? *wide : widened(*narrow);
+    float sum = sum_of(p, line, old);
+    if (p.algorithm == flushes && std::abs(sum) < std::numeric_limits<float>::min()) sum *= 0.0f;
+    if (is_wide) {
+      *wide = sum;
+    } else if (p.algorithm == cuts) {
+      *narrow = {static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(sum) >> 16)};
     } else {
-      Bf16& to = static_cast<Bf16*>(p.d_data)[at];
-      to = narrowed(p.add ? widened(to) + sum : sum);
+      *narrow = narrowed(sum);
     }
   }
 }
@@ -250,14 +319,17 @@ lt::Status cublasLtMatmulAlgoGetHeuristic(lt::Handle, lt::Operation operation, l
   };
   if (word("secret") != nullptr) offer(halves, 0);
   if (any) offer(halves, workspace_of_halves);
-  if (word("gaps") != nullptr) offer(gapless, 0);
   offer(chain, 0);
+  for (const auto& [told, algorithm] : wrong) {
+    if (word(told) != nullptr) offer(algorithm, 0);
+  }
   return lt::success;
 }
 
 lt::Status cublasLtMatmulAlgoConfigGetAttribute(const lt::Algorithm* algorithm,
                                                 lt::AlgorithmAttribute attribute, void* value,
                                                 std::size_t bytes, std::size_t* written) {
+  if (fails("Attributes")) return internal_error;
   const bool split = algorithm->data[0] == halves && word("secret") == nullptr;
   const std::uint32_t told = attribute == lt::split_k ? (split ? 2 : 1) : (split ? 2 : 0);
   if (bytes != sizeof told) return invalid_value;

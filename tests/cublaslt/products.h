@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -12,25 +13,35 @@
 /// Products of every kind at small odd sizes, by our kernels or by cuBLASLt.
 namespace fst::kernels::test {
 
-/// From now to the end of the scope the device's products are these.
+/// From now to the end of the scope the device's products are these, those that are `planned` with
+/// plans where products are certified.
 class WithProducts {
  public:
-  explicit WithProducts(Products products) { use_products(fst::test::device(), products); }
+  explicit WithProducts(Products products, const std::vector<PlannedProduct>& planned = {}) {
+    const std::string problem = use_products(fst::test::device(), products);
+    if (!problem.empty()) throw std::runtime_error(problem);
+    made_ = plan_products(fst::test::device(), planned, 0);
+  }
   WithProducts(const WithProducts&) = delete;
   WithProducts& operator=(const WithProducts&) = delete;
   ~WithProducts() { use_products(fst::test::device(), Products::own); }
 
+  const ProductPlans& made() const { return made_; }
   std::map<LtShape, LtPlan>& plans() { return lt_plans(fst::test::device())->all(); }
   /// Whatever the clock said.
   void use_all_equal() {
     for (auto& [shape, plan] : plans()) plan.use = plan.equal > 0;
   }
+
+ private:
+  ProductPlans made_;
 };
 
 /// What a product leaves in memory: bits of float or Bf16, and the gaps between rows.
 struct Operation {
   std::string name;
   int calls;  // of cuBLASLt
+  PlannedProduct planned;
   std::function<std::vector<std::uint32_t>()> run;
 };
 
@@ -66,7 +77,15 @@ Operation forward(SumOrder order, Update update, bool biased = false) {
   return {std::string("forward ") + (order == SumOrder::chain ? "chain" : "leaves") +
               (update == Update::add ? " add" : "") + (biased ? " bias" : "") +
               (sizeof(Y) == 2 ? " bf16" : ""),
-          1, run};
+          1,
+          {.n = {columns},
+           .k = inner,
+           .leaves = static_cast<int>(order),
+           .narrow = sizeof(Y) == 2,
+           .add = update == Update::add,
+           .biased = biased,
+           .most = rows},
+          run};
 }
 
 template <class Y>
@@ -81,7 +100,14 @@ Operation input_gradient(SumOrder order, std::vector<std::int64_t> sizes) {
     });
   };
   return {"dX of " + std::to_string(sizes.size()) + (sizeof(Y) == 2 ? " bf16" : ""),
-          static_cast<int>(sizes.size()), run};
+          static_cast<int>(sizes.size()),
+          {.kind = PlannedProduct::Kind::input_gradient,
+           .n = sizes,
+           .k = columns,
+           .leaves = static_cast<int>(order),
+           .narrow = sizeof(Y) == 2,
+           .most = rows},
+          run};
 }
 
 inline Operation weight_gradient(std::vector<std::int32_t> starts, Chain chain, int calls) {
@@ -94,7 +120,13 @@ inline Operation weight_gradient(std::vector<std::int32_t> starts, Chain chain, 
                              40, chain);
     });
   };
-  return {"dW of " + std::to_string(starts.size() - 1), calls, run};
+  return {"dW of " + std::to_string(starts.size() - 1),
+          calls,
+          {.kind = PlannedProduct::Kind::weight_gradient,
+           .n = {columns},
+           .k = 40,
+           .most = starts.back()},
+          run};
 }
 
 /// All that may be cuBLASLt's, and `calls` of it in each.

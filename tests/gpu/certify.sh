@@ -62,7 +62,7 @@ else
   say "tests: not run, not wanted or fst_gpu_check was not built (GoogleTest?)"
 fi
 
-# What a job with engine.products = certified would find; nothing of it is needed for the certificate.
+# What a job in bf16 would find when it begins; nothing of it is needed for the certificate.
 if [ -n "$products" ]; then
   say "cuBLASLt beside our products of bf16 matrices"
   timeout 120 "$products" "${products_options[@]}" | tee "$out/products.txt" || { [ $emulated = no ] || failed=1; say "cuBLASLt: not all was compared"; }

@@ -6,9 +6,9 @@
 #include "kernels/cuda/lt_plans.h"
 #include "models.h"
 
-// Certifies cuBLASLt's algorithms for the products of Qwen3's layers, as a job with engine.products
-// = certified does: how many it offers, how many have our bits, and how fast the best of these is.
-// One line a shape. Exit status 1 where cuBLASLt is not here.
+// Certifies cuBLASLt's algorithms for the products of Qwen3's layers, as a job in bf16 does before
+// it begins: how many it offers, how many have our bits, and how fast the best of these is. One
+// line a shape. Exit status 1 where cuBLASLt is not here.
 namespace fst::bench {
 namespace {
 
@@ -58,7 +58,7 @@ int64_t largest_part(const Model& m, const Matrix& w) {
 void certify(const Cuda& cuda, lt::Handle handle, const Model& model, int tokens, bool train) {
   for (const Matrix& w : matrices_of(model)) {
     const auto show = [&](const char* which, const LtShape& shape) {
-      print({model, w.name, which, shape}, certified_plan(cuda, handle, shape));
+      print({model, w.name, which, shape}, certified_plan(cuda, handle, shape, shape.tokens));
     };
     const int64_t part = largest_part(model, w);
     if (!w.inner_is_cut || w.k % 64 == 0) {

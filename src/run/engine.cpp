@@ -1,10 +1,13 @@
 #include "fst/run/engine.h"
 
 #include <array>
+#include <cstdio>
 #include <span>
 
+#include "fst/base/clock.h"
 #include "fst/base/error.h"
 #include "fst/base/log.h"
+#include "fst/run/plan.h"
 #include "fst/tensor/library_attention.h"
 #include "fst/tensor/products.h"
 
@@ -65,27 +68,74 @@ namespace {
 
 Products products_of(const RunConfig& config) {
   const auto& engine = config.engine;
-  if (engine.products == "certified") return Products::certified;
-  return engine.products == "auto" && !engine.exact ? Products::any : Products::own;
+  if (engine.products == "own" || engine.dtype != "bf16" || !plans_for_gpu(config)) {
+    return Products::own;
+  }
+  return engine.products == "certified" || engine.exact ? Products::certified : Products::any;
+}
+
+std::string counted(std::int64_t count, const char* what) {
+  return std::to_string(count) + " " + what;
+}
+
+/// Uses cuBLASLt on this rank. Throws InputError on all ranks where the deck insists on it and one
+/// cannot; false: our kernels do everything on this rank.
+bool begin_products(const World& world, const Device& device, const RunConfig& config) {
+  const Products products = products_of(config);
+  const std::string problem =
+      cublaslt_usable() ? use_products(device, products) : cublaslt_support();
+  if (config.engine.products == "certified") {
+    std::array<std::int64_t, 1> without{problem.empty() ? 0 : world.all().rank() + 1};
+    world.all().all_reduce_max(std::span(without), "ranks without cuBLASLt");
+    if (without[0] != 0) {
+      throw InputError(
+          "engine.products = certified: rank " + std::to_string(without[0] - 1) +
+          " cannot use cuBLASLt (rank 0: " + (problem.empty() ? cublaslt_support() : problem) +
+          "); use own, or name the library by FST_CUBLASLT_LIBRARY");
+    }
+  }
+  if (!problem.empty()) {
+    log::info("matrices are multiplied by our kernels; cuBLASLt here: " + problem);
+  } else if (products == Products::any) {
+    log::info("matrices are multiplied " + products_report(config));
+  }
+  return problem.empty();
 }
 
 }  // namespace
 
-void choose_products(const World& world, const Device& device, const RunConfig& config) {
-  const Products products = products_of(config);
-  if (products == Products::own || device.on_host()) return;
-  const bool usable = cublaslt_usable();
-  if (products == Products::certified) {
-    std::array<std::int64_t, 1> without{usable ? 0 : world.all().rank() + 1};
-    world.all().all_reduce_max(std::span(without), "ranks without cuBLASLt");
-    if (without[0] != 0) {
-      throw InputError("engine.products = certified: rank " + std::to_string(without[0] - 1) +
-                       " has no cuBLASLt (rank 0: " + cublaslt_support() +
-                       "); use own, or name the library by FST_CUBLASLT_LIBRARY");
-    }
+void choose_products(const World& world, const Device& device, const RunConfig& config,
+                     std::span<const PlannedProduct> products, std::int64_t working_bytes) {
+  if (products_of(config) == Products::own || device.on_host()) return;
+  if (!begin_products(world, device, config) || products_of(config) != Products::certified) return;
+  const Stopwatch watch;
+  ProductPlans made;
+  try {
+    made = plan_products(device, products, working_bytes);
+  } catch (const std::exception& error) {
+    throw Error(std::string(error.what()) + "; engine.products = own does without cuBLASLt");
   }
-  log::info("matrices are multiplied " + products_report(config));
-  if (usable) use_products(device, products);
+  char seconds[32];
+  std::snprintf(seconds, sizeof seconds, "%.1f s", watch.seconds());
+  log::info("cuBLASLt " + cublaslt_support() + " was compared with our kernels, " +
+            counted(made.shapes, "shapes: ") + counted(made.certified, "with the same bits, ") +
+            counted(made.faster, "of them faster and used, ") + seconds);
+  if (made.no_room > 0) {
+    log::warn(counted(made.no_room, "shapes of products could not be compared with cuBLASLt's: ") +
+              "there is not enough memory; our kernels multiply them");
+  }
+}
+
+void report_products(const World& world, const Device& device, const RunConfig& config) {
+  if (products_of(config) != Products::certified) return;
+  const ProductsMet mine = products_met(device);
+  // Of the rank with most others; both counts are far below 2^32.
+  std::array<std::int64_t, 1> most{mine.others << 32 | mine.planned};
+  world.all().all_reduce_max(std::span(most), "products that were met");
+  if (most[0] == 0) return;
+  log::info(
+      "products: " + counted(most[0] & 0xffffffff, "shapes were met that the start planned, ") +
+      counted(most[0] >> 32, "others"));
 }
 
 std::string products_report(const RunConfig& config) {
@@ -93,7 +143,13 @@ std::string products_report(const RunConfig& config) {
   if (products == Products::own) return "by our kernels";
   const std::string here = "cuBLASLt here: " + cublaslt_support();
   if (products == Products::certified) {
-    return "by cuBLASLt where it has our kernels' bits and is faster, else by our kernels; " + here;
+    const bool refused = config.engine.products == "certified" && !cublaslt_usable();
+    return (refused ? "refused: "
+            : cublaslt_usable()
+                ? "by cuBLASLt where, compared at the start, it has our kernels' bits and is "
+                  "faster, else by our kernels; "
+                : "by our kernels; ") +
+           here;
   }
   return (cublaslt_usable() ? "by cuBLASLt in any order of sums; " : "by our kernels; ") + here;
 }

@@ -47,9 +47,9 @@ nlohmann::json to_json(const EvaluationRow& row, const char* weights) {
 }
 
 /// Evaluates one set of weights under all prompts, on the task and on eval.also; appends lines.
-void evaluate_weights(World& world, const RunConfig& config, const char* weights,
-                      EvaluationPlan plan, std::string& lines) {
-  RunContext context(world, config);
+void evaluate_weights(World& world, const RunConfig& config, const JobMemory& memory,
+                      const char* weights, EvaluationPlan plan, std::string& lines) {
+  RunContext context(world, config, memory);
   Policy policy(context);
   RolloutRole role(context, policy);
   std::int64_t rollouts = 0;
@@ -112,12 +112,13 @@ int eval_verb(World& world, const Words& words) {
     for (const Candidate& c : state.population) plan.population.push_back(c.text);
   }
   std::string lines;
-  evaluate_weights(world, config, "policy", plan, lines);
+  const JobMemory memory = open_unplanned_engine(world, config);
+  evaluate_weights(world, config, memory, "policy", plan, lines);
   // The slow x fast decomposition: the same prompts on the base's weights.
   if (!config.model.base.empty() && config.model.base != config.model.policy) {
     RunConfig base = config;
     base.model.policy = config.model.base;
-    evaluate_weights(world, base, "base", plan, lines);
+    evaluate_weights(world, base, memory, "base", plan, lines);
   }
   if (world.all().rank() == 0 && !config.run.output.empty()) {
     std::filesystem::create_directories(config.run.output);

@@ -109,9 +109,9 @@ void bind_roles(Table& t, RunConfig& c) {
   t.choice("engine.dtype", c.engine.dtype, {"f32", "bf16"}, "arithmetic");
   t.choice(
       "engine.products", c.engine.products, {"auto", "own", "certified"},
-      "who multiplies bf16 matrices on a GPU: own kernels; cuBLASLt too, where it was found to "
-      "have their bits and to be faster (certified); auto: own, or cuBLASLt as it likes where "
-      "engine.exact = off");
+      "who multiplies bf16 matrices on a GPU: own kernels; cuBLASLt too, where it is found, before "
+      "the job begins, to have their bits and to be faster (certified); auto: certified where "
+      "cuBLASLt is there, else own, or cuBLASLt as it likes where engine.exact = off");
   t.flag("engine.exact", c.engine.exact,
          "off: libraries may sum in any order, so that a completion's bits depend on its batch and "
          "the sampler's log-probabilities are not the learner's; bf16 on a GPU only");

@@ -1,5 +1,6 @@
 #include "fst/run/pretrain.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <functional>
@@ -12,6 +13,7 @@
 #include "fst/base/random.h"
 #include "fst/learn/optimizer.h"
 #include "fst/learn/schedule.h"
+#include "fst/model/model_products.h"
 #include "fst/run/engine.h"
 #include "fst/run/skill_probe.h"
 #include "fst/store/files.h"
@@ -276,7 +278,6 @@ void pretrain(World& world, const RunConfig& config) {
       open_engine(world, config.engine.device, config.engine.exchange, config.engine.threads);
   expect_one_arithmetic(world, device, arithmetic_of(config.engine.dtype));
   expect_gpu_unless_exact(device, config);
-  choose_products(world, device, config);
   expect_attention(config);
   const Tokenizer tokenizer = Tokenizer::load(p.tokenizer);
   const Chat chat = Chat::load(p.tokenizer);
@@ -288,6 +289,9 @@ void pretrain(World& world, const RunConfig& config) {
                      " tokens, but the model has " + std::to_string(model_config.vocab_size) +
                      " rows");
   }
+  const PassRows rows{config.learner.micro_batch * p.row_tokens,
+                      std::max(config.learner.head_chunk, ops::rows_of_block(DType::bf16)), true};
+  choose_products(world, device, config, model_products(model_config, 1, rows), 0);
   const Holding holding{arithmetic_of(config.engine.dtype),
                         GradientTree::shard_of(parameter_count(model_config, {}), world.learner())};
   Parameters parameters =

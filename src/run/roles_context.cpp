@@ -7,9 +7,7 @@
 namespace fst {
 
 RunContext::RunContext(World& world_, const RunConfig& config_)
-    : RunContext(world_, config_,
-                 JobMemory{open_engine(world_, config_.engine.device, config_.engine.exchange,
-                                       config_.engine.threads)}) {}
+    : RunContext(world_, config_, open_unplanned_engine(world_, config_)) {}
 
 RunContext::RunContext(World& world_, const RunConfig& config_, const JobMemory& memory)
     : world(world_),
@@ -28,9 +26,6 @@ RunContext::RunContext(World& world_, const RunConfig& config_, const JobMemory&
   if (longest > 0) {
     for (const Unit& unit : units_) unit.reserve(device, memory.unit_elements);
   }
-  expect_one_arithmetic(world, device, arithmetic_of(config.engine.dtype));
-  expect_gpu_unless_exact(device, config);
-  choose_products(world, device, config);
   expect_attention(config);
   if (policy_source.config.eos_token_ids.empty()) {
     throw InputError(policy_source.path + ": no eos_token_id: a completion could never end");

@@ -62,18 +62,53 @@ RankMemory memory_of_rank(const World& world, const RunConfig& config, const Pla
   return world.reflection().member() ? kinds.at(1) : kinds.back();
 }
 
-JobMemory open_planned_engine(World& world, const RunConfig& config) {
+namespace {
+
+/// A device that this deck may have.
+Device open_checked_engine(World& world, const RunConfig& config) {
   const auto& engine = config.engine;
-  JobMemory memory{open_engine(world, engine.device, engine.exchange, engine.threads)};
-  if (world.all().all_of(memory.device.on_host(), "devices that are the CPU")) return memory;
+  Device device = open_engine(world, engine.device, engine.exchange, engine.threads);
+  expect_one_arithmetic(world, device, arithmetic_of(engine.dtype));
+  expect_gpu_unless_exact(device, config);
+  return device;
+}
+
+/// Of the first prompt, on all ranks.
+std::int64_t prompt_tokens(const World& world, const RunConfig& config) {
   std::int64_t prompt = 0;
   on_first_rank(world, "the plan of the memory", [&] { prompt = first_prompt_tokens(config); });
   world.all().broadcast(std::span(&prompt, 1), 0, "the tokens of a prompt");
+  return prompt;
+}
+
+}  // namespace
+
+JobMemory open_planned_engine(World& world, const RunConfig& config) {
+  JobMemory memory{open_checked_engine(world, config)};
+  if (world.all().all_of(memory.device.on_host(), "devices that are the CPU")) return memory;
+  const std::int64_t prompt = prompt_tokens(world, config);
   if (memory.device.on_host()) return memory;
-  const RankMemory plan = memory_of_rank(world, config, PlanModels::open(config), prompt);
+  const PlanModels models = PlanModels::open(config);
+  const RankMemory plan = memory_of_rank(world, config, models, prompt);
+  choose_products(world, memory.device, config, job_products(world, config, models, prompt),
+                  plan.kernels);
   memory.device = memory.device.planned(plan.by_phase(), plan.kernels);
   memory.longest = planned_length(config, prompt);
   memory.unit_elements = plan.unit_elements;
+  return memory;
+}
+
+JobMemory open_unplanned_engine(World& world, const RunConfig& config) {
+  JobMemory memory{open_checked_engine(world, config)};
+  if (world.all().all_of(memory.device.on_host(), "devices that are the CPU")) return memory;
+  const std::int64_t prompt = prompt_tokens(world, config);
+  if (memory.device.on_host()) return memory;
+  PlanModels models = PlanModels::open(config);
+  std::vector<PlannedProduct> products = job_products(world, config, models, prompt);
+  models.policy = models.base;
+  const auto of_base = job_products(world, config, models, prompt);
+  products.insert(products.end(), of_base.begin(), of_base.end());
+  choose_products(world, memory.device, config, products, 0);
   return memory;
 }
 

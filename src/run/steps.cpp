@@ -241,6 +241,7 @@ bool Run::finish() {
   }
   if (saved_step_ != state_.step) save(nullptr);
   report_memory_use(world_, context_.device);
+  report_products(world_, context_.device, config_);
   return true;
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "fst/comm/world.h"
+#include "fst/model/model_products.h"
 #include "fst/run/arguments.h"
 #include "fst/run/config.h"
 #include "fst/run/model_source.h"
@@ -67,6 +68,10 @@ std::int64_t planned_length(const RunConfig& config, std::int64_t prompt_tokens)
 /// That of this rank.
 RankMemory memory_of_rank(const World& world, const RunConfig& config, const PlanModels& models,
                           std::int64_t prompt_tokens);
+/// What this rank will multiply in bf16, with sequences as long as planned_length(): the models of
+/// its roles, each with the rows that its passes can have.
+std::vector<PlannedProduct> job_products(const World& world, const RunConfig& config,
+                                         const PlanModels& models, std::int64_t prompt_tokens);
 /// Whether the deck's ranks have GPUs, here or where this machine has none.
 bool plans_for_gpu(const RunConfig& config);
 /// Bytes that a rank may take: engine.memory_mib, or what this machine has, or with device cuda its

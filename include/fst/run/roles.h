@@ -33,7 +33,7 @@ namespace fst {
 
 /// What all roles of a rank share; made once, by all ranks together, read by all.
 struct RunContext {
-  /// `memory`: the device, open_planned_engine(), or without a plan.
+  /// `memory`: the device, of open_planned_engine(), or open_unplanned_engine(), as without it.
   RunContext(World& world, const RunConfig& config, const JobMemory& memory);
   RunContext(World& world, const RunConfig& config);
 

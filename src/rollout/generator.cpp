@@ -184,7 +184,7 @@ bool Generator::queue_step() {
   const auto sequences = static_cast<std::int64_t>(work.size());
   dummies_ = decoding && pads_ ? padded_batch(sequences) - sequences : 0;
   make_batch(work);
-  if (decoding) {
+  if (decoding && options_.record_steps) {
     recordings_.run(key_of_step(), [&] { compute(); });
   } else {
     compute();

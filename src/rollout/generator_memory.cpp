@@ -56,7 +56,7 @@ std::int64_t Generator::padded_batch(std::int64_t sequences) {
 }
 
 bool Generator::pads(const GeneratorOptions& options, bool on_host) {
-  return options.pad_batches.value_or(!on_host);
+  return options.pad_batches.value_or(options.record_steps && !on_host);
 }
 
 std::int64_t Generator::most_decoded(const GeneratorOptions& options, bool on_host) {

@@ -51,7 +51,7 @@ bool may_change_on_resume(const std::string& key) {
       "learner.head_chunk",  "rollout.kv_mib",    "rollout.tp",
       "reflection.tp",       "learner.tp",        "engine.device",
       "engine.threads",      "engine.exchange",   "engine.products",
-      "eval.lead",           "learner.recompute"};
+      "engine.graphs",       "eval.lead",         "learner.recompute"};
   return free.contains(key) || key.starts_with("ranks.") || key.starts_with("pretrain.");
 }
 

@@ -159,6 +159,15 @@ void expect_attention(const RunConfig& config) {
   throw InputError("engine.attention = cudnn: cuDNN here: " + cudnn_support());
 }
 
+GeneratorOptions generator_options(const RunConfig& config) {
+  GeneratorOptions options;
+  options.kv_bytes = config.rollout.kv_mib << 20;
+  options.max_batch = config.rollout.max_batch;
+  options.prefill_chunk = config.rollout.prefill_chunk;
+  options.record_steps = config.engine.graphs;
+  return options;
+}
+
 Attention attention_of(const std::string& name) {
   if (name == "own") return Attention::own;
   if (name == "cudnn") return Attention::cudnn;

@@ -115,6 +115,10 @@ void bind_roles(Table& t, RunConfig& c) {
   t.flag("engine.exact", c.engine.exact,
          "off: libraries may sum in any order, so that a completion's bits depend on its batch and "
          "the sampler's log-probabilities are not the learner's; bf16 on a GPU only");
+  t.flag(
+      "engine.graphs", c.engine.graphs,
+      "steps of sampling on a GPU are recorded as CUDA graphs; off: their kernels are queued one "
+      "by one, for profilers and to look for faults; changes no bit");
   t.choice(
       "engine.attention", c.engine.attention, {"own", "cudnn"},
       "whose attention the learner's passes use: our own, or cuDNN's (9.19 or later, opened at "

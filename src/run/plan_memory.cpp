@@ -107,13 +107,6 @@ class Parts {
 
  private:
   PlannedModel policy_of(const RolePlan& role) const { return {models_.policy, role.tp, config_}; }
-  GeneratorOptions generator_options() const {
-    GeneratorOptions options;
-    options.kv_bytes = config_.rollout.kv_mib << 20;
-    options.max_batch = config_.rollout.max_batch;
-    options.prefill_chunk = config_.rollout.prefill_chunk;
-    return options;
-  }
   void add(const std::string& what, std::int64_t bytes, MemoryPhase phase = MemoryPhase::always) {
     memory_.parts.push_back({what, bytes, phase});
   }
@@ -127,7 +120,7 @@ class Parts {
   void add_generator(const PlannedModel& model, MemoryPhase phase);
   void add_exchange();
   std::int64_t most_decoded() const {
-    return Generator::most_decoded(generator_options(), !plans_for_gpu(config_));
+    return Generator::most_decoded(generator_options(config_), !plans_for_gpu(config_));
   }
   std::int64_t most_rows() const;
   void add_kernels();
@@ -221,7 +214,7 @@ void Parts::add_scoring(const PlannedModel& model) {
 }
 
 void Parts::add_generator(const PlannedModel& model, MemoryPhase phase) {
-  const GeneratorOptions options = generator_options();
+  const GeneratorOptions options = generator_options(config_);
   const std::int64_t cache = Generator::most_blocks(model.generator(), options) *
                              KvCache::bytes_per_block(model.sizes.local, model.sizes.dtype);
   add("keys and values", cache, phase);

@@ -4,6 +4,7 @@
 
 #include "fst/model/shard.h"
 #include "fst/rollout/generator.h"
+#include "fst/run/engine.h"
 #include "fst/run/losses.h"
 #include "fst/run/plan.h"
 #include "fst/run/schedule.h"
@@ -22,9 +23,7 @@ class JobProducts {
         chunk_(std::max(config.learner.head_chunk, ops::rows_of_block(DType::bf16))) {}
 
   void generate(const ModelSource& source, int degree) {
-    GeneratorOptions options;
-    options.max_batch = config_.rollout.max_batch;
-    const std::int64_t decoded = Generator::most_decoded(options, false);
+    const std::int64_t decoded = Generator::most_decoded(generator_options(config_), false);
     const std::int64_t drawn = std::min(Generator::most_logits_rows(source.config), decoded);
     add(source, degree, {decoded + config_.rollout.prefill_chunk, drawn, false});
   }

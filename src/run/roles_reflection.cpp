@@ -2,6 +2,7 @@
 
 #include "fst/base/error.h"
 #include "fst/comm/exchange.h"
+#include "fst/run/engine.h"
 #include "fst/run/layouts.h"
 #include "fst/run/records.h"
 #include "fst/run/roles.h"
@@ -55,10 +56,7 @@ ReflectionRole::ReflectionRole(RunContext& context, const Task& task)
   tokenizer_ = std::make_unique<Tokenizer>(frozen.source.tokenizer());
   chat_ = std::make_unique<Chat>(frozen.source.chat());
   vocab_ = law_vocabulary(frozen.source, *tokenizer_);
-  GeneratorOptions options;
-  options.kv_bytes = context.config.rollout.kv_mib << 20;
-  options.max_batch = context.config.rollout.max_batch;
-  options.prefill_chunk = context.config.rollout.prefill_chunk;
+  GeneratorOptions options = generator_options(context.config);
   options.stop_ids = frozen.source.config.eos_token_ids;
   options.phase = MemoryPhase::reflection;
   generator_ = std::make_unique<Generator>(*frozen.model, options);

@@ -4,6 +4,7 @@
 #include "fst/base/portable_math.h"
 #include "fst/base/random.h"
 #include "fst/comm/exchange.h"
+#include "fst/run/engine.h"
 #include "fst/run/losses.h"
 #include "fst/run/roles.h"
 #include "fst/task/world.h"
@@ -80,11 +81,7 @@ struct Numbered {
 RolloutRole::RolloutRole(RunContext& context, Policy& policy)
     : context_(&context), policy_(&policy) {
   if (!context.world.rollout().member()) return;
-  const auto& rollout = context.config.rollout;
-  GeneratorOptions options;
-  options.kv_bytes = rollout.kv_mib << 20;
-  options.max_batch = rollout.max_batch;
-  options.prefill_chunk = rollout.prefill_chunk;
+  GeneratorOptions options = generator_options(context.config);
   options.stop_ids = context.policy_source.config.eos_token_ids;
   Qwen3& model = *policy.sampler()->model;
   generator_ = std::make_unique<Generator>(model, options);

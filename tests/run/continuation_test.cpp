@@ -56,11 +56,12 @@ TEST(Continuation, EveryKeyThatDecidesABitIsRefusedByName) {
 
 TEST(Continuation, LayoutLimitsAndPathsMayChange) {
   for (const char* key :
-       {"run.steps",       "run.output",      "run.time_limit",      "run.save_every",
-        "run.keep_every",  "ranks.rollout",   "ranks.reflection",    "ranks.learner",
-        "rollout.tp",      "learner.tp",      "reflection.tp",       "engine.threads",
-        "engine.exchange", "engine.products", "learner.micro_batch", "rollout.max_batch",
-        "rollout.kv_mib",  "model.policy",    "model.base",          "task.train"}) {
+       {"run.steps",         "run.output",      "run.time_limit",   "run.save_every",
+        "run.keep_every",    "ranks.rollout",   "ranks.reflection", "ranks.learner",
+        "rollout.tp",        "learner.tp",      "reflection.tp",    "engine.threads",
+        "engine.exchange",   "engine.products", "engine.graphs",    "learner.micro_batch",
+        "rollout.max_batch", "rollout.kv_mib",  "model.policy",     "model.base",
+        "task.train"}) {
     EXPECT_TRUE(may_change_on_resume(key)) << key;
   }
   for (const char* key :

@@ -25,8 +25,9 @@ struct GeneratorOptions {
   /// Steps that are queued before what they follow is known, 0 or 1; by default 1 on a GPU, which
   /// then never waits for the host, and 0 on the CPU, where a row too many costs its time.
   std::optional<int> steps_ahead = std::nullopt;
-  /// Whether steps of decoding are padded to few batch sizes (Generator); by default on a GPU, and
-  /// not on the CPU, where a row costs its time.
+  bool record_steps = true;  // of decoding, on a GPU (Recordings)
+  /// Whether steps of decoding are padded to few batch sizes (Generator); by default where they are
+  /// recorded, and not on the CPU, where a row costs its time.
   std::optional<bool> pad_batches = std::nullopt;
   MemoryPhase phase = MemoryPhase::rollout;  // whose memory it uses, of a plan (tensor/arena.h)
 };

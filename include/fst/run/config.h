@@ -61,7 +61,7 @@ struct RunConfig {
   struct {
     std::string device = "auto", exchange = "auto", dtype = "f32", products = "auto";
     std::string attention = "own";
-    bool exact = true;
+    bool exact = true, graphs = true;
     std::int64_t threads = 1, memory_mib = 0;
   } engine;
   struct {

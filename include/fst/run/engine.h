@@ -6,6 +6,7 @@
 
 #include "fst/comm/world.h"
 #include "fst/model/qwen3.h"
+#include "fst/rollout/generator.h"
 #include "fst/run/config.h"
 #include "fst/tensor/device.h"
 #include "fst/tensor/products.h"
@@ -67,6 +68,8 @@ std::string products_report(const RunConfig& config);
 
 /// Throws InputError where the deck wants cuDNN's attention and this process has no cuDNN.
 void expect_attention(const RunConfig& config);
+/// How a job samples; without stop tokens, and in the phase of rollouts.
+GeneratorOptions generator_options(const RunConfig& config);
 /// What a deck means by engine.attention.
 Attention attention_of(const std::string& name);
 /// What a deck or an option means by a dtype, f32 or bf16.

@@ -114,6 +114,21 @@ TEST_F(DecodingTest, ABatchThatShrinksRecordsAStepForEachOfFewSizes) {
   EXPECT_EQ(records_and_graphs(), std::pair(std::int64_t{0}, std::int64_t{12}));
 }
 
+TEST_F(DecodingTest, StepsThatAreNotToBeRecordedAreQueuedUnpaddedWithTheSameBits) {
+  auto all = requests(3, 9);
+  const auto expected = cpu_.generator->generate(all);
+  GeneratorOptions options;
+  options.record_steps = false;
+  const Engine plain(Device::cuda(0), parameters_, options);
+  EXPECT_EQ(Generator::most_decoded(options, false), options.max_batch);
+  for (int i = 0; i < 3; ++i) {
+    const emulator::Calls before = emulator::calls();
+    expect_same(plain.generator->generate(all), expected);
+    EXPECT_EQ(emulator::calls().records - before.records, 0);
+    EXPECT_EQ(emulator::calls().graphs - before.graphs, 0);
+  }
+}
+
 /// Prompts with common beginnings, more than fit at a time, laws of several kinds, completions of
 /// one token and of some more, stops among them.
 std::vector<GenerateRequest> mixed_requests(std::int64_t vocab) {

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""compare.py --bench PROGRAM --tiny FOLDER --large FOLDER --json FILE [--repeat N] [--only NAME]: our speed beside
-transformers' in one run. See README.md."""
+"""compare.py --bench PROGRAM --tiny FOLDER --large FOLDER --json FILE [--peer NAME] [--repeat N] [--only NAME]: our speed
+beside transformers' or llama.cpp's in one run. See README.md."""
 import argparse
 import itertools
 import json
@@ -14,6 +14,9 @@ import sys
 # Of log-probabilities. float32: rounding of sums of a few thousand terms, over all layers; bf16: what transformers
 # itself is off by (tests/golden/README.md).
 MOST_DELTA = {"f32": 1e-3, "bf16": 0.5}
+
+
+PEERS = {"transformers": "peer.py", "llama": "peer_llama.py"}
 
 
 class Worker:
@@ -44,8 +47,11 @@ class Pair:
         self.config = config
         self.size = {"f32": 4, "bf16": 2}[options.dtype]  # bytes
         self.ours = Worker(options.bench, folder, options.device, options.dtype)
-        self.peer = Worker(sys.executable, str(pathlib.Path(__file__).parent / "peer.py"), folder,
+        self.peer = Worker(sys.executable, str(pathlib.Path(__file__).parent / PEERS[options.peer]), folder,
                            options.device, options.dtype)
+        self.settings = {"transformers": {"threads": [1, 2], "attention": ["sdpa", "eager"]},
+                         "llama": {"threads": [1, 2], "cache": sorted({"f16", options.dtype}),
+                                   "flash": [False, True]}}[options.peer]
         self.limits = self.peer if options.device == "cuda" else self.ours
         self.dice = random.Random(1)
         # torch gives the padding token's embedding no gradient, whatever it is used for.
@@ -143,7 +149,7 @@ def tiny_cases(pair):
     tokens = sum(map(len, texts))
     train_flop = 6 * (layers * tokens + head * (tokens - len(texts))) + 3 * sum(
         pair.attention_flop(len(text)) for text in texts)
-    everything = {"threads": [1, 2], "attention": ["sdpa", "eager"]}
+    everything = pair.settings
     cases = []
     for threads in (1, 2):
         cases.append({"name": f"tiny: training, {threads} thread{'s' * (threads > 1)}", "do": "train",
@@ -170,7 +176,7 @@ def tiny_cases(pair):
 
 def large_cases(pair, length, new):
     layers, head = pair.weights()
-    everything = {"threads": [1, 2], "attention": ["sdpa", "eager"]}
+    everything = pair.settings
     prompt = pair.texts(1, length, length)
     cases = [{"name": f"0.6B: prefill {length}", "do": "prefill", "threads": 2, "unit": "tokens/s",
               "amount": length, "bar": 0.9, "bytes": pair.size * (layers + head),
@@ -231,6 +237,7 @@ def arguments():
     for name in ("bench", "tiny", "large", "json"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--repeat", type=int, default=8, help="calls of each side per case")
+    parser.add_argument("--peer", choices=PEERS, default="transformers")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("f32", "bf16"), default="f32")
     parser.add_argument("--only", default="", help="cases whose name has this text")
@@ -242,7 +249,10 @@ def arguments():
 def main():
     options = arguments()
     rows, deltas = [], {}
-    for name, folder in (("tiny", options.tiny), ("0.6B", options.large)):
+    models = [("tiny", options.tiny), ("0.6B", options.large)]
+    if options.peer == "llama":  # which does not train
+        models = models[1:]
+    for name, folder in models:
         pair = Pair(options, folder)
         if name == "tiny":
             cases, texts, checks = tiny_cases(pair)

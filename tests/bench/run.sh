@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# run.sh [PEERS [option of compare.py ...]]: speed beside transformers and torch, see README.md. PEERS, by default
-# build/peers, is the folder of a private Python environment, made when it is missing, as are the models in it.
+# run.sh [PEERS [option of compare.py ...]]: speed beside transformers and torch, or, with --peer llama, beside llama.cpp;
+# see README.md. PEERS, by default build/peers, is the folder of a private Python environment, made when it is missing, as are
+# the models in it.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 peers=$(realpath -m "${1:-$root/build/peers}")
@@ -14,6 +15,10 @@ if [[ ! -e $peers/installed ]]; then
   "$peers/bin/pip" install --quiet numpy sympy networkx jinja2 fsspec filelock typing_extensions safetensors \
     transformers tokenizers
   touch "$peers/installed"
+fi
+if [[ " $* " == *" --peer llama "* && ! -e $peers/installed-llama ]]; then # built here, for this CPU
+  CMAKE_ARGS="-DGGML_NATIVE=ON" "$peers/bin/pip" install --quiet llama-cpp-python gguf
+  touch "$peers/installed-llama"
 fi
 export CUDA_VISIBLE_DEVICES="" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 if [[ -d ${CUDA_HOME:-/usr/local/cuda}/lib64 ]]; then

@@ -235,9 +235,10 @@ TEST(Program, CheckPrintsHowDegreesAndReplicasDivideTheMemory) {
   // 836,000 parameters of 4 bytes: moments are twice that over the ranks that share them.
   EXPECT_TRUE(holds(check({}), "    weights: 3.2 MiB\n")) << check({});
   EXPECT_TRUE(holds(check({}), "    moments: 6.4 MiB\n")) << check({});
-  // In bf16 these stay float32; what is multiplied is beside them, once packed and once not.
+  // In bf16 moments and masters are float32, and shared likewise; the weights are not.
   const std::string narrow = check({"--engine.dtype=bf16"});
-  for (const char* part : {"    weights: 3.2 MiB\n", "    moments: 6.4 MiB\n"}) {
+  for (const char* part :
+       {"    weights: 1.6 MiB\n", "    masters: 3.2 MiB\n", "    moments: 6.4 MiB\n"}) {
     EXPECT_TRUE(holds(narrow, part)) << narrow;
   }
   const std::string grid = check({"--ranks.rollout=4", "--ranks.reflection=2", "--ranks.learner=4",
@@ -252,6 +253,8 @@ TEST(Program, CheckPrintsHowDegreesAndReplicasDivideTheMemory) {
   EXPECT_TRUE(holds(eight, "any number that 2 divides, colocated")) << eight;
   EXPECT_TRUE(holds(eight, "    moments: 0.8 MiB\n")) << eight;
   EXPECT_TRUE(holds(eight, "    the sampler's weights: 3.2 MiB\n")) << eight;
+  const std::string narrow_eight = check({"--ranks", "8", "--learner.tp=2", "--engine.dtype=bf16"});
+  EXPECT_TRUE(holds(narrow_eight, "    masters: 0.4 MiB\n")) << narrow_eight;
 }
 
 TEST(Program, ExportAsBf16HalvesTheWeights) {

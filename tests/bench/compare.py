@@ -14,8 +14,6 @@ import sys
 # Of log-probabilities. float32: rounding of sums of a few thousand terms, over all layers; bf16: what transformers
 # itself is off by (tests/golden/README.md).
 MOST_DELTA = {"f32": 1e-3, "bf16": 0.5}
-
-
 PEERS = {"transformers": "peer.py", "llama": "peer_llama.py"}
 
 

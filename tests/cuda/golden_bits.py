@@ -259,7 +259,7 @@ class Attention:
 
     def gradients(self):
         """dq, dk, dv as bits; every key is a row."""
-        dq, dk, dv = np.zeros_like(self.q), np.zeros_like(self.k), np.zeros_like(self.v)
+        dq = np.zeros_like(self.q)
         sums_k, sums_v = np.zeros(self.k.shape, F32), np.zeros(self.v.shape, F32)
         for head in range(self.q.shape[1]):
             of = head // self.group
@@ -271,8 +271,7 @@ class Attention:
                 begin = key // BLOCK * BLOCK
                 sums_k[key, of] = self.core.chain(sums_k[key, of], ds[begin:, key], self.q[begin:, head].T)
                 sums_v[key, of] = self.core.chain(sums_v[key, of], p[begin:, key], self.dout[begin:, head].T)
-        dk[:], dv[:] = half(sums_k), half(sums_v)
-        return dq, dk, dv
+        return dq, half(sums_k), half(sums_v)
 
 
 # ---- the file ----

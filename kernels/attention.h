@@ -34,8 +34,8 @@ struct PagedBatch {
   const std::int32_t* block_table = nullptr;  // [sequences, max_blocks]
   std::int64_t sequences = 0, max_blocks = 0;
   std::int64_t heads = 0, kv_heads = 0, dim = 0;  // heads is a multiple of kv_heads
-  // Whether there may be sequences of one row, and of more: a GPU has a kernel for each. Changes no
-  // bit.
+  // Whether there may be sequences of one row, and of more: a GPU has a schedule for each. Changes
+  // no bit.
   bool single = true, longer = true;
 };
 

@@ -1,12 +1,12 @@
 #include "kernels/cuda/attention_bf16_tiles.h"
-#include "kernels/cuda/attention_decode.h"
 #include "kernels/cuda/attention_split.h"
+#include "kernels/cuda/attention_walk.h"
 
-/// One row of a sequence, in bfloat16. A block takes one split of the keys and up to eight query
-/// heads of one KV head, which are the columns of the tensor cores' operation: its left operand are
-/// K and V, sixteen keys or sixteen elements of the head at a time, so that each is multiplied
-/// once. A block's sum is symmetric in its factors: the bits are those of kernels that have the
-/// queries on the left.
+/// The schedule TensorRow: one row of a sequence, in bfloat16. A block takes one split of the keys
+/// and up to eight query heads of one KV head, which are the columns of the tensor cores'
+/// operation: its left operand are K and V, sixteen keys or sixteen elements of the head at a time,
+/// so that each is multiplied once. A block's sum is symmetric in its factors: the bits are those
+/// of kernels that have the queries on the left.
 ///
 /// K and V pass through a ring of stages of 128 keys each, first K of a tile, then V. All of the
 /// ring but the stage in use is under way at any time, which is what the memory's speed takes. For
@@ -76,7 +76,7 @@ struct Stages {
 
   DEVICE Stages(DecodeShared<D>& shared, const Arguments<Bf16>& a, const Part& part) : s(shared) {
     dim = exact ? D : static_cast<int>(a.batch.dim);
-    keys = part.last - part.first;
+    keys = part.keys;
     wide = exact || (dim % piece_size == 0 && aligned16(a.cache));
   }
   DEVICE Bf16* slot(int stage) const { return s.ring[stage % Shape<D>::stages]; }
@@ -274,90 +274,90 @@ DEVICE void multiply_values(Output& out, const DecodeShared<D>& s, RowTile<D> va
 }
 
 /// What a thread carries from tile to tile.
-struct Walk {
+template <int D>
+struct Carried {
+  Queries<D> q;
   Output out = {};
   float m[2] = {-infinity(), -infinity()};  // of its two heads
   float total = 0.0f;                       // of its lane of head_of_sum()
 };
 
 template <int D, bool exact>
-DEVICE void walk_tile(Walk& walk, const Stages<D, exact>& ring, const Queries<D>& q, float scale,
-                      int tile) {
-  DecodeShared<D>& s = ring.s;
-  const Thread<D>& own = ring.own;
-  const int stage = tile * tile_stages, keys = ring.keys - tile * tile_keys;
-  Scores<D> scores = {};
-  multiply_keys<D, exact>(scores, KeyTile<D>{ring.next(stage)}, q, ring.dim, keys, own);
-  scale_scores(scores, s, scale, keys, own);
-  sync_block();
-  float shrink[2];
-  soften(shrink, walk.m, scores, s, own);
-#pragma unroll
-  for (int i = 0; i < 4; ++i) walk.out[i] = walk.out[i] * shrink[i % 2];
-  const RowTile<D> values{ring.next(stage + 1)};
-  if (own.warp * cache_block < ring.dim) {
-    multiply_values<D, exact>(walk.out, s, values, keys, own);
+class TensorRow {
+ public:
+  using Element = Bf16;
+  using Work = Parts<columns>;
+  using Shared = DecodeShared<D>;
+  static constexpr int threads = Shape<D>::threads, step = tile_keys;
+
+  DEVICE static Work work(Shared& s, const Arguments<Bf16>& a) {
+    const Work work(a);
+    find_blocks(s, a, work.part());
+    return work;
   }
-  if (has_sum()) walk.total = add_weights(walk.total, s);
-}
+  DEVICE TensorRow(Shared& s, const Arguments<Bf16>& a, const Work& work)
+      : s_(s), a_(a), part_(work.part()), ring_(s, a, part_) {}
+  DEVICE Carried<D> begin() const {
+    Carried<D> carried;
+    bring_queries(s_, a_, part_);
+    sync_block();
+    ring_.begin();
+    copy_async_wait<Shape<D>::stages - 2>();
+    sync_block();  // the queries came with the first stage
+    load_queries<D>(carried.q, s_, ring_.own);
+    return carried;
+  }
+  DEVICE void walk(Carried<D>& carried, int key) const {
+    const int at = key - part_.first, stage = at / tile_keys * tile_stages;
+    const int keys = ring_.keys - at;
+    const Thread<D>& own = ring_.own;
+    Scores<D> scores = {};
+    multiply_keys<D, exact>(scores, KeyTile<D>{ring_.next(stage)}, carried.q, ring_.dim, keys, own);
+    scale_scores(scores, s_, a_.scale, keys, own);
+    sync_block();
+    float shrink[2];
+    soften(shrink, carried.m, scores, s_, own);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) carried.out[i] = carried.out[i] * shrink[i % 2];
+    const RowTile<D> values{ring_.next(stage + 1)};
+    if (own.warp * cache_block < ring_.dim) {
+      multiply_values<D, exact>(carried.out, s_, values, keys, own);
+    }
+    if (has_sum()) carried.total = add_weights(carried.total, s_);
+  }
+  DEVICE void write(const Carried<D>& carried) const {
+    const Thread<D>& own = ring_.own;
+    if (has_sum()) {
+      const float total = sum(carried.total);
+      if (lane_of() == 0) s_.total[head_of_sum()] = total;
+    }
+    sync_block();
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int h = own.warp * cache_block + own.row + i / 2 * 8, g = own.column + i % 2;
+      if (h >= static_cast<int>(a_.batch.dim) || g >= part_.count) continue;
+      keep_output(carried.out[i], {carried.m[i % 2], s_.total[g]}, a_, part_, h, g);
+    }
+  }
+
+ private:
+  Shared& s_;
+  const Arguments<Bf16>& a_;
+  const Part& part_;
+  const Stages<D, exact> ring_;
+};
 
 template <int D>
-DEVICE void keep(const Walk& walk, DecodeShared<D>& s, const Arguments<Bf16>& a, const Part& part,
-                 const Thread<D>& own) {
-  if (has_sum()) {
-    const float total = sum(walk.total);
-    if (lane_of() == 0) s.total[head_of_sum()] = total;
-  }
-  sync_block();
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const int h = own.warp * cache_block + own.row + i / 2 * 8, g = own.column + i % 2;
-    if (h >= static_cast<int>(a.batch.dim) || g >= part.count) continue;
-    keep_output(walk.out[i], walk.m[i % 2], s.total[g], a, part, h, g);
-  }
-}
-
-template <int D, bool exact>
-KERNEL(Shape<D>::threads, 2)
-tensor_decode_kernel(PARAMETER Arguments<Bf16> a) {
-  DecodeShared<D>& s = shared_memory<DecodeShared<D>>();
-  const Part part = part_of_block<columns>(a);
-  find_blocks(s, a, part);
-  if (part.sequence.rows != 1 || part.first >= part.last) return;
-  const Stages<D, exact> ring(s, a, part);
-  bring_queries(s, a, part);
-  sync_block();
-  ring.begin();
-  copy_async_wait<Shape<D>::stages - 2>();
-  sync_block();  // the queries came with the first stage
-  Queries<D> q;
-  load_queries<D>(q, s, ring.own);
-  Walk walk;
-#pragma unroll 1
-  for (int tile = 0; tile * tile_keys < ring.keys; ++tile) {
-    walk_tile(walk, ring, q, a.scale, tile);
-  }
-  keep(walk, s, a, part, ring.own);
-}
-
-template <int D, bool exact>
-void run(const Cuda& cuda, const Arguments<Bf16>& a) {
-  allow_shared(tensor_decode_kernel<D, exact>, sizeof(DecodeShared<D>));
-  launch(tensor_decode_kernel<D, exact>, grid_of_parts<columns>(a), dim3(Shape<D>::threads),
-         sizeof(DecodeShared<D>), cuda.stream, a);
-}
-
-template <int D>
-void run(const Cuda& cuda, const Arguments<Bf16>& a) {
+void attend(const Cuda& cuda, const Arguments<Bf16>& a) {
   const bool exact = a.batch.dim == D && reinterpret_cast<std::uintptr_t>(a.cache) % 16 == 0;
-  exact ? run<D, true>(cuda, a) : run<D, false>(cuda, a);
+  exact ? attend_by<TensorRow<D, true>>(cuda, a) : attend_by<TensorRow<D, false>>(cuda, a);
 }
 
 }  // namespace
 
 template <>
-void decode(const Cuda& cuda, const Arguments<Bf16>& a) {
-  a.batch.dim <= 64 ? run<64>(cuda, a) : run<128>(cuda, a);
+void attend_row(const Cuda& cuda, const Arguments<Bf16>& a) {
+  a.batch.dim <= 64 ? attend<64>(cuda, a) : attend<128>(cuda, a);
 }
 
 }  // namespace fst::kernels::gpu::forward

@@ -1,28 +1,21 @@
 #include "kernels/cuda/attention_bf16_forward.h"
 #include "kernels/cuda/attention_bf16_softmax.h"
+#include "kernels/cuda/attention_walk.h"
 
-/// Attention by tensor cores of sequences with several rows. A warp owns 16 row-head pairs of a
-/// unit from its first key to its last: their queries, the scores of a tile and their outputs stay
-/// in registers, where what one product leaves is what the next one takes. Exponentials of 16 keys
-/// are computed while the tensor cores multiply those before. Nothing but keys and values passes
-/// through shared memory.
+/// The schedule TensorPairs: sequences with several rows by tensor cores. A warp owns 16 row-head
+/// pairs of a unit from its first key to its last: their queries, the scores of a tile and their
+/// outputs stay in registers, where what one product leaves is what the next one takes.
+/// Exponentials of 16 keys are computed while the tensor cores multiply those before. Nothing but
+/// keys and values passes through shared memory.
 namespace fst::kernels::gpu::forward {
 
 namespace {
-
-template <int D>
-struct Shared {
-  TileRing<D> ring;
-  Unit unit;
-  int next;       // unit of the block
-  float* joined;  // the block's part of the arguments' array
-};
 
 /// A thread's share of its warp's work: 16 pairs, of which it has the rows lane / 4 and + 8.
 template <int D>
 struct Share {
   std::uint32_t q[D / 16][4];
-  float out[D / 8][4];
+  float out[D / 8][4] = {};
   RowState rows[2];
   int first, last;  // keys that the warp's first and last pair see; 0 where it has none
 };
@@ -35,16 +28,6 @@ DEVICE int pair_of(int r) {
 /// A pair behind the last one sees what that one sees, and its query is zeros.
 DEVICE int visible_to(const Unit& unit, int pair) {
   return unit.visible(pair < unit.pairs ? pair : unit.pairs - 1);
-}
-
-template <int D>
-DEVICE void begin_share(Share<D>& share, const Unit& unit, int warp) {
-  for (RowState& row : share.rows) row = RowState();
-  const bool works = 16 * warp < unit.pairs;
-  share.first = works ? visible_to(unit, 16 * warp) : 0;
-  share.last = works ? visible_to(unit, 16 * warp + 15) : 0;
-#pragma unroll
-  for (int i = 0; i < D / 2; ++i) share.out[i / 4][i % 4] = 0.0f;
 }
 
 /// A lane's pair out of 16, as rows of heads; negative where there is none.
@@ -139,74 +122,56 @@ DEVICE void pass_tile(Turn<D>& turn, Feed<D, wide>& feed) {
 
 /// What the splits so far of this thread's rows are joined to lies in device memory, four floats of
 /// all threads together: outputs, then maxima and sums.
-template <int D>
-DEVICE float* joined_at(float* joined, int i) {
+template <int D, class Float>
+DEVICE Float* joined_at(Float* joined, int i) {
   return joined + (i * unit_threads + static_cast<int>(threadIdx.x)) * 4;
 }
-template <int D>
-constexpr int joined_floats = unit_threads*(D / 8 + 1) * 4;
-
-/// Factors of a join for the thread's two rows; rows that do not join keep what is there.
-struct Factors {
-  bool joins[2];
-  float before[2], now[2];
-};
-/// joined = before * joined + now * out.
-DEVICE float4 join(const Factors& f, float4 joined, const float (&out)[4]) {
-  if (f.joins[0]) {
-    joined.x = fma(joined.x, f.before[0], out[0] * f.now[0]);
-    joined.y = fma(joined.y, f.before[0], out[1] * f.now[0]);
-  }
-  if (f.joins[1]) {
-    joined.z = fma(joined.z, f.before[1], out[2] * f.now[1]);
-    joined.w = fma(joined.w, f.before[1], out[3] * f.now[1]);
-  }
-  return joined;
-}
-
-/// Joins the split that ends to those before, for rows that see more than `limit` keys: both are
-/// rescaled to the greater maximum; the rows begin anew. `first`: there are none before.
+/// Joins the split that ends to those before, for rows that see more than `limit` keys; these begin
+/// anew. `first`: there are none before.
 template <int D>
 DEVICE void join_split(Share<D>& share, const Unit& unit, float* joined, int limit, bool first) {
-  float4 state =
+  const float4 states =
       first ? float4{-infinity(), 0.0f, -infinity(), 0.0f} : read4(joined_at<D>(joined, D / 8));
-  float* const parts[2][2] = {{&state.x, &state.y}, {&state.z, &state.w}};
-  Factors f;
+  Softmax state[2] = {{states.x, states.y}, {states.z, states.w}};
+  bool joins[2];
+  Rescale by[2];
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     RowState& row = share.rows[r];
-    const float total = row.total();
-    float &joined_m = *parts[r][0], &joined_sum = *parts[r][1];
-    f.joins[r] = visible_to(unit, pair_of(r)) > limit;
-    const float m = greater(joined_m, row.m);
-    f.before[r] = exp(joined_m - m);
-    f.now[r] = exp(row.m - m);
-    if (!f.joins[r]) continue;
-    joined_sum = fma(joined_sum, f.before[r], total * f.now[r]);
-    joined_m = m;
+    Softmax both = state[r];
+    by[r] = both.join({row.m, row.total()});
+    joins[r] = visible_to(unit, pair_of(r)) > limit;
+    if (!joins[r]) continue;
+    state[r] = both;
     row = RowState();
   }
-  write4(joined_at<D>(joined, D / 8), state);
+  write4(joined_at<D>(joined, D / 8), {state[0].m, state[0].sum, state[1].m, state[1].sum});
 #pragma unroll
   for (int i = 0; i < D / 8; ++i) {
     float* const at = joined_at<D>(joined, i);
-    write4(at, join(f, first ? float4{0.0f, 0.0f, 0.0f, 0.0f} : read4(at), share.out[i]));
+    const float4 before = first ? float4{0.0f, 0.0f, 0.0f, 0.0f} : read4(at);
+    float now[4] = {before.x, before.y, before.z, before.w};
 #pragma unroll
-    for (int e = 0; e < 4; ++e) share.out[i][e] = f.joins[e / 2] ? 0.0f : share.out[i][e];
+    for (int e = 0; e < 4; ++e) {
+      if (!joins[e / 2]) continue;
+      now[e] = by[e / 2].join(now[e], share.out[i][e]);
+      share.out[i][e] = 0.0f;
+    }
+    write4(at, {now[0], now[1], now[2], now[3]});
   }
 }
 
-/// Outputs over `total`, and what the softmax adds up to. Neighbouring lanes have two columns of
+/// Outputs over the sums, and what the softmax adds up to. Neighbouring lanes have two columns of
 /// two rows each and exchange: the even one writes four of the first row.
 template <bool wide, int D>
-DEVICE void write_rows(const Share<D>& share, const Arguments<Bf16>& a, const Unit& unit,
-                       const float (&m)[2], const float (&total)[2]) {
+DEVICE void write_rows(const Share<D>& share, const Softmax (&state)[2], const Arguments<Bf16>& a,
+                       const Unit& unit) {
   const int lane = lane_of_warp(), dim = dim_of<D, wide>(a);
-  const float normal[2] = {1.0f / total[0], 1.0f / total[1]};
+  const float normal[2] = {state[0].normal(), state[1].normal()};
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     const std::int64_t at = place_of(unit, a.batch.heads, 1, pair_of(r));
-    if (lane % 4 == 0 && at >= 0) a.lse[at] = m[r] + log(total[r]);
+    if (lane % 4 == 0 && at >= 0) a.lse[at] = state[r].log_sum();
   }
   const std::int64_t begin = place_of(unit, a.out.stride, dim, pair_of(lane % 2));
   const int first = lane % 4 / 2 * 4, left = dim - first;
@@ -220,112 +185,100 @@ DEVICE void write_rows(const Share<D>& share, const Arguments<Bf16>& a, const Un
   }
 }
 
-/// Joins the last split where there were others, normalises and writes.
-template <bool wide, int D>
-DEVICE void finish(Share<D>& share, const Arguments<Bf16>& a, const Unit& unit, float* joined) {
-  float m[2], total[2];
+/// What was joined takes the place of what rows have, where they see more than a split.
+template <int D>
+DEVICE void take_joined(Share<D>& share, Softmax (&state)[2], const Unit& unit,
+                        const float* joined) {
+  const float4 states = read4(joined_at<D>(joined, D / 8));
+  bool joins[2];
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    m[r] = share.rows[r].m;
-    total[r] = share.rows[r].total();
+    joins[r] = visible_to(unit, pair_of(r)) > split_keys;
+    if (joins[r]) state[r] = {part(states, 2 * r), part(states, 2 * r + 1)};
   }
-  if (share.last > split_keys) {
-    join_split(share, unit, joined, split_keys, false);
-    const bool joins[2] = {visible_to(unit, pair_of(0)) > split_keys,
-                           visible_to(unit, pair_of(1)) > split_keys};
-    const float4 state = read4(joined_at<D>(joined, D / 8));
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      m[r] = joins[r] ? part(state, 2 * r) : m[r];
-      total[r] = joins[r] ? part(state, 2 * r + 1) : total[r];
-    }
+  for (int i = 0; i < D / 8; ++i) {
+    const float4 out = read4(joined_at<D>(joined, i));
 #pragma unroll
-    for (int i = 0; i < D / 8; ++i) {
-      const float4 out = read4(joined_at<D>(joined, i));
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        share.out[i][e] = joins[e / 2] ? part(out, e) : share.out[i][e];
-      }
-    }
+    for (int e = 0; e < 4; ++e) share.out[i][e] = joins[e / 2] ? part(out, e) : share.out[i][e];
   }
-  write_rows<wide>(share, a, unit, m, total);
 }
 
 template <int D, bool wide>
-DEVICE void walk_unit(Shared<D>& s, const Arguments<Bf16>& a) {
-  const Unit& unit = s.unit;
-  const int warp = warp_of_block(), lane = lane_of_warp();
-  const int dim = dim_of<D, wide>(a);
-  const RowTile<D> queries{s.ring.tiles[ring_tiles - 1]};  // whose turn comes behind a barrier
-  bring_rows(queries, 16 * warp, a.q.data, place_of(unit, a.q.stride, dim, 16 * warp + lane % 16),
-             dim);
-  copy_async_commit();
-  Feed<D, wide> feed(a, unit, warp);
-  Turn<D> turn(s.ring);
-  feed.bring_keys(s.ring.tiles[0]);
-  feed.bring_values(s.ring.tiles[1]);
-  Share<D> share;
-  begin_share(share, unit, warp);
-  copy_async_wait<2>();
-  sync_warp();
+class TensorPairs {
+ public:
+  using Element = Bf16;
+  using Work = Units;
+  struct Shared {
+    TileRing<D> ring;
+    Units::Shared units;
+  };
+  static constexpr int threads = unit_threads, step = tile_keys;
+  static constexpr int joined_floats = unit_threads * (D / 8 + 1) * 4;
+
+  DEVICE static Work work(Shared& s, const Arguments<Bf16>& a) {
+    return Work(s.units, a, joined_floats);
+  }
+  DEVICE TensorPairs(Shared& s, const Arguments<Bf16>& a, const Work&)
+      : s_(s), a_(a), unit_(s.units.unit), feed_(a, unit_, warp_of_block()), turn_(s.ring) {}
+
+  DEVICE Share<D> begin() {
+    const int warp = warp_of_block(), lane = lane_of_warp();
+    const int dim = dim_of<D, wide>(a_);
+    const RowTile<D> queries{s_.ring.tiles[ring_tiles - 1]};  // whose turn comes behind a barrier
+    bring_rows(queries, 16 * warp, a_.q.data,
+               place_of(unit_, a_.q.stride, dim, 16 * warp + lane % 16), dim);
+    copy_async_commit();
+    feed_.bring_keys(s_.ring.tiles[0]);
+    feed_.bring_values(s_.ring.tiles[1]);
+    Share<D> share;
+    const bool works = 16 * warp < unit_.pairs;
+    share.first = works ? visible_to(unit_, 16 * warp) : 0;
+    share.last = works ? visible_to(unit_, 16 * warp + 15) : 0;
+    copy_async_wait<2>();
+    sync_warp();
 #pragma unroll
-  for (int e = 0; e < D / 16; ++e) rows_on_the_left(share.q[e], queries, 16 * warp, 16 * e);
-  for (int tile = 0; tile < unit.last; tile += tile_keys) {
-    const bool splits = tile > 0 && tile % split_keys == 0;
-    if (splits && tile < share.last) join_split(share, unit, s.joined, tile, tile == split_keys);
-    if (tile + tile_keys <= share.first) {
-      walk_tile<true>(share, turn, feed, unit, tile, a.scale);
-    } else if (tile < share.last) {
-      walk_tile<false>(share, turn, feed, unit, tile, a.scale);
+    for (int e = 0; e < D / 16; ++e) rows_on_the_left(share.q[e], queries, 16 * warp, 16 * e);
+    return share;
+  }
+  DEVICE void join(Share<D>& share, int limit, bool first) const {
+    if (limit < share.last) join_split(share, unit_, s_.units.joined, limit, first);
+  }
+  DEVICE void walk(Share<D>& share, int key) {
+    if (key + tile_keys <= share.first) {
+      walk_tile<true>(share, turn_, feed_, unit_, key, a_.scale);
+    } else if (key < share.last) {
+      walk_tile<false>(share, turn_, feed_, unit_, key, a_.scale);
     } else {
-      pass_tile(turn, feed);
+      pass_tile(turn_, feed_);
     }
   }
-  if (share.last > 0) finish<wide>(share, a, unit, s.joined);
-}
+  DEVICE void write(Share<D>& share) const {
+    if (share.last == 0) return;
+    const RowState(&rows)[2] = share.rows;
+    Softmax state[2] = {{rows[0].m, rows[0].total()}, {rows[1].m, rows[1].total()}};
+    if (share.last > split_keys) take_joined(share, state, unit_, s_.units.joined);
+    write_rows<wide>(share, state, a_, unit_);
+  }
 
-template <int D, bool wide>
-KERNEL(unit_threads, 2)
-forward_kernel(PARAMETER Arguments<Bf16> a) {
-  Shared<D>& s = shared_memory<Shared<D>>();
-  const bool leader = threadIdx.x == 0;
-  if (leader) {
-    s.next = static_cast<int>(blockIdx.y);
-    const std::int64_t block = static_cast<std::int64_t>(blockIdx.y) * gridDim.x + blockIdx.x;
-    s.joined = a.joined + block * joined_floats<D>;
-  }
-  for (;;) {
-    if (leader) {
-      find_unit(s.unit, a.batch, s.next);
-      s.next += static_cast<int>(gridDim.y);
-    }
-    sync_block();
-    if (s.unit.pairs == 0) return;
-    walk_unit<D, wide>(s, a);
-    sync_block();
-  }
-}
-
-template <int D, bool wide>
-void run(const Cuda& cuda, Arguments<Bf16> a) {
-  const dim3 grid = unit_grid(a.batch);
-  if (a.splits > 1) {
-    const std::size_t floats = std::size_t{grid.x} * grid.y * joined_floats<D>;
-    a.joined = static_cast<float*>(scratch(cuda, floats * sizeof(float)));
-  }
-  allow_shared(forward_kernel<D, wide>, sizeof(Shared<D>));
-  launch(forward_kernel<D, wide>, grid, dim3(unit_threads), sizeof(Shared<D>), cuda.stream, a);
-}
+ private:
+  Shared& s_;
+  const Arguments<Bf16>& a_;
+  const Unit& unit_;
+  Feed<D, wide> feed_;
+  Turn<D> turn_;
+};
 
 }  // namespace
 
-void run_long(const Cuda& cuda, const Arguments<Bf16>& a) {
+template <>
+void attend_pairs(const Cuda& cuda, const Arguments<Bf16>& a) {
   const bool aligned = reinterpret_cast<std::uintptr_t>(a.cache) % 16 == 0;
   const bool wide = aligned && (a.batch.dim == 64 || a.batch.dim == 128);
   if (a.batch.dim <= 64) {
-    wide ? run<64, true>(cuda, a) : run<64, false>(cuda, a);
+    wide ? attend_by<TensorPairs<64, true>>(cuda, a) : attend_by<TensorPairs<64, false>>(cuda, a);
   } else {
-    wide ? run<128, true>(cuda, a) : run<128, false>(cuda, a);
+    wide ? attend_by<TensorPairs<128, true>>(cuda, a) : attend_by<TensorPairs<128, false>>(cuda, a);
   }
 }
 

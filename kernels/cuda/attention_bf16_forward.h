@@ -101,7 +101,4 @@ class Feed {
   std::int32_t blocks_[count];
 };
 
-/// The sequences of the batch that have several rows; the others are passed over.
-void run_long(const Cuda& cuda, const Arguments<Bf16>& arguments);
-
 }  // namespace fst::kernels::gpu::forward

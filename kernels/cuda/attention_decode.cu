@@ -1,16 +1,17 @@
-#include "kernels/cuda/attention_decode.h"
 #include "kernels/cuda/attention_split.h"
+#include "kernels/cuda/attention_walk.h"
 
-/// One row of a sequence, as in decoding, in float32. A block takes one split of the keys and up to
-/// eight query heads of one KV head. First a thread takes four keys and runs the chains of their
-/// scores, with many loads under way at a time; then a half-warp takes a tile of a head and runs
-/// its softmax; then a thread takes an element of the output and runs the chains over the keys.
-/// Values come by asynchronous copies through a ring of stages in shared memory, as they are
-/// stored; the first are under way from the beginning on.
+/// The schedule FloatRow: one row of a sequence, as in decoding, in float32. A block takes one
+/// split of the keys and up to eight query heads of one KV head. First a thread takes four keys and
+/// runs the chains of their scores, with many loads under way at a time; then a half-warp takes a
+/// tile of a head and runs its softmax; then a thread takes an element of the output and runs the
+/// chains over the keys. Values come by asynchronous copies through a ring of stages in shared
+/// memory, as they are stored; the first are under way from the beginning on.
 namespace fst::kernels::gpu::forward {
 
 namespace {
 
+constexpr int threads = attention_threads;
 constexpr int split_tiles = split_keys / tile_keys;
 constexpr int half_warps = threads / lanes;
 constexpr int columns = static_cast<int>(largest_head), shares = threads / columns;
@@ -61,7 +62,7 @@ template <int G>
 DEVICE void score_keys(DecodeShared<G>& s, const Arguments<float>& a, const Part& part) {
   const int thread = static_cast<int>(threadIdx.x), dim = static_cast<int>(a.batch.dim);
   const int key = 4 * thread;
-  if (part.first + key >= part.last) return;
+  if (key >= part.keys) return;
   const float* const from =
       keys_of(a.cache, a.batch, s.blocks[key / cache_block], part.kv_head) + key % cache_block;
   float4 score[G] = {};
@@ -104,11 +105,9 @@ DEVICE void soften_tiles(DecodeShared<G>& s, int keys) {
   for (int unit = half_warp_of(); unit < G * split_tiles; unit += half_warps) {
     const int g = unit / split_tiles, tile = unit % split_tiles * tile_keys;
     if (tile >= keys) continue;
-    float m = -infinity(), before = m;
-    for (int i = 0; i <= tile / tile_keys; ++i) {
-      before = m;
-      m = s.greatest[g][i] > m ? s.greatest[g][i] : m;
-    }
+    float m = -infinity();
+    for (int i = 0; i < tile / tile_keys; ++i) m = greater(s.greatest[g][i], m);
+    const float shrink = grow(m, s.greatest[g][tile / tile_keys]);
 #pragma unroll
     for (int b = 0; b < tile_blocks; ++b) {
       const int key = tile + b * lanes + lane_of();
@@ -117,7 +116,7 @@ DEVICE void soften_tiles(DecodeShared<G>& s, int keys) {
       }
     }
     if (lane_of() != 0) continue;
-    s.shrink[g][tile / tile_keys] = m > before && before != -infinity() ? exp(before - m) : 1.0f;
+    s.shrink[g][tile / tile_keys] = shrink;
     if (tile + tile_keys >= keys) s.m[g] = m;
   }
 }
@@ -154,7 +153,7 @@ struct Stages {
     size = cache_block * static_cast<int>(a.batch.dim);
     values = keys_of(a.cache, a.batch, 0, part.kv_head) + size;
     stride = a.batch.kv_heads * 2 * size;
-    keys = part.last - part.first;
+    keys = part.keys;
     count = (keys + stage_keys - 1) / stage_keys;
     aligned = aligned16(a.cache);
   }
@@ -219,12 +218,19 @@ DEVICE void weigh_keys(float (&out)[G / shares], const DecodeShared<G>& s, const
   }
 }
 
-/// A thread's element h of the output for the heads `share`, `share` + shares, ...: chains over the
-/// keys.
+/// A thread's element of the output, for the heads share_of_thread(), + shares, ...: chains over
+/// the keys.
+DEVICE int element_of_thread() {
+  return static_cast<int>(threadIdx.x) % columns;
+}
+DEVICE int share_of_thread() {
+  return static_cast<int>(threadIdx.x) / columns;
+}
 template <int G>
 DEVICE void weigh_values(float (&out)[G / shares], const DecodeShared<G>& s, const Stages<G>& ring,
-                         int dim, int h, int share) {
+                         int dim) {
   constexpr int many = stage_keys;
+  const int h = element_of_thread(), share = share_of_thread();
   for (int stage = 0; stage < ring.count; ++stage) {
     const float* const from = ring.next(stage) + h;
     if (h >= dim) continue;
@@ -250,51 +256,66 @@ DEVICE void weigh_values(float (&out)[G / shares], const DecodeShared<G>& s, con
   }
 }
 
+/// The elements of the output that a thread owns.
 template <int G>
-KERNEL(threads, 2)
-decode_kernel(Arguments<float> a) {
-  DecodeShared<G>& s = shared_memory<DecodeShared<G>>();
-  const Part part = part_of_block<G>(a);
-  if (part.sequence.rows != 1 || part.first >= part.last) return;
-  const int dim = static_cast<int>(a.batch.dim), thread = static_cast<int>(threadIdx.x);
-  load_part(s, a, part);
-  sync_block();
-  const Stages<G> ring(s, a, part);
-  ring.begin();
-  score_keys(s, a, part);
-  sync_block();
-  soften_tiles(s, ring.keys);
-  sync_block();
-  add_weights(s, ring.keys);
-  const int h = thread % columns, share = thread / columns;
+struct Owned {
   float out[G / shares] = {};
-  weigh_values(out, s, ring, dim, h, share);
-  if (h >= dim) return;
-#pragma unroll
-  for (int r = 0; r < G / shares; ++r) {
-    const int g = r * shares + share;
-    if (g < part.count) keep_output(out[r], s.m[g], s.total[g], a, part, h, g);
-  }
-}
+};
 
 template <int G>
-void decode_in_groups(const Cuda& cuda, const Arguments<float>& a) {
-  allow_shared(decode_kernel<G>, sizeof(DecodeShared<G>));
-  launch(decode_kernel<G>, grid_of_parts<G>(a), dim3(threads), sizeof(DecodeShared<G>), cuda.stream,
-         a);
-}
+class FloatRow {
+ public:
+  using Element = float;
+  using Work = Parts<G>;
+  using Shared = DecodeShared<G>;
+  static constexpr int threads = forward::threads, step = split_keys;
+
+  DEVICE static Work work(Shared&, const Arguments<float>& a) { return Work(a); }
+  DEVICE FloatRow(Shared& s, const Arguments<float>& a, const Work& work)
+      : s_(s), a_(a), part_(work.part()), ring_(s, a, part_) {}
+  DEVICE Owned<G> begin() const {
+    load_part(s_, a_, part_);
+    sync_block();
+    ring_.begin();
+    return {};
+  }
+  DEVICE void walk(Owned<G>& owned, int) const {
+    score_keys(s_, a_, part_);
+    sync_block();
+    soften_tiles(s_, ring_.keys);
+    sync_block();
+    add_weights(s_, ring_.keys);
+    weigh_values(owned.out, s_, ring_, static_cast<int>(a_.batch.dim));
+  }
+  DEVICE void write(const Owned<G>& owned) const {
+    const int h = element_of_thread();
+    if (h >= static_cast<int>(a_.batch.dim)) return;
+#pragma unroll
+    for (int r = 0; r < G / shares; ++r) {
+      const int g = r * shares + share_of_thread();
+      if (g >= part_.count) continue;
+      keep_output(owned.out[r], {s_.m[g], s_.total[g]}, a_, part_, h, g);
+    }
+  }
+
+ private:
+  Shared& s_;
+  const Arguments<float>& a_;
+  const Part& part_;
+  const Stages<G> ring_;
+};
 
 }  // namespace
 
 template <>
-void decode(const Cuda& cuda, const Arguments<float>& a) {
+void attend_row(const Cuda& cuda, const Arguments<float>& a) {
   const std::int64_t group = a.batch.heads / a.batch.kv_heads;
   if (group <= 2) {
-    decode_in_groups<2>(cuda, a);
+    attend_by<FloatRow<2>>(cuda, a);
   } else if (group <= 4) {
-    decode_in_groups<4>(cuda, a);
+    attend_by<FloatRow<4>>(cuda, a);
   } else {
-    decode_in_groups<8>(cuda, a);
+    attend_by<FloatRow<8>>(cuda, a);
   }
 }
 

@@ -1,13 +1,12 @@
-#include "kernels/cuda/attention_bf16_forward.h"
-#include "kernels/cuda/attention_decode.h"
+#include "kernels/cuda/attention_forward.h"
+#include "kernels/cuda/attention_walk.h"
 
-/// Attention over float32; over Bf16 only what ends a decode step is here, and tensor cores do the
-/// rest (attention_bf16_forward.cu). A block takes up to 64 row-head pairs of one KV head and walks
-/// the keys that they see, in tiles of 128. Scores and outputs are products on register tiles: a
-/// warp owns 16 pairs and 64 keys, or half of the head, a thread four pairs. K and V stream through
-/// shared memory in pieces, the next one on its way while this one is used. Between the products
-/// sixteen lanes take care of a pair, as on the CPU. A sequence with a single row is for
-/// attention_decode.cu, which cuts it into its splits; they are joined by a kernel here.
+/// The schedule FloatPairs of sequences with several rows, in float32, and the join of the splits
+/// of those with one, in both types. A block takes up to 64 row-head pairs of one KV head. Scores
+/// and outputs are products on register tiles: a warp owns 16 pairs and 64 keys, or half of the
+/// head, a thread four pairs. K and V stream through shared memory in pieces, the next one on its
+/// way while this one is used. Between the products sixteen lanes take care of a pair, as on the
+/// CPU.
 namespace fst::kernels {
 
 namespace gpu::forward {
@@ -27,10 +26,8 @@ DEVICE void soften(Shared<D>& s, const Unit& unit, int tile, float scale) {
       score[b] = key < visible ? s.scores[key][pair] * scale : -infinity();
       greatest = greater(greatest, score[b]);
     }
-    const float tile_m = maximum(greatest), old_m = s.m[pair];
-    const bool grows = tile_m > old_m;
-    const float shrink = grows && old_m != -infinity() ? exp(old_m - tile_m) : 1.0f;
-    const float m = grows ? tile_m : old_m;
+    float m = s.m[pair];
+    const float shrink = grow(m, maximum(greatest));
     float total = s.sum[pair][lane_of()] * shrink;
 #pragma unroll
     for (int b = 0; b < tile_blocks; ++b) {
@@ -47,8 +44,8 @@ DEVICE void soften(Shared<D>& s, const Unit& unit, int tile, float scale) {
   }
 }
 
-/// Joins the softmax of a split to those before, for pairs that see more than `limit` keys: both
-/// are rescaled to the greater maximum. The factors are for the output.
+/// Joins the softmax of a split to those before, for pairs that see more than `limit` keys; these
+/// begin anew.
 template <int D>
 DEVICE void join_states(Shared<D>& s, const Unit& unit, int limit) {
 #pragma unroll 1
@@ -56,12 +53,7 @@ DEVICE void join_states(Shared<D>& s, const Unit& unit, int limit) {
     const int pair = half_warp_of() + i * lanes;
     const float total = sum(s.sum[pair][lane_of()]);
     if (unit.visible(pair) <= limit || lane_of() != 0) continue;
-    const float m = greater(s.joined_m[pair], s.m[pair]);
-    const float before = exp(s.joined_m[pair] - m), now = exp(s.m[pair] - m);
-    s.joined_sum[pair] = fma(s.joined_sum[pair], before, total * now);
-    s.joined_m[pair] = m;
-    s.before[pair] = before;
-    s.now[pair] = now;
+    s.rescale[pair] = s.joined[pair].join({s.m[pair], total});
   }
 }
 template <int D>
@@ -78,7 +70,7 @@ DEVICE void restart_states(Shared<D>& s, const Unit& unit, int limit) {
 /// Where four elements lie that this thread has joined: row r and column c of its output.
 template <int D>
 DEVICE float* joined_at(const Shared<D>& s, int r, int c) {
-  return s.joined + ((r * (D / 64) + c) * threads + static_cast<int>(threadIdx.x)) * 4;
+  return s.units.joined + ((r * (D / 64) + c) * threads + static_cast<int>(threadIdx.x)) * 4;
 }
 
 /// The same for the outputs, which start anew; `first`: nothing was joined before.
@@ -94,7 +86,7 @@ DEVICE void join_outputs(Output<D>& out, const Shared<D>& s, const Unit& unit, i
     for (int c = 0; c < D / 64; ++c) {
       float* const to = joined_at(s, r, c);
       const float4 joined = first ? float4{0.0f, 0.0f, 0.0f, 0.0f} : read4(to);
-      write4(to, fma(s.before[pair], joined, multiply(out[r][c], s.now[pair])));
+      write4(to, s.rescale[pair].join(joined, out[r][c]));
       out[r][c] = {0.0f, 0.0f, 0.0f, 0.0f};
     }
   }
@@ -163,37 +155,26 @@ DEVICE void walk_values(Output<D>& out, Shared<D>& s, const Arguments<float>& a,
   }
 }
 
+/// What the softmax adds up to, and what outputs are multiplied by; of what saw more than one
+/// split, as it was joined.
 template <int D>
-DEVICE void walk_tile(Output<D>& out, Shared<D>& s, const Arguments<float>& a, const Unit& unit,
-                      int tile, int& buffer) {
-  const Place place;
-  load_blocks(s, unit, tile + tile_keys, place.thread);
-  walk_keys<D>(s, a, unit, tile, buffer, place);
-  sync_block();
-  soften<D>(s, unit, tile, a.scale);
-  sync_block();
-  walk_values<D>(out, s, a, unit, tile, buffer, place);
-}
-
-/// Normalises and writes; what saw more than one split is joined a last time.
-template <int D>
-DEVICE void finish(Output<D>& out, Shared<D>& s, const Arguments<float>& a, const Unit& unit) {
-  const Place place;
-  join_states<D>(s, unit, split_keys);
+DEVICE void normalise(Shared<D>& s, const Arguments<float>& a, const Unit& unit) {
 #pragma unroll 1
   for (int i = 0; i * lanes < unit.pairs; ++i) {
     const int pair = half_warp_of() + i * lanes;
-    const float last_total = sum(s.sum[pair][lane_of()]);
+    const float total = sum(s.sum[pair][lane_of()]);
     if (pair >= unit.pairs || lane_of() != 0) continue;
-    const bool joined = unit.visible(pair) > split_keys;
-    const float m = joined ? s.joined_m[pair] : s.m[pair];
-    const float total = joined ? s.joined_sum[pair] : last_total;
-    s.normal[pair] = 1.0f / total;
+    const Softmax last{s.m[pair], total};
+    const Softmax state = unit.visible(pair) > split_keys ? s.joined[pair] : last;
+    s.normal[pair] = state.normal();
     a.lse[(unit.sequence.first_row + unit.row(pair)) * a.batch.heads + unit.head(pair)] =
-        m + log(total);
+        state.log_sum();
   }
-  sync_block();
-  join_outputs<D>(out, s, unit, split_keys, false);
+}
+template <int D>
+DEVICE void write_outputs(const Output<D>& out, const Shared<D>& s, const Arguments<float>& a,
+                          const Unit& unit) {
+  const Place place;
 #pragma unroll
   for (int r = 0; r < 4; ++r) {
     const int pair = place.pair + r;
@@ -210,60 +191,71 @@ DEVICE void finish(Output<D>& out, Shared<D>& s, const Arguments<float>& a, cons
   }
 }
 
+/// What a thread carries from tile to tile.
 template <int D>
-DEVICE void walk_unit(Shared<D>& s, const Arguments<float>& a, const Unit& unit) {
-  const int thread = Place().thread;
-  Output<D> out;
-#pragma unroll
-  for (int i = 0; i < D / 16; ++i) out[i % 4][i / 4] = {0.0f, 0.0f, 0.0f, 0.0f};
-#pragma unroll 1
-  for (int i = thread; i < most_pairs * lanes; i += threads) s.sum[i / lanes][i % lanes] = 0.0f;
-  if (thread < most_pairs) {
-    s.m[thread] = -infinity();
-    s.joined_m[thread] = -infinity();
-    s.joined_sum[thread] = 0.0f;
-  }
-  load_queries<D>(s, a, unit, thread);
-  load_blocks<D>(s, unit, 0, thread);
-  sync_block();
-  Staged staged;
-  int buffer = 0;
-  fetch_keys<D>(staged, s, a, unit, 0, 0, thread);
-  keep_keys<D>(s, buffer, staged, thread);
-  sync_block();
-  for (int tile = 0; tile < unit.last; tile += tile_keys) {
-    if (tile > 0 && tile % split_keys == 0) {
-      join_states<D>(s, unit, tile);
-      restart_states<D>(s, unit, tile);
-      sync_block();
-      join_outputs<D>(out, s, unit, tile, tile == split_keys);
-    }
-    walk_tile<D>(out, s, a, unit, tile, buffer);
-  }
-  finish<D>(out, s, a, unit);
-  sync_block();
-}
+struct Carried {
+  Output<D> out = {};
+};
 
 template <int D>
-KERNEL(threads, 2)
-forward_kernel(Arguments<float> a) {
-  Shared<D>& s = shared_memory<Shared<D>>();
-  const bool leader = threadIdx.x == 0;
-  if (leader) {
-    s.next = static_cast<int>(blockIdx.y);
-    const std::int64_t block = static_cast<std::int64_t>(blockIdx.y) * gridDim.x + blockIdx.x;
-    s.joined = a.joined + block * (most_pairs * D);
+class FloatPairs {
+ public:
+  using Element = float;
+  using Work = Units;
+  using Shared = forward::Shared<D>;
+  static constexpr int threads = forward::threads, step = tile_keys, joined_floats = most_pairs * D;
+
+  DEVICE static Work work(Shared& s, const Arguments<float>& a) {
+    return Work(s.units, a, joined_floats);
   }
-  for (;;) {
-    if (leader) {
-      find_unit(s.unit, a.batch, s.next);
-      s.next += static_cast<int>(gridDim.y);
+  DEVICE FloatPairs(Shared& s, const Arguments<float>& a, const Work&)
+      : s_(s), a_(a), unit_(s.units.unit) {}
+
+  DEVICE Carried<D> begin() {
+    const int thread = Place().thread;
+    Carried<D> carried;
+#pragma unroll 1
+    for (int i = thread; i < most_pairs * lanes; i += threads) s_.sum[i / lanes][i % lanes] = 0.0f;
+    if (thread < most_pairs) {
+      s_.m[thread] = -infinity();
+      s_.joined[thread] = Softmax();
     }
+    load_queries<D>(s_, a_, unit_, thread);
+    load_blocks<D>(s_, unit_, 0, thread);
     sync_block();
-    if (s.unit.pairs == 0) return;
-    walk_unit<D>(s, a, s.unit);
+    Staged staged;
+    fetch_keys<D>(staged, s_, a_, unit_, 0, 0, thread);
+    keep_keys<D>(s_, buffer_, staged, thread);
+    sync_block();
+    return carried;
   }
-}
+  DEVICE void join(Carried<D>& carried, int limit, bool first) const {
+    join_states<D>(s_, unit_, limit);
+    restart_states<D>(s_, unit_, limit);
+    sync_block();
+    join_outputs<D>(carried.out, s_, unit_, limit, first);
+  }
+  DEVICE void walk(Carried<D>& carried, int tile) {
+    const Place place;
+    load_blocks(s_, unit_, tile + tile_keys, place.thread);
+    walk_keys<D>(s_, a_, unit_, tile, buffer_, place);
+    sync_block();
+    soften<D>(s_, unit_, tile, a_.scale);
+    sync_block();
+    walk_values<D>(carried.out, s_, a_, unit_, tile, buffer_, place);
+  }
+  DEVICE void write(const Carried<D>& carried) const {
+    normalise<D>(s_, a_, unit_);
+    sync_block();
+    write_outputs<D>(carried.out, s_, a_, unit_);
+  }
+
+ private:
+  Shared& s_;
+  const Arguments<float>& a_;
+  const Unit& unit_;
+  int buffer_ = 0;  // where the next piece of K or V is
+};
 
 /// Block x: head x % heads of sequence x / heads, if it has one row and several splits. A thread
 /// joins one element, or more, in the order of the splits.
@@ -276,34 +268,16 @@ join_kernel(Arguments<T> a) {
   if (sequence.rows != 1 || splits == 1) return;
   const std::int64_t dim = a.batch.dim, slot = blockIdx.x * a.splits;
   for (std::int64_t h = threadIdx.x; h < dim; h += 128) {
-    float joined_m = -infinity(), joined_sum = 0.0f, joined = 0.0f;
+    Softmax state;
+    float joined = 0.0f;
     for (int k = 0; k < splits; ++k) {
-      const float split_m = a.states[2 * (slot + k)], split_sum = a.states[2 * (slot + k) + 1];
-      const float m = greater(joined_m, split_m);
-      const float before = exp(joined_m - m), now = exp(split_m - m);
-      joined = fma(joined, before, a.values[(slot + k) * dim + h] * now);
-      joined_sum = fma(joined_sum, before, split_sum * now);
-      joined_m = m;
+      const float* const split = a.states + 2 * (slot + k);
+      joined = state.join({split[0], split[1]}).join(joined, a.values[(slot + k) * dim + h]);
     }
     a.out.data[sequence.first_row * a.out.stride + head * dim + h] =
-        narrowed_to<T>(joined * (1.0f / joined_sum));
-    if (h == 0) a.lse[sequence.first_row * a.batch.heads + head] = joined_m + log(joined_sum);
+        narrowed_to<T>(joined * state.normal());
+    if (h == 0) a.lse[sequence.first_row * a.batch.heads + head] = state.log_sum();
   }
-}
-
-template <int D>
-void run(const Cuda& cuda, Arguments<float> a) {
-  const dim3 grid = unit_grid(a.batch);
-  if (a.splits > 1) {
-    const std::size_t floats = std::size_t{grid.x} * grid.y * most_pairs * D;
-    a.joined = static_cast<float*>(scratch(cuda, floats * sizeof(float)));
-  }
-  allow_shared(forward_kernel<D>, sizeof(Shared<D>));
-  launch(forward_kernel<D>, grid, dim3(threads), sizeof(Shared<D>), cuda.stream, a);
-}
-
-void run_long(const Cuda& cuda, const Arguments<float>& a) {
-  a.batch.dim <= 64 ? run<64>(cuda, a) : run<128>(cuda, a);
 }
 
 /// The sequences with a single row: their splits, and where there are several, the join.
@@ -316,7 +290,7 @@ void run_single(const Cuda& cuda, Arguments<T> a) {
     a.values = static_cast<float*>(scratch(cuda, floats * sizeof(float)));
     a.states = a.values + slots * batch.dim;
   }
-  decode(cuda, a);
+  attend_row(cuda, a);
   if (a.splits == 1) return;
   launch(join_kernel<T>, dim3(static_cast<unsigned>(batch.sequences * batch.heads)), dim3(128), 0,
          cuda.stream, a);
@@ -329,11 +303,16 @@ void attend(const Cuda& cuda, Rows<T> out, float* lse, ConstRows<T> q, const T* 
   if (batch.sequences <= 0 || batch.max_blocks <= 0) return;
   const std::int64_t splits = parts_of(batch.max_blocks * attention_block, split_keys);
   const Arguments<T> a{out, lse, q, cache, batch, scale, splits, nullptr, nullptr, nullptr};
-  if (batch.longer) run_long(cuda, a);
+  if (batch.longer) attend_pairs(cuda, a);
   if (batch.single) run_single(cuda, a);
 }
 
 }  // namespace
+
+template <>
+void attend_pairs(const Cuda& cuda, const Arguments<float>& a) {
+  a.batch.dim <= 64 ? attend_by<FloatPairs<64>>(cuda, a) : attend_by<FloatPairs<128>>(cuda, a);
+}
 
 }  // namespace gpu::forward
 

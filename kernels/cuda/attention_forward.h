@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/cuda/attention_softmax.h"
 #include "kernels/cuda/attention_unit.h"
 
 /// How float32 products take a unit: its way into shared memory, and the two products.
@@ -18,12 +19,10 @@ struct alignas(16) Shared {
   std::int32_t blocks[2][tile_blocks];          // of this tile and the next
   float shrink[most_pairs];                     // what a tile does to the output so far
   float m[most_pairs], sum[most_pairs][lanes];  // softmax of the pairs; sums by lane
-  float before[most_pairs], now[most_pairs];    // factors of a join
-  float joined_m[most_pairs], joined_sum[most_pairs];
+  Softmax joined[most_pairs];                   // of the splits so far
+  Rescale rescale[most_pairs];                  // what a join does to the outputs
   float normal[most_pairs];
-  Unit unit;
-  int next;       // unit of the block
-  float* joined;  // the block's part of the arguments' array: not in registers, which are full
+  Units::Shared units;
 };
 
 /// A thread's four pairs, and its columns: four keys twice, or D / 64 times four elements.

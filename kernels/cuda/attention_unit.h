@@ -52,11 +52,49 @@ DEVICE void find_unit(Unit& unit, const PagedBatch& batch, int i) {
   unit.last = unit.visible(unit.pairs - 1);
 }
 
-/// Columns are KV heads of sequences, with at most as many units as their longest could have.
-inline dim3 unit_grid(const PagedBatch& batch) {
-  const std::int64_t longest = batch.max_blocks * attention_block;
-  return attention_grid(batch.sequences * batch.kv_heads,
-                        parts_of(longest * (batch.heads / batch.kv_heads), most_pairs));
-}
+/// The units of a block, one after the other.
+class Units {
+ public:
+  static constexpr bool several = true;  // units of a block, splits of a unit
+
+  struct Shared {
+    Unit unit;
+    int next;       // unit of the block
+    float* joined;  // the block's part of the arguments' array: not in registers, which are full
+  };
+
+  /// `joined_floats`: that a block takes of the arguments' array.
+  template <class T>
+  DEVICE Units(Shared& s, const Arguments<T>& a, int joined_floats) : s_(s), batch_(a.batch) {
+    if (threadIdx.x != 0) return;
+    s.next = static_cast<int>(blockIdx.y);
+    const std::int64_t block = static_cast<std::int64_t>(blockIdx.y) * gridDim.x + blockIdx.x;
+    s.joined = a.joined + block * joined_floats;
+  }
+  DEVICE bool next() {
+    sync_block();  // nobody needs the unit before
+    if (threadIdx.x == 0) {
+      find_unit(s_.unit, batch_, s_.next);
+      s_.next += static_cast<int>(gridDim.y);
+    }
+    sync_block();
+    return s_.unit.pairs != 0;
+  }
+  DEVICE int first() const { return 0; }
+  DEVICE int keys() const { return s_.unit.last; }
+
+  /// Columns are KV heads of sequences, with at most as many units as their longest could have.
+  template <class T>
+  static dim3 grid(const Arguments<T>& a) {
+    const PagedBatch& batch = a.batch;
+    const std::int64_t longest = batch.max_blocks * attention_block;
+    return attention_grid(batch.sequences * batch.kv_heads,
+                          parts_of(longest * (batch.heads / batch.kv_heads), most_pairs));
+  }
+
+ private:
+  Shared& s_;
+  const PagedBatch& batch_;
+};
 
 }  // namespace fst::kernels::gpu::forward

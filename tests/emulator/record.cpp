@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <map>
+#include <regex>
 #include <stdexcept>
 #include <unistd.h>
 #include <unordered_map>
@@ -44,23 +45,12 @@ void count(Bytes& bytes, std::uint64_t& last) {
   last = block;
 }
 
-/// "name<int, 2>" of "void fst::kernels::(anonymous namespace)::name<int, 2>(float*, long)".
-std::string short_name(std::string name) {
-  for (const std::string hidden : {"(anonymous namespace)::", "fst::kernels::"}) {
-    for (std::size_t at = 0; (at = name.find(hidden)) != std::string::npos;) {
-      name.erase(at, hidden.size());
-    }
-  }
-  std::size_t begin = 0;
-  int depth = 0;
-  for (std::size_t at = 0; at < name.size(); ++at) {
-    if (name[at] == '<') ++depth;
-    if (name[at] == '>') --depth;
-    if (depth > 0) continue;
-    if (name[at] == ':' || name[at] == ' ') begin = at + 1;
-    if (name[at] == '(') return name.substr(begin, at - begin);
-  }
-  return name.substr(begin);
+/// "name<Row<int, 2>>" of "void fst::(anonymous namespace)::name<fst::Row<int, 2> >(float*, long)".
+std::string short_name(const std::string& name) {
+  static const std::regex scopes("\\(anonymous namespace\\)::|\\w+::"), spaces(" (?=>)");
+  const std::string plain = std::regex_replace(std::regex_replace(name, scopes, ""), spaces, "");
+  const std::string without = plain.substr(0, plain.find('('));
+  return without.rfind("void ", 0) == 0 ? without.substr(5) : without;
 }
 
 std::map<std::uintptr_t, std::string> symbols_of_program() {

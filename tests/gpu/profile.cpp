@@ -13,6 +13,7 @@
 #include <functional>
 #include <iterator>
 #include <map>
+#include <regex>
 #include <string>
 #include <vector>
 
@@ -75,15 +76,11 @@ std::string name_of_kernel(const void* kernel) {
   }
   int status = 0;
   char* const text = abi::__cxa_demangle(mangled, nullptr, nullptr, &status);
-  std::string name = status == 0 ? text : mangled;
+  const std::string name = status == 0 ? text : mangled;
   std::free(text);
-  const std::string hidden = "(anonymous namespace)::";
-  for (std::size_t at = 0; (at = name.find(hidden)) != std::string::npos;) {
-    name.erase(at, hidden.size());
-  }
-  name = name.substr(0, name.find('('));
-  const std::size_t scope = name.rfind("::", name.find('<'));  // not that of a type argument
-  return scope == std::string::npos ? name : name.substr(scope + 2);
+  static const std::regex scopes("^void |\\(anonymous namespace\\)::|\\w+::");
+  const std::string plain = std::regex_replace(name, scopes, "");
+  return plain.substr(0, plain.find('('));
 }
 
 /// Some ten milliseconds of work for the device.

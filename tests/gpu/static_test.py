@@ -37,10 +37,10 @@ def said(*command):
 
 
 def short(name):
-    """rows_kernel<Bf16,32> of void fst::kernels::(anonymous namespace)::rows_kernel<fst::kernels::Bf16, 32>(...)."""
-    name = name.replace("(anonymous namespace)::", "").replace("fst::kernels::", "").replace(", ", ",")
-    name = re.sub(r"\((\w+::)*(\w+)\)(?=\d)", "", name)  # of an enumerator
-    return name.split("(")[0].split(" ")[-1].rsplit("::", 1)[-1]
+    """rows_kernel<Row<Bf16,32>> of void fst::(anonymous namespace)::rows_kernel<fst::Row<fst::Bf16, 32> >(...)."""
+    name = re.sub(r"\(anonymous namespace\)::|\w+::", "", name).replace(", ", ",").replace(" >", ">")
+    name = re.sub(r"\(\w+\)(?=\d)", "", name)  # of an enumerator
+    return name.split("(")[0].split(" ")[-1]
 
 
 def by_member(text):

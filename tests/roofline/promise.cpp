@@ -63,7 +63,7 @@ double operations_by_design(const Ran& ran) {
   const std::string& name = ran.operation->name;
   // Eight heads at a time are columns of the tensor cores' operation, however many share a KV head;
   // exponentials, as below.
-  if (ran.by("tensor_decode_kernel")) {
+  if (ran.by("attention_kernel<TensorRow")) {
     const auto shape = nlohmann::json::parse(ran.operation->shape);
     return 1.1 * 8 * shape.value("kv_heads", 1.0) / shape.value("heads", 1.0);
   }

@@ -162,7 +162,10 @@ Communicator::Blocking::~Blocking() {
 void Communicator::broadcast_bytes(std::span<std::byte> x, int root, std::string_view what) const {
   if (alone(*this)) return;
   move_from(root, x, what);
-  const std::int64_t bytes = bytes_of(x.size());
+  count_broadcast(bytes_of(x.size()), root, what);
+}
+
+void Communicator::count_broadcast(std::int64_t bytes, int root, std::string_view what) const {
   const bool mine = rank() == root;
   channel_->count(what, mine ? (size() - 1) * bytes : 0, mine ? 0 : bytes);
 }

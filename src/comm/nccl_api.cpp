@@ -38,6 +38,7 @@ NcclLibrary open_library() {
   library.find(api.send, "ncclSend");
   library.find(api.recv, "ncclRecv");
   library.find(api.all_gather, "ncclAllGather");
+  library.find(api.broadcast, "ncclBroadcast");
   if (api.get_version == nullptr || api.get_version(&nccl.version) != nccl::success) {
     nccl.problem = library.name() + " does not tell its version";
   } else if (nccl.version < nccl::oldest_version) {

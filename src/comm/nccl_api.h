@@ -52,6 +52,8 @@ struct NcclApi {
                        void* stream) = nullptr;
   nccl::Result (*all_gather)(const void* mine, void* all, std::size_t count, nccl::Type type,
                              nccl::Comm comm, void* stream) = nullptr;
+  nccl::Result (*broadcast)(const void* from, void* to, std::size_t count, nccl::Type type,
+                            int root, nccl::Comm comm, void* stream) = nullptr;
 };
 
 /// NCCL on this machine, or why it is not there.

@@ -107,6 +107,15 @@ void NcclChannel::all_gather_into(const Tensor& all, const Tensor& mine, std::st
   });
 }
 
+void NcclChannel::broadcast(const Tensor& x, int root, std::string_view what) {
+  run("broadcast", what, &x.device(), [&] {
+    const DeviceMemory at = device_memory(x);
+    check(library_->api.broadcast(at.address, at.address, count_of(x), type_of(x.dtype()), root,
+                                  comm_, at.stream),
+          "ncclBroadcast");
+  });
+}
+
 template <class Queue>
 void NcclChannel::run(const char* operation, std::string_view what, const Device* device,
                       Queue&& queue) {

@@ -35,6 +35,8 @@ class NcclChannel {
                 std::string_view what);
   /// As Communicator::all_gather_into, for the same number of elements on every member.
   void all_gather_into(const Tensor& all, const Tensor& mine, std::string_view what);
+  /// As Communicator::broadcast.
+  void broadcast(const Tensor& x, int root, std::string_view what);
 
   /// As TensorParallel's: calls between them are recorded. A record and its replay are one wait of
   /// the channel, whatever it holds. NCCL ends a communicator, aborted or not, only when no graph

@@ -20,9 +20,9 @@ std::int64_t bytes_of(const Tensor& x) {
   return x.size() * size_of(x.dtype());
 }
 
-void expect_contiguous(const Tensor& x, std::string_view what) {
+void expect_contiguous(const Tensor& x, const char* operation, std::string_view what) {
   if (!x.contiguous()) {
-    throw Error("transfer of " + std::string(what) + ": " + x.shape() + " is not contiguous");
+    throw Error(operation + (" of " + std::string(what)) + ": " + x.shape() + " is not contiguous");
   }
 }
 
@@ -109,11 +109,11 @@ void Communicator::transfer(std::span<const OutgoingTensor> out, std::span<const
   if (!member()) return;
   std::int64_t sent = 0, received = 0;
   for (const OutgoingTensor& piece : out) {
-    expect_contiguous(piece.x, what);
+    expect_contiguous(piece.x, "transfer", what);
     for (const int peer : piece.peers) sent += peer == rank() ? 0 : bytes_of(piece.x);
   }
   for (const IncomingTensor& piece : in) {
-    expect_contiguous(piece.x, what);
+    expect_contiguous(piece.x, "transfer", what);
     received += piece.peer == rank() ? 0 : bytes_of(piece.x);
   }
   copy_own(out, in, rank(), what);
@@ -166,6 +166,18 @@ void Communicator::all_gather_into(Tensor& all, const Tensor& mine, std::string_
   HostView<std::byte> own(mine);
   all_gather_into(gathered.span(), own.span(), what);
   gathered.store();
+}
+
+void Communicator::broadcast(Tensor& x, int root, std::string_view what) const {
+  if (size() <= 1 || x.empty()) return;
+  expect_contiguous(x, "broadcast", what);
+  if (NcclChannel* const by_nccl = nccl()) {
+    by_nccl->broadcast(x, root, what);
+    return count_broadcast(bytes_of(x), root, what);
+  }
+  HostView<std::byte> bytes(x, rank() == root ? Contents::read : Contents::undefined);
+  broadcast_bytes(bytes.span(), root, what);
+  if (rank() != root) bytes.store();
 }
 
 }  // namespace fst

@@ -35,6 +35,14 @@ void check_role(std::vector<std::string>& problems, Role role, const RolePlan& p
   }
 }
 
+/// "learner unit", or "unit" of colocated roles that share it.
+std::string name_of_unit(const RankPlan& plan, Role role) {
+  const bool shared = std::count_if(std::begin(all_roles), std::end(all_roles), [&](Role other) {
+                        return plan.of(other).tp == plan.of(role).tp;
+                      }) > 1;
+  return plan.colocated() && shared ? "unit" : std::string(name_of(role)) + " unit";
+}
+
 }  // namespace
 
 const char* name_of(Role role) {
@@ -127,6 +135,7 @@ World::World(World&& other) noexcept
       plan_(other.plan_),
       all_(std::move(other.all_)),
       policy_(std::move(other.policy_)),
+      copies_(std::move(other.copies_)),
       refusals_(std::move(other.refusals_)) {
   other.finalise_ = false;
   for (const Role role : all_roles) {
@@ -145,6 +154,7 @@ World::~World() {
     units_[i] = {};
     roles_[i] = {};
   }
+  copies_ = {};
   policy_ = {};
   refusals_ = {};
   const double deadline = all_.deadline();
@@ -171,11 +181,22 @@ void World::split(const RankPlan& plan) {
     const bool in = place >= 0 && place < role_size(role);
     roles_[i] = all_.subset(in ? 0 : -1, me, name);
     const int tp = plan.of(role).tp;
-    units_[i] = roles_[i].subset(place / tp, me, name + " unit");
+    const bool owner = owner_of_unit(role) == role;
+    units_[i] = roles_[i].subset(owner ? place / tp : -1, me, name_of_unit(plan, role));
     across_[i] = roles_[i].subset(place % tp, me, name + " across");
   }
   const bool in = roles_[number(Role::learner)].member() || roles_[number(Role::rollout)].member();
   policy_ = all_.subset(in ? 0 : -1, me, "policy");
+  const int learner_first = learner().member() ? 0 : 1;
+  copies_ = policy_.subset(copies_color(), learner_first, "policy copies");
+}
+
+/// The shard that this rank holds, of the learner unit that it is in or that serves it.
+int World::copies_color() const {
+  const int tp = plan_.learner.tp;
+  if (plan_.colocated() || tp != plan_.rollout.tp || units(Role::learner) == 0) return -1;
+  if (learner().member()) return learner().rank();
+  return rollout().rank() / tp % units(Role::learner) * tp + rollout().rank() % tp;
 }
 
 void World::connect(const Device& device, DeviceExchange exchange) {
@@ -184,6 +205,7 @@ void World::connect(const Device& device, DeviceExchange exchange) {
   }
   all_.connect(device, exchange);
   policy_.connect(device, exchange);
+  copies_.connect(device, exchange);
   for (const Role role : all_roles) {
     const std::size_t i = number(role);
     roles_[i].connect(device, exchange);
@@ -195,12 +217,13 @@ void World::connect(const Device& device, DeviceExchange exchange) {
 std::string World::exchange() const {
   const std::string against = all_.against_nccl();
   if (against.empty()) return "by NCCL " + nccl_support();
-  bool some = false;
+  const auto by_nccl = [](const Communicator& c) {
+    return c.size() > 1 && c.against_nccl().empty();
+  };
+  bool some = by_nccl(policy_) || by_nccl(copies_);
   for (const Role role : all_roles) {
     const std::size_t i = number(role);
-    for (const Communicator* c : {&units_[i], &across_[i], &roles_[i]}) {
-      some = some || (c->size() > 1 && c->against_nccl().empty());
-    }
+    some = some || by_nccl(units_[i]) || by_nccl(across_[i]) || by_nccl(roles_[i]);
   }
   const std::string through = "through the host's memory (" + against + ")";
   return some ? "by NCCL " + nccl_support() + " and, in groups that share a GPU, " + through
@@ -219,8 +242,14 @@ int World::first_rank(Role role) const {
 const Communicator& World::role(Role role) const {
   return roles_[number(role)];
 }
+Role World::owner_of_unit(Role role) const {
+  if (!plan_.colocated()) return role;
+  return *std::find_if(std::begin(all_roles), std::end(all_roles),
+                       [&](Role other) { return plan_.of(other).tp == plan_.of(role).tp; });
+}
+
 const Communicator& World::unit(Role role) const {
-  return units_[number(role)];
+  return units_[number(owner_of_unit(role))];
 }
 const Communicator& World::across(Role role) const {
   return across_[number(role)];
@@ -276,7 +305,7 @@ void World::expect_same(std::uint64_t fingerprint, std::string_view what) const 
 }
 
 std::vector<TrafficRow> World::traffic() const {
-  std::vector<const Communicator*> communicators{&all_, &policy_};
+  std::vector<const Communicator*> communicators{&all_, &policy_, &copies_};
   for (const Role role : all_roles) {
     const std::size_t i = number(role);
     for (const Communicator* c : {&roles_[i], &units_[i], &across_[i]}) communicators.push_back(c);
@@ -294,6 +323,7 @@ void World::set_deadline(double seconds) {
   all_.set_deadline(seconds);
   refusals_.set_deadline(std::min(refusal_patience, seconds / 2));  // the first to speak
   policy_.set_deadline(seconds);
+  copies_.set_deadline(seconds);
   for (const Role role : all_roles) {
     const std::size_t i = number(role);
     roles_[i].set_deadline(seconds);

@@ -232,6 +232,15 @@ void Resharding::run(const Parameters* from, Parameters* to) const {
   }
 }
 
+void broadcast_weights(Parameters& weights, const Communicator& copies,
+                       std::int64_t bucket_elements) {
+  for (std::int64_t begin = 0; begin < weights.size(); begin += bucket_elements) {
+    const std::int64_t end = std::min(weights.size(), begin + bucket_elements);
+    Tensor bucket = weights.flat().rows(begin, end);
+    copies.broadcast(bucket, 0, "policy weights");
+  }
+}
+
 template <class Float>
 std::vector<ArrayPart<Float>> global_parts(const std::vector<ParameterSpec>& specs, Range part,
                                            std::span<Float> values, Replicated replicated) {

@@ -70,7 +70,8 @@ Policy::Policy(RunContext& context) {
   if (trains && world.learner().member()) learner_ = load(context, Role::learner, Use::training);
   shared_ = learner_ && world.rollout().member() && one_degree;
   if (!shared_ && world.rollout().member()) sampler_ = load(context, Role::rollout, Use::inference);
-  if (trains && world.policy().member() && !(world.plan().colocated() && one_degree)) {
+  if (trains && world.copies().member()) copies_ = &world.copies();
+  if (trains && world.policy().member() && !one_degree) {
     resharding_.emplace(context.policy_source.config, holders_of(world, Role::learner),
                         holders_of(world, Role::rollout), world.policy());
   }
@@ -102,9 +103,14 @@ std::unique_ptr<PolicyWeights> Policy::load(RunContext& context, Role role, Use 
 }
 
 void Policy::adopt() {
-  if (!resharding_) return;
-  resharding_->run(learner_ ? &learner_->parameters : nullptr,
-                   sampler_ ? &sampler_->parameters : nullptr);
+  if (copies_ != nullptr) {
+    broadcast_weights((learner_ ? learner_ : sampler_)->parameters, *copies_);
+  } else if (resharding_) {
+    resharding_->run(learner_ ? &learner_->parameters : nullptr,
+                     sampler_ ? &sampler_->parameters : nullptr);
+  } else {
+    return;  // samplers have the learner's own, or nobody learns
+  }
   if (sampler_) sampler_->model->set_weights(sampler_->parameters);
 }
 

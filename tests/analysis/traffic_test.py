@@ -139,9 +139,10 @@ class Traffic(unittest.TestCase):
             self.expect(run, {"step statistics": STEPS * volumes.STATISTICS * (run.ranks - 1)}, "all")
 
     def test_weights_reach_the_rollout_ranks_only_where_roles_are_apart(self):
-        self.expect(self.runs["split"], {"policy weights": STEPS * volumes.policy_weights(ELEMENTS, 1)}, "policy")
+        self.expect(self.runs["split"], {"policy weights": STEPS * volumes.policy_weights(ELEMENTS, 1)},
+                    "policy copies")
         for name in ("two", "three"):
-            self.assertNotIn(("policy weights", "policy"), self.runs[name].names())
+            self.assertNotIn("policy weights", {what for what, _ in self.runs[name].names()})
 
     def test_every_rank_learns_the_outcome_of_every_request(self):
         for run in self.runs.values():
@@ -195,13 +196,13 @@ class HalfTraffic(unittest.TestCase):
                          STEPS * volumes.gradient_leaves(ELEMENTS, LEAVES, 3))
         self.assertEqual(run.counted("updated weights", "learner across"),
                          STEPS * volumes.updated_weights(ELEMENTS, 3, volumes.BF16))
-        self.assertEqual(run.counted("policy weights", "policy"),
+        self.assertEqual(run.counted("policy weights", "policy copies"),
                          STEPS * volumes.policy_weights(ELEMENTS, 1, volumes.BF16))
 
 
 class UnitTraffic(unittest.TestCase):
     """Ranks that share a model: together (colocated, one model for both roles) and apart."""
-    UNITS = ("rollout unit", "learner unit")
+    UNITS = ("unit", "rollout unit", "learner unit")
 
     @classmethod
     def setUpClass(cls):
@@ -257,7 +258,8 @@ class UnitTraffic(unittest.TestCase):
     def test_units_exchange_weights_shard_by_shard(self):
         run = self.runs["apart"]
         norms = ELEMENTS - scaling_sizes.linear(SIZES) - SIZES.vocab * SIZES.hidden  # every rank has all of them
-        self.assertEqual(run.counted("policy weights", "policy"), STEPS * volumes.policy_weights(ELEMENTS + norms, 1))
+        self.assertEqual(run.counted("policy weights", "policy copies"),
+                         STEPS * volumes.policy_weights(ELEMENTS + norms, 1))
 
 
 if __name__ == "__main__":

@@ -73,10 +73,54 @@ TEST(WorldSplit, TensorParallelGroupsAreNeighbours) {
   world().split({{0, 2}, {0, 1}, {0, size == 4 ? 4 : 2}});
   EXPECT_EQ(world().unit(Role::rollout).size(), 2);
   EXPECT_EQ(world().unit(Role::rollout).rank(), me % 2);
+  EXPECT_EQ(world().unit(Role::reflection).size(), 1);
   EXPECT_EQ(world().across(Role::rollout).size(), size / 2);
   EXPECT_EQ(world().across(Role::rollout).rank(), me / 2);
   EXPECT_EQ(world().units(Role::learner), size == 4 ? 1 : size / 2);
   EXPECT_EQ(world().world_rank(Role::rollout, size / 2 - 1, 1), size - 1);
+}
+
+TEST(WorldSplit, ColocatedRolesOfOneDegreeShareTheirUnit) {
+  const int size = world().all().size();
+  if (size % 2 != 0) return world().split({});
+  const auto same = [](Role a, Role b) { return &world().unit(a) == &world().unit(b); };
+  world().split({{0, 2}, {0, 1}, {0, 2}});
+  EXPECT_TRUE(same(Role::rollout, Role::learner));
+  EXPECT_FALSE(same(Role::rollout, Role::reflection));
+  EXPECT_EQ(world().unit(Role::learner).name(), "unit");
+  EXPECT_EQ(world().unit(Role::reflection).name(), "reflection unit");
+  if (size != 4) return world().split({});
+  world().split({{2, 2}, {0, 1}, {2, 2}});
+  EXPECT_FALSE(same(Role::rollout, Role::learner));
+  world().split({});
+}
+
+TEST(WorldSplit, CopiesAreALearnerAndTheRolloutRanksThatItServes) {
+  const int size = world().all().size(), me = world().all().rank();
+  world().split({});
+  EXPECT_FALSE(world().copies().member());
+  if (size >= 2) {  // one learner for all
+    world().split({{size - 1, 1}, {0, 1}, {1, 1}});
+    EXPECT_EQ(world().copies().size(), size);
+    EXPECT_EQ(world().copies().rank(), me == size - 1 ? 0 : me + 1);
+  }
+  if (size >= 3) {  // one rollout rank, which the first learner serves; reflection has no policy
+    world().split({{1, 1}, {1, 1}, {size - 2, 1}});
+    EXPECT_EQ(world().copies().size(), me == 1 ? 0 : me == 0 || me == 2 ? 2 : 1);
+    EXPECT_EQ(world().copies().rank(), me == 1 ? -1 : me == 0 ? 1 : 0);
+  }
+  if (size == 4) {  // by shard
+    world().split({{2, 2}, {0, 1}, {2, 2}});
+    EXPECT_EQ(world().copies().size(), 2);
+    EXPECT_EQ(world().copies().rank(), me < 2 ? 1 : 0);
+    std::vector<int> gathered(2);
+    world().copies().all_gather_into(std::as_writable_bytes(std::span(gathered)),
+                                     std::as_bytes(std::span(&me, 1)), "ranks");
+    EXPECT_EQ(gathered, (std::vector<int>{2 + me % 2, me % 2}));
+    world().split({{2, 2}, {0, 1}, {2, 1}});
+    EXPECT_FALSE(world().copies().member()) << "degrees differ";
+  }
+  world().split({});
 }
 
 TEST(WorldSplit, WrongPlanThrowsInputErrorOnEveryRank) {

@@ -174,11 +174,18 @@ void expect_adopted(const RankPlan& plan, DType dtype) {
     resharding.run(world().learner().member() ? &from : nullptr,
                    world().rollout().member() ? &to : nullptr);
   }
-  if (!world().rollout().member()) return;
   Parameters expected(config, device, shard_of(&rollout_unit), {dtype});
   take_shard(expected, whole);
-  EXPECT_EQ(test::differing(test::values_of(to.flat()), test::values_of(expected.flat())), 0)
-      << world().layout();
+  const auto expect_adopted = [&] {
+    if (!world().rollout().member()) return;
+    EXPECT_EQ(test::differing(test::values_of(to.flat()), test::values_of(expected.flat())), 0)
+        << world().layout();
+  };
+  expect_adopted();
+  if (!world().copies().member()) return;
+  to = Parameters(config, device, shard_of(&rollout_unit), {dtype});
+  broadcast_weights(world().learner().member() ? from : to, world().copies(), 9000);
+  expect_adopted();
 }
 
 class Adoption : public ::testing::TestWithParam<DType> {};
@@ -198,6 +205,7 @@ TEST_P(Adoption, BringsEveryRolloutRankItsShard) {
   if (ranks == 3) expect_adopted({{1, 1}, {0, 1}, {2, 2}}, GetParam());
   if (ranks == 3) expect_adopted({{1, 1}, {1, 1}, {1, 1}}, GetParam());
   if (ranks == 4) expect_adopted({{2, 2}, {0, 1}, {2, 1}}, GetParam());
+  if (ranks == 4) expect_adopted({{2, 2}, {0, 1}, {2, 2}}, GetParam());
   if (ranks == 4) expect_adopted({{2, 2}, {1, 1}, {1, 1}}, GetParam());
   if (ranks == 4) expect_adopted({{2, 1}, {0, 1}, {2, 2}}, GetParam());
   world().split({});

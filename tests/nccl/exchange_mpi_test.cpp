@@ -215,6 +215,24 @@ Bytes adoption(const Communicator& comm, const Device& device) {
   return result;
 }
 
+// Tensors of every rank to all others, and rank 0's weights in buckets, the last of which is small.
+template <DType dtype>
+Bytes broadcasts(const Communicator& comm, const Device& device) {
+  Bytes result;
+  for (const std::int64_t n : {0, 1, 20011}) {
+    Buffer x(device, dtype, {n});
+    for (int root = comm.size() - 1; root >= 0; --root) {
+      if (comm.rank() == root) fill(x.tensor(), 10 * n + root);
+      comm.broadcast(x.tensor(), root, "broadcasts");
+      append(result, x.tensor());
+    }
+  }
+  Parameters weights = random_parameters(device, comm.rank(), {}, {dtype});
+  broadcast_weights(weights, comm, 4001);
+  append(result, weights.flat());
+  return result;
+}
+
 /// What a program did on this rank.
 struct Outcome {
   Bytes result;
@@ -227,6 +245,8 @@ using Program = Bytes (*)(const Communicator&, const Device&);
 Outcome run(Program program, const Device& device, DeviceExchange exchange) {
   Communicator comm = all().subset(0, all().rank(), "gpus");
   comm.connect(device, exchange);
+  Buffer first(device, DType::u8, {1});
+  comm.broadcast(first.tensor(), 0, "first");  // NCCL's id goes by MPI, once
   test::note_moves();
   Outcome outcome{program(comm, device), {}, comm.traffic()};
   outcome.moves = test::moves_by_mpi();
@@ -278,6 +298,9 @@ void expect_matched(const std::vector<test::Move>& mine) {
   for (int r = 0; r < all().size(); ++r) {
     EXPECT_EQ(sizes(all().rank(), "send", r), sizes(r, "recv", all().rank())) << "to rank " << r;
     EXPECT_EQ(sizes(all().rank(), "all_gather", 0), sizes(r, "all_gather", 0));
+    for (int root = 0; root < all().size(); ++root) {
+      EXPECT_EQ(sizes(all().rank(), "broadcast", root), sizes(r, "broadcast", root));
+    }
   }
 }
 
@@ -292,6 +315,8 @@ INSTANTIATE_TEST_SUITE_P(Of, Exchange,
                                            Named{"GradientTrees", gradient_tree},
                                            Named{"Optimizers", optimizer<DType::f32>},
                                            Named{"OptimizersInBf16", optimizer<DType::bf16>},
+                                           Named{"Broadcasts", broadcasts<DType::f32>},
+                                           Named{"BroadcastsInBf16", broadcasts<DType::bf16>},
                                            Named{"Adoptions", adoption<DType::f32>},
                                            Named{"AdoptionsInBf16", adoption<DType::bf16>}),
                          [](const auto& test_info) { return test_info.param.name; });

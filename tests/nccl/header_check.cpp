@@ -60,6 +60,7 @@ static_assert(Alike<decltype(NcclApi::group_end), decltype(ncclGroupEnd)>::value
 static_assert(Alike<decltype(NcclApi::send), decltype(ncclSend)>::value);
 static_assert(Alike<decltype(NcclApi::recv), decltype(ncclRecv)>::value);
 static_assert(Alike<decltype(NcclApi::all_gather), decltype(ncclAllGather)>::value);
+static_assert(Alike<decltype(NcclApi::broadcast), decltype(ncclBroadcast)>::value);
 
 }  // namespace
 }  // namespace fst

@@ -94,4 +94,10 @@ int MPI_Iallgather(const void* mine, int count, MPI_Datatype type, void* all, in
   return PMPI_Iallgather(mine, count, type, all, all_count, all_type, comm, request);
 }
 
+int MPI_Ibcast(void* x, int count, MPI_Datatype type, int root, MPI_Comm comm,
+               MPI_Request* request) {
+  fst::test::note("broadcast", count, type, root);
+  return PMPI_Ibcast(x, count, type, root, comm, request);
+}
+
 }  // extern "C"

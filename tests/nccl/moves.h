@@ -8,9 +8,9 @@ namespace fst::test {
 
 /// One call that moves bytes of a tensor, as a rank made it.
 struct Move {
-  std::string kind;  // "send", "recv" or "all_gather"
+  std::string kind;  // "send", "recv", "all_gather" or "broadcast"
   std::int64_t bytes = 0;
-  int peer = 0;  // 0 for all_gather
+  int peer = 0;  // 0 for all_gather; of a broadcast, its root
   bool operator==(const Move&) const = default;
 };
 

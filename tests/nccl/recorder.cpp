@@ -178,4 +178,11 @@ Result ncclAllGather(const void* mine, void* all, std::size_t count, Type type, 
       "ncclAllGather");
 }
 
+Result ncclBroadcast(const void* from, void* to, std::size_t count, Type type, int root, Comm comm,
+                     void* stream) {
+  if (from != to) return failed(invalid_argument, "a broadcast in place is expected");
+  return add(comm, {'b', false, to, nullptr, count, type, root, static_cast<cudaStream_t>(stream)},
+             "ncclBroadcast");
+}
+
 }  // extern "C"

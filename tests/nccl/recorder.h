@@ -36,7 +36,7 @@ inline constexpr auto remote_error = static_cast<Result>(6);
 
 /// One movement between this rank and another.
 struct Piece {
-  char kind;  // 's': part of a send and its receive, 'g': of an all-gather
+  char kind;  // part of 's': a send and its receive, 'g': an all-gather, 'b': a broadcast
   std::size_t bytes = 0;
   Type type = u8;
   int peer = 0;
@@ -56,7 +56,7 @@ struct Call {
   void* all;  // of an all-gather
   std::size_t count;
   Type type;
-  int peer;
+  int peer;  // of a broadcast, its root
   cudaStream_t stream;
 };
 
@@ -167,6 +167,21 @@ struct Ends {
     }
   }
 
+  void add_broadcast(Group& group, const Call& call) const {
+    const std::size_t bytes = call.count * size_of(call.type);
+    if (rank != call.peer)
+      return group.in.push_back({'b', bytes, call.type, call.peer, call.device});
+    for (int r = 0; r < size; ++r) {
+      if (r != rank) group.out.push_back({'b', bytes, call.type, r, call.device});
+    }
+  }
+
+  static const char* name_of(const Call& call) {
+    if (call.kind == 'g') return "all_gather";
+    if (call.kind == 'b') return "broadcast";
+    return call.receives ? "recv" : "send";
+  }
+
   Result begin(const std::vector<Call>& calls) {
     if (!joined || waiting || hangs) {
       return failed(invalid_usage, "a group begins before the last one is on the stream");
@@ -178,10 +193,12 @@ struct Ends {
     if (!group.captured) hangs = group.chosen() && asked()[0] == "hang";
     for (const Call& call : calls) {
       const std::size_t bytes = call.count * size_of(call.type);
-      note(call.kind == 'g' ? "all_gather" : call.receives ? "recv" : "send", call);
+      note(name_of(call), call);
       if (call.stream != stream) return failed(invalid_usage, "a group of several streams");
       if (call.kind == 'g') {
         add_all_gather(group, call);
+      } else if (call.kind == 'b') {
+        add_broadcast(group, call);
       } else if (call.receives) {
         group.in.push_back({'s', bytes, call.type, call.peer, call.device});
       } else {

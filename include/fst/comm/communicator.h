@@ -120,9 +120,11 @@ class Communicator {
   /// all = the members' `mine` one after the other, by rank: contiguous tensors of one dtype that
   /// do not overlap; complete as above. Throws Error where the sizes do not fit.
   void all_gather_into(Tensor& all, const Tensor& mine, std::string_view what) const;
-  /// Chooses how the two operations above move tensors: by NCCL where every member has a GPU of its
-  /// own in `device`, else through the host's memory, as before the first call. Throws InputError
-  /// where NCCL is asked for and cannot be. Moves nothing that traffic() counts.
+  /// Everybody's x = root's: contiguous, of one dtype and size on all members; complete as above.
+  void broadcast(Tensor& x, int root, std::string_view what) const;
+  /// Chooses how the three operations above move tensors: by NCCL where every member has a GPU of
+  /// its own in `device`, else through the host's memory, as before the first call. Throws
+  /// InputError where NCCL is asked for and cannot be. Moves nothing that traffic() counts.
   void connect(const Device& device, DeviceExchange exchange);
   /// Why tensors do not travel by NCCL, the same on every member; "": they do.
   std::string against_nccl() const;
@@ -156,6 +158,7 @@ class Communicator {
   explicit Communicator(std::unique_ptr<Channel> channel);
   friend class World;
   void broadcast_bytes(std::span<std::byte> x, int root, std::string_view what) const;
+  void count_broadcast(std::int64_t bytes, int root, std::string_view what) const;
   // The movement alone, without a place in traffic().
   void move_from(int root, std::span<std::byte> x, std::string_view what) const;
   void move_pieces(std::span<const Outgoing> out, std::span<const Incoming> in,

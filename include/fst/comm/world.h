@@ -80,9 +80,14 @@ class World {
   /// The ranks that hold the policy: rollout and learner ranks, in that order; colocated: all
   /// ranks.
   const Communicator& policy() const { return policy_; }
+  /// Where rollout and learner ranks are apart and of one degree: the ranks that hold one shard of
+  /// the policy, rank 0 a learner, the others the rollout ranks that it serves. The rollout units
+  /// are dealt to the learner units in turn. Elsewhere nobody is a member.
+  const Communicator& copies() const { return copies_; }
   /// The members of a role.
   const Communicator& role(Role role) const;
-  /// The tensor-parallel group of this rank in a role: `tp` neighbours.
+  /// The tensor-parallel group of this rank in a role: `tp` neighbours. Colocated roles of one
+  /// degree share it, since NCCL's buffers are large.
   const Communicator& unit(Role role) const;
   /// The ranks with this rank's place in their units: the data-parallel group.
   const Communicator& across(Role role) const;
@@ -131,13 +136,15 @@ class World {
   [[noreturn]] void end(const std::string& message, int exit_code) const;
   int role_size(Role role) const;
   int first_rank(Role role) const;
+  int copies_color() const;
+  Role owner_of_unit(Role role) const;
 
   bool finalise_ = false;
   bool at_work_ = false;
   int node_rank_ = 0, node_ranks_ = 1;
   std::unique_ptr<Board> board_;  // before the communicators, which point to it
   RankPlan plan_;
-  Communicator all_, policy_;
+  Communicator all_, policy_, copies_;
   Communicator refusals_;  // all ranks, of which some may never come
   Communicator roles_[3], units_[3], across_[3];
 };

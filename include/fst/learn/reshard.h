@@ -123,6 +123,12 @@ class Resharding {
   mutable Buffer packed_, received_;  // blocks that are parts of rows at one end; two buckets
 };
 
+/// Weights between equal shards: everybody's `weights` become those of rank 0 of `copies` (usually
+/// World::copies()), as they are held, up to `bucket_elements` of the flat vector at a time.
+/// Collective over `copies`.
+void broadcast_weights(Parameters& weights, const Communicator& copies,
+                       std::int64_t bucket_elements = Resharding::default_bucket);
+
 /// The elements `part` of a shard's flat vector as parts of the global vector, which has all
 /// parameters in canonical order whatever the layout. `values` are those elements. What every rank
 /// of a unit holds is left out unless `replicated` says otherwise.

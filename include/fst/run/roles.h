@@ -91,7 +91,8 @@ class Policy {
   std::unique_ptr<PolicyWeights> load(RunContext& context, Role role, Use use);
   std::unique_ptr<PolicyWeights> learner_, sampler_;
   bool shared_ = false;
-  std::optional<Resharding> resharding_;
+  std::optional<Resharding> resharding_;  // between degrees
+  const Communicator* copies_ = nullptr;  // of one shard, where it has owners and samplers
   std::uint64_t start_identity_ = 0;
 };
 

@@ -63,6 +63,22 @@ class Nccl(job.JobTest):
         self.assertRegex(self.log(), r"(?m)^tensors travel between ranks by NCCL 2\.28\.9 and, in groups that share "
                                      rf"a GPU, through the host's memory \(rank 0 and rank 2 share GPU-\w+ of node {NODE}\)$")
 
+    def test_samplers_apart_get_the_weights_of_their_learner_by_broadcast(self):
+        self.run_job("cpu", {**SHORT, **CPU})
+        apart = {"ranks.rollout": 2, "ranks.reflection": 1, "ranks.learner": 1, "run.deadline": 60}
+        for output, exchange in [("nccl", "auto"), ("host", "host")]:
+            self.expect_exit(0, self.nccl_job(output, {"engine.exchange": exchange}, layout=apart,
+                                              traffic=self.folder / f"{output}.json"))
+            self.assertEqual(self.digests(output), self.digests("cpu"))
+        moved = self.traffic("host")
+        self.assertEqual(self.traffic("nccl"), moved)
+        copied = [row for row in moved["traffic"] if row["what"] == "policy weights"]
+        self.assertEqual({row["communicator"] for row in copied}, {"policy copies"})
+        self.assertEqual(len([row for row in copied if row["received"] > 0]), 2)  # of 4 ranks
+        self.expect_one_line(1, rf"^fst: rank 3 of 4 on node {NODE}[^:]*: ncclBroadcast: unhandled system error "
+                                r"\(planted at ncclBroadcast\), at the broadcast of policy weights \(communicator policy copies, ",
+                             {"run.steps": 1}, layout=apart, environment={"FST_NCCL_RECORDER": "fail:ncclBroadcast:1:3"})
+
     def test_units_that_draw_have_the_bits_and_the_traffic_of_steps_that_are_not_recorded(self):
         self.run_job("cpu", {**SHORT, **CPU})
         units = {"learner.tp": 2, "rollout.tp": 2, "reflection.tp": 2}

@@ -99,6 +99,11 @@ void report_memory(std::string& text, const RunConfig& config,
         text += "      " + part.what + ": " + bytes_text(part.bytes) + "\n";
       }
     }
+    if (rank.beside.cuda > 0) {
+      text += "    beside it, estimated: " + bytes_text(rank.beside.cuda) + " by CUDA";
+      if (rank.beside.nccl > 0) text += ", " + bytes_text(rank.beside.nccl) + " by NCCL";
+      text += "\n";
+    }
     const std::int64_t room = (phases.turns() - phases[MemoryPhase::rollout]) >> 20;
     if (turns && phases[MemoryPhase::rollout] > 0 && room > 0) {
       text += "    rollout.kv_mib = " + std::to_string(config.rollout.kv_mib + room) +

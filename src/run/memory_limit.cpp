@@ -39,7 +39,9 @@ std::vector<std::string> memory_problems(const RunConfig& config,
       config.engine.memory_mib > 0 ? "allows" : "= 0 allows what " + memory_owner(config) + " has,";
   std::vector<std::string> problems;
   for (const RankMemory& rank : memory) {
-    if (rank.total() <= limit) continue;
+    const std::int64_t beside =
+        config.engine.memory_mib > 0 ? 0 : rank.beside.cuda + rank.beside.nccl;
+    if (rank.total() + beside <= limit) continue;
     const PhaseBytes phases = rank.by_phase();
     const MemoryPart* largest = &rank.parts.front();  // of what stays and the longest turn
     for (const MemoryPart& part : rank.parts) {
@@ -50,6 +52,7 @@ std::vector<std::string> memory_problems(const RunConfig& config,
     problems.push_back(
         "engine.memory_mib " + whose + " " + bytes_text(limit) + ", but " +
         (rank.rank == "every rank" ? "" : "a ") + rank.rank + " needs " + bytes_text(rank.total()) +
+        (beside > 0 ? ", and CUDA and NCCL some " + bytes_text(beside) + " beside it" : "") +
         ", of it " + bytes_text(largest->bytes) + " for " + largest->what +
         (largest->phase == MemoryPhase::always ? ""
                                                : std::string(" in ") + name_of(largest->phase)) +

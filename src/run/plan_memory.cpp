@@ -84,21 +84,13 @@ struct PlannedModel {
   bool on_host;
 };
 
-/// Which roles a kind of rank has.
-struct Roles {
-  bool rollout = false, reflection = false, learner = false;
-};
-
 /// The parts of one kind of rank, as they are found.
 class Parts {
  public:
-  Parts(const RunConfig& config, const PlanModels& models, Roles roles, std::int64_t learners,
+  Parts(const RunConfig& config, const PlanModels& models, RankRoles roles, std::int64_t learners,
         std::int64_t prompt_tokens)
       : config_(config), models_(models), plan_(plan_of(config)), roles_(roles) {
-    const MethodTraits traits = traits_of(config.run.method);
-    roles_.learner = roles.learner && traits.trains;
-    roles_.reflection = roles.reflection && traits.evolves();
-    moves_ = traits.trains && plan_.learner.tp != plan_.rollout.tp;
+    moves_ = traits_of(config.run.method).trains && plan_.learner.tp != plan_.rollout.tp;
     shared_ = roles_.learner && roles_.rollout && plan_.learner.tp == plan_.rollout.tp;
     length_ = planned_length(config, prompt_tokens);
     replicas_ = learners / plan_.learner.tp;
@@ -128,7 +120,7 @@ class Parts {
   const RunConfig& config_;
   const PlanModels& models_;
   RankPlan plan_;
-  Roles roles_;
+  RankRoles roles_;
   bool moves_, shared_;
   std::int64_t length_, replicas_;
   std::vector<std::pair<std::string, int>> frozen_;  // path and degree
@@ -352,9 +344,13 @@ std::vector<RankMemory> memory_plan(const RunConfig& config, const PlanModels& m
                                     std::int64_t prompt_tokens) {
   const RankPlan plan = plan_of(config);
   const std::int64_t learners = plan.colocated() ? ranks : std::max(plan.learner.ranks, 1);
-  const auto of = [&](const char* rank, const Roles& roles) {
+  const MethodTraits traits = traits_of(config.run.method);
+  const auto of = [&](const char* rank, RankRoles roles) {
+    roles.learner = roles.learner && traits.trains;
+    roles.reflection = roles.reflection && traits.evolves();
     RankMemory memory = Parts(config, models, roles, learners, prompt_tokens).all();
     memory.rank = rank;
+    memory.beside = beside_memory(config, roles, ranks);
     return memory;
   };
   if (plan.colocated()) return {of("every rank", {true, true, true})};

@@ -28,7 +28,7 @@ int asked_devices() {
 }
 
 std::size_t asked_memory() {
-  return static_cast<std::size_t>(number_in("FST_EMULATOR_MEMORY", 4ll << 30));
+  return static_cast<std::size_t>(number_in("FST_EMULATOR_MEMORY", 16ll << 30));
 }
 
 int asked_major(int index, int otherwise) {

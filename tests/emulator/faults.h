@@ -5,7 +5,7 @@
 /// What the environment asks of the device, so that a whole program meets it:
 ///
 ///   FST_EMULATOR_DEVICES=n         how many there are; 1 unless set
-///   FST_EMULATOR_MEMORY=bytes      what each can give; 4 GiB unless set
+///   FST_EMULATOR_MEMORY=bytes      what each can give; 16 GiB unless set
 ///   FST_EMULATOR_MAJOR=9,8         the compute capability that each says it has
 ///   FST_EMULATOR_FAIL=call:number  the call of the run time of this name, or the launch
 ///                                  ("launch"), counted from 1, fails: cudaMalloc for want of

@@ -1,5 +1,6 @@
 // The memory plan against what the parts of a run allocate.
 #include <algorithm>
+#include <cstdlib>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -253,35 +254,82 @@ TEST(GpuPlan, FollowsTheFormulasOfTheEngine) {
   }
 }
 
+/// Whether an H100 of 80 GB holds the plan and what CUDA and NCCL take beside it.
+bool fits(RunConfig config, std::size_t size, int ranks, int tp) {
+  ::unsetenv("NCCL_MAX_P2P_NCHANNELS");
+  config.engine.exchange = "nccl";
+  const auto plan = gpu_plan(config, sizes[size], ranks, tp);
+  const BesideMemory& beside = plan.front().beside;
+  config.engine.memory_mib -= (beside.cuda + beside.nccl) >> 20;
+  return memory_problems(config, plan).empty();
+}
+
 TEST(GpuPlan, SaysForEverySizeOnHowManyH100ItTrains) {
-  const auto fits = [](std::size_t size, int ranks, int tp) {
-    RunConfig config;
-    return memory_problems(config, gpu_plan(config, sizes[size], ranks, tp)).empty();
-  };
-  EXPECT_TRUE(fits(0, 1, 1));
-  EXPECT_TRUE(fits(1, 1, 1));
-  EXPECT_FALSE(fits(2, 1, 1));
-  EXPECT_TRUE(fits(2, 8, 1));
-  EXPECT_FALSE(fits(3, 8, 1));
-  EXPECT_TRUE(fits(3, 8, 2));
-  EXPECT_FALSE(fits(4, 8, 4));
-  EXPECT_TRUE(fits(4, 8, 8));
-  EXPECT_FALSE(fits(5, 8, 8));
+  EXPECT_TRUE(fits({}, 0, 1, 1));
+  EXPECT_TRUE(fits({}, 1, 1, 1));
+  EXPECT_FALSE(fits({}, 2, 1, 1));
+  EXPECT_TRUE(fits({}, 2, 8, 1));
+  EXPECT_FALSE(fits({}, 3, 8, 1));
+  EXPECT_TRUE(fits({}, 3, 8, 2));
+  EXPECT_FALSE(fits({}, 4, 8, 4));
+  EXPECT_TRUE(fits({}, 4, 8, 8));
+  EXPECT_FALSE(fits({}, 5, 8, 8));
 }
 
 /// Without a base and a reflection model there is room for what degree 2, or 8, would have divided.
 TEST(GpuPlan, SaysOnHowManyH100APolicyAloneTrains) {
-  const auto fits = [](std::size_t size, int ranks, int tp) {
-    RunConfig config;
-    config.run.method = Method::rl;
-    config.kl.coef = 0.0;
-    config.eval.kl = false;
-    return memory_problems(config, gpu_plan(config, sizes[size], ranks, tp)).empty();
+  RunConfig config;
+  config.run.method = Method::rl;
+  config.kl.coef = 0.0;
+  config.eval.kl = false;
+  EXPECT_TRUE(fits(config, 3, 8, 1));
+  EXPECT_FALSE(fits(config, 4, 8, 2));
+  EXPECT_FALSE(fits(config, 4, 8, 4));
+  EXPECT_TRUE(fits(config, 4, 8, 8));
+  EXPECT_FALSE(fits(config, 5, 8, 8));
+}
+
+/// In links of 32 channels of 12 MiB: a rank has one to each other rank of a group on its node, and
+/// one for gathers.
+TEST(GpuPlan, LeavesRoomForCudaAndNccl) {
+  ::unsetenv("NCCL_MAX_P2P_NCHANNELS");
+  const auto nccl = [](RunConfig config, int ranks, int tp) {
+    std::vector<std::int64_t> links;
+    for (const RankMemory& rank : gpu_plan(config, sizes[0], ranks, tp)) {
+      EXPECT_EQ(rank.beside.cuda, std::int64_t{640} << 20);
+      links.push_back(rank.beside.nccl / (std::int64_t{32 * 12} << 20));
+    }
+    return links;
   };
-  EXPECT_TRUE(fits(3, 8, 1));
-  EXPECT_FALSE(fits(4, 8, 2));
-  EXPECT_TRUE(fits(4, 8, 4));
-  EXPECT_FALSE(fits(5, 8, 8));
+  using Links = std::vector<std::int64_t>;
+  RunConfig config;
+  config.engine.exchange = "nccl";
+  EXPECT_EQ(nccl(config, 1, 1), Links{0});
+  EXPECT_EQ(nccl(config, 8, 1), Links{8});      // learners among each other
+  EXPECT_EQ(nccl(config, 8, 8), Links{8});      // one unit, for all roles
+  EXPECT_EQ(nccl(config, 8, 2), Links{2 + 4});  // a unit, and learners of one place
+  EXPECT_EQ(nccl(config, 64, 1), Links{8});     // of which eight share a node
+  config.ranks.rollout = 4;
+  config.ranks.reflection = config.ranks.learner = 2;
+  EXPECT_EQ(nccl(config, 8, 1), (Links{1, 0, 2 + 1}));  // and weights from learners to samplers
+  EXPECT_EQ(nccl(config, 8, 2), (Links{2 + 1, 2, 2 + 1}));
+  config.engine.exchange = "host";
+  EXPECT_EQ(nccl(config, 8, 2), (Links{0, 0, 0}));
+}
+
+TEST(GpuPlan, RefusesWhatFitsTheGpuOnlyWithoutCudaAndNccl) {
+  RunConfig config;
+  config.engine.device = "cpu";
+  RankMemory rank;
+  rank.rank = "every rank";
+  rank.parts = {{"weights", memory_limit(config) - 1000}};
+  EXPECT_TRUE(memory_problems(config, {rank}).empty());
+  rank.beside = {700, 400};
+  const auto problems = memory_problems(config, {rank});
+  ASSERT_EQ(problems.size(), 1U);
+  EXPECT_NE(problems[0].find("and CUDA and NCCL some 0.0 MiB beside it"), std::string::npos);
+  config.engine.memory_mib = (memory_limit(config) >> 20) + 1;  // what the plan alone may have
+  EXPECT_TRUE(memory_problems(config, {rank}).empty());
 }
 
 TEST(GpuPlan, TakesTheGpuThatIsThereOrAnH100) {

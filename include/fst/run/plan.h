@@ -44,6 +44,18 @@ struct MemoryPart {
   std::int64_t bytes = 0;
   MemoryPhase phase = MemoryPhase::always;
 };
+/// Which roles a kind of rank has work in.
+struct RankRoles {
+  bool rollout = false, reflection = false, learner = false;
+};
+/// What CUDA and NCCL will take of a GPU beside the plan: estimates, in bytes. plan_beside.cpp says
+/// where they are from.
+struct BesideMemory {
+  std::int64_t cuda = 0, nccl = 0;
+};
+/// Of a rank of a job of `ranks`. Nothing on the CPU. NCCL's depends on the ranks that this one is
+/// connected to and on the environment variable NCCL_MAX_P2P_NCHANNELS.
+BesideMemory beside_memory(const RunConfig& config, const RankRoles& roles, int ranks);
 /// What a rank of one kind will hold, all of its shard: weights, packed weights, moments and tables
 /// stay; keys and values of rollouts and reflections, and gradients and activations, are of phases.
 /// On a GPU the phases take turns with the same bytes (tensor/arena.h) and this is what is taken
@@ -55,6 +67,7 @@ struct RankMemory {
   std::vector<MemoryPart> parts;
   std::int64_t kernels = 0;        // of `parts`: what the kernels work in
   std::int64_t unit_elements = 0;  // of the largest sum over the ranks of a unit
+  BesideMemory beside;
 
   PhaseBytes by_phase() const;
   std::int64_t total() const;
@@ -78,7 +91,8 @@ bool plans_for_gpu(const RunConfig& config);
 /// GPU, or an H100 of 80 GB where there is none; memory_owner() says which of the three.
 std::int64_t memory_limit(const RunConfig& config);
 std::string memory_owner(const RunConfig& config);
-/// One sentence for each kind of rank that needs more than memory_limit().
+/// One sentence for each kind of rank that needs more than memory_limit(), of which what others
+/// take beside the plan is left to them unless engine.memory_mib says what the plan may have.
 std::vector<std::string> memory_problems(const RunConfig& config,
                                          const std::vector<RankMemory>& memory);
 

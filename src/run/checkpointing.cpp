@@ -83,17 +83,13 @@ void write_array(CheckpointWriter& writer, const std::string& name, std::int64_t
   writer.array(name, size, pieces_of(*held.parameters, held.part, values.span()));
 }
 
-bool holds_a_run(const std::filesystem::path& folder) {
-  return std::filesystem::exists(folder / "config.resolved.cfg") ||
-         std::filesystem::exists(History::file_in(folder)) || !list_checkpoints(folder).empty();
-}
-
 }  // namespace
 
 Run::Run(World& world, const RunConfig& config, const Resume& resume)
     : world_(world),
       config_(config),
       traits_(traits_of(config.run.method)),
+      folder_(enter_folder(world, config, resume)),
       context_(world, config, open_planned_engine(world, config)),
       policy_(context_),
       rollouts_(context_, policy_),
@@ -104,7 +100,7 @@ Run::Run(World& world, const RunConfig& config, const Resume& resume)
   inputs_ = input_sums(world, config, context_.policy_source, context_.device);
   enter_stage(cycle_of(config_, 0));
   if (traits_.given_population) read_population();  // a checkpoint has the same one
-  begin(resume);
+  begin();
 }
 
 std::string RunState::to_bytes() const {
@@ -221,10 +217,8 @@ void Run::start_afresh() {
   recorder_.attempt(-1, context_.device);
 }
 
-void Run::resume_from(const std::filesystem::path& file) {
-  const CheckpointReader reader(world_.all(), file);
-  const Deck saved = parse_deck(file.string(), reader.config(), {});
-  expect_same_deck(config_, saved.config, file.string());
+void Run::resume_from(const CheckpointReader& reader) {
+  const std::filesystem::path& file = reader.file();
   expect_same_inputs(inputs_, nlohmann::json::parse(reader.blob(inputs_name)).get<InputSums>(),
                      file.string());
   state_ = RunState::from_bytes(reader.blob("/state"));
@@ -276,27 +270,15 @@ void Run::resume_from(const std::filesystem::path& file) {
   log::info("resumed at step " + std::to_string(state_.step) + " from " + file.string());
 }
 
-void Run::begin(const Resume& resume) {
-  const std::filesystem::path folder = config_.run.output;
-  if (world_.all().rank() == 0) {
-    std::filesystem::create_directories(folder);
-    lock_.emplace(folder);
-    if (resume.mode == ResumeMode::none && holds_a_run(folder)) {
-      refused_ =
-          folder.string() +
-          ": holds a run already; add --resume auto to go on with it, or choose another run.output";
-    }
-  }
-  world_.all().broadcast(refused_, 0, "state of the run folder");
-  if (!refused_.empty()) throw InputError(refused_);
-  std::optional<std::filesystem::path> file;
-  if (resume.mode == ResumeMode::file) file = resume.file;
-  if (resume.mode == ResumeMode::automatic) file = newest_good_checkpoint(world_.all(), folder);
-  if (file) {
-    resume_from(*file);
+void Run::begin() {
+  make_folder(folder_, world_, config_);
+  if (folder_.from) {
+    resume_from(*folder_.from);
+    folder_.from.reset();
   } else {
     start_afresh();
   }
+  const std::filesystem::path folder = config_.run.output;
   if (world_.all().rank() == 0) write_text(folder / "config.resolved.cfg", resolved_deck(config_));
 }
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <optional>
 
 #include "fst/base/error.h"
@@ -65,6 +66,8 @@ int run_verb(World& world, const Words& words) {
     log::info(std::string("run.method = ") + name_of(deck.config.run.method) +
               " does not use: " + list);
   log::info(version_line() + ", " + world.layout());
+  // Until the models are there, a rank may be busy for longer than in a step.
+  world.set_deadline(std::max(world.all().deadline(), deck.config.run.deadline));
   Run run(world, deck.config, resume);
   const RunOutcome outcome = run.execute();
   if (!traffic.empty()) write_traffic(world, traffic);

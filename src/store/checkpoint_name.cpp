@@ -60,7 +60,8 @@ std::vector<CheckpointId> list_checkpoints(const fs::path& folder) {
   return found;
 }
 
-std::optional<fs::path> newest_good_checkpoint(const Communicator& comm, const fs::path& folder) {
+std::optional<CheckpointReader> newest_good_checkpoint(const Communicator& comm,
+                                                       const fs::path& folder) {
   std::string names;  // rank 0 looks; the others take its word
   together(comm, "list of checkpoints", [&] {
     if (comm.rank() != 0 || !fs::exists(folder)) return;
@@ -72,8 +73,7 @@ std::optional<fs::path> newest_good_checkpoint(const Communicator& comm, const f
     end = names.find('\n', begin);
     const fs::path file = folder / names.substr(begin, end - begin);
     try {
-      const CheckpointReader reader(comm, file);
-      return file;
+      return CheckpointReader(comm, file);
     } catch (const Error& error) {
       if (comm.rank() == 0) {
         log::warn(std::string(error.what()) + "; trying the checkpoint before");

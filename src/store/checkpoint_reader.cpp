@@ -39,6 +39,7 @@ CheckpointReader::CheckpointReader(const Communicator& comm, std::filesystem::pa
   });
 }
 CheckpointReader::CheckpointReader(CheckpointReader&&) noexcept = default;
+CheckpointReader& CheckpointReader::operator=(CheckpointReader&&) noexcept = default;
 CheckpointReader::~CheckpointReader() = default;
 
 const std::filesystem::path& CheckpointReader::file() const {

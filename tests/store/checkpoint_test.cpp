@@ -164,13 +164,14 @@ TEST(Checkpoint, NewestGoodOneIsFoundBehindBadOnes) {
   write_checkpoint(folder.path() / "checkpoint-6.h5");
   write_checkpoint(folder.path() / "checkpoint-6.r2.h5");
   test::overwrite(folder.path() / "checkpoint-9.h5.tmp", "half");
-  EXPECT_EQ(newest_good_checkpoint(self, folder.path()), folder.path() / "checkpoint-6.r2.h5");
+  EXPECT_EQ(newest_good_checkpoint(self, folder.path())->file(),
+            folder.path() / "checkpoint-6.r2.h5");
   EXPECT_FALSE(std::filesystem::exists(folder.path() / "checkpoint-9.h5.tmp"));
   std::filesystem::resize_file(folder.path() / "checkpoint-6.r2.h5", 3000);
   test::overwrite(folder.path() / "checkpoint-7.h5", "");
-  EXPECT_EQ(newest_good_checkpoint(self, folder.path()), folder.path() / "checkpoint-6.h5");
+  EXPECT_EQ(newest_good_checkpoint(self, folder.path())->file(), folder.path() / "checkpoint-6.h5");
   std::filesystem::resize_file(folder.path() / "checkpoint-6.h5", 700);
-  EXPECT_EQ(newest_good_checkpoint(self, folder.path()), folder.path() / "checkpoint-3.h5");
+  EXPECT_EQ(newest_good_checkpoint(self, folder.path())->file(), folder.path() / "checkpoint-3.h5");
   std::filesystem::resize_file(folder.path() / "checkpoint-3.h5", 0);
   EXPECT_FALSE(newest_good_checkpoint(self, folder.path()));
 }

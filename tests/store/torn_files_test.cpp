@@ -67,7 +67,8 @@ TEST(TornCheckpoint, IsReportedAndThePreviousOneTaken) {
       EXPECT_EQ(digest(newest), good_digest);
       continue;
     }
-    ASSERT_EQ(taken, previous) << damage.what;
+    ASSERT_TRUE(taken) << damage.what;
+    ASSERT_EQ(taken->file(), previous) << damage.what;
     EXPECT_NE(report.find(newest.string()), std::string::npos) << damage.what << ": " << report;
     EXPECT_NE(report.find("trying the checkpoint before"), std::string::npos) << report;
   }

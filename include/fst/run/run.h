@@ -14,9 +14,9 @@
 #include "fst/run/continuation.h"
 #include "fst/run/recorder.h"
 #include "fst/run/roles.h"
+#include "fst/run/run_folder.h"
 #include "fst/run/schedule.h"
 #include "fst/run/signals.h"
-#include "fst/store/run_lock.h"
 
 namespace fst {
 
@@ -39,13 +39,6 @@ struct RunState {
 };
 
 enum class RunOutcome : std::uint8_t { finished, stopped_early };
-
-/// How a run begins: afresh, or from the newest good checkpoint, or from one that is named.
-enum class ResumeMode : std::uint8_t { none, automatic, file };
-struct Resume {
-  ResumeMode mode = ResumeMode::none;
-  std::string file;
-};
 
 /// Fast-slow training. Every rank holds one and calls the same methods in the same order.
 class Run {
@@ -83,9 +76,9 @@ class Run {
   std::uint64_t run_seed() const { return static_cast<std::uint64_t>(config_.run.seed); }
 
   // checkpointing.cpp
-  void begin(const Resume& resume);
+  void begin();
   void start_afresh();
-  void resume_from(const std::filesystem::path& file);
+  void resume_from(const CheckpointReader& reader);
   std::vector<std::int64_t> model_identities();
   std::map<std::string, std::string> texts_to_save(const Evolution* evolution);
   void save(const Evolution* evolution);
@@ -95,6 +88,7 @@ class Run {
   MethodTraits traits_;
   StopSignals signals_;  // before the models, which take long to load
   Stopwatch started_;
+  RunFolder folder_;
   RunContext context_;
   InputSums inputs_;  // by which a checkpoint knows its run's files
   Policy policy_;
@@ -111,8 +105,6 @@ class Run {
   std::optional<EvolutionState> interrupted_;  // a fast phase to go on with
   Recorder recorder_;
   std::int64_t saved_step_ = -1;
-  std::optional<RunLock> lock_;  // rank 0
-  std::string refused_;
 };
 
 }  // namespace fst

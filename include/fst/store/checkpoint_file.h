@@ -89,7 +89,7 @@ class CheckpointReader {
   /// over `comm`; throws Error on every member alike.
   CheckpointReader(const Communicator& comm, std::filesystem::path file);
   CheckpointReader(CheckpointReader&&) noexcept;
-  CheckpointReader& operator=(CheckpointReader&&) = delete;
+  CheckpointReader& operator=(CheckpointReader&&) noexcept;
   CheckpointReader(const CheckpointReader&) = delete;
   CheckpointReader& operator=(const CheckpointReader&) = delete;
   ~CheckpointReader();
@@ -117,8 +117,8 @@ class CheckpointReader {
 /// The newest checkpoint of `folder` that passes CheckpointReader's checks; each bad one is
 /// reported as a warning and passed over. Leftover temporary files are removed. Collective over
 /// `comm`, same result on every member; nothing if there is none.
-std::optional<std::filesystem::path> newest_good_checkpoint(const Communicator& comm,
-                                                            const std::filesystem::path& folder);
+std::optional<CheckpointReader> newest_good_checkpoint(const Communicator& comm,
+                                                       const std::filesystem::path& folder);
 
 /// Renames the checkpoints of `folder` that are newer than `taken` to <name>.aside, with a warning
 /// for each: a run that goes on from `taken` must not meet them again. For rank 0 alone.

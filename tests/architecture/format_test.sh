@@ -3,6 +3,7 @@
 # other versions format differently.
 set -euo pipefail
 cd "$1"
+# Neither may be here, which is no failure: set -e would end the script before it says so.
 tool=$(command -v clang-format-14 || command -v clang-format || true)
 if [[ -z $tool ]] || ! "$tool" --version | grep -q 'version 14\.'; then
   echo "skipped: clang-format 14 is not here"

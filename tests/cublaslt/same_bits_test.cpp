@@ -1,6 +1,7 @@
 #include "products.h"
 
-/// On a GPU with its own cuBLASLt, and on the emulator with library.cpp.
+/// On a GPU with its own cuBLASLt, and on the emulator with library.cpp (emulated.cublaslt, which
+/// skips nothing): a GPU's machine need not have the library.
 namespace fst::kernels::test {
 namespace {
 

@@ -33,7 +33,7 @@ constexpr int pieces[8][8] = {
 };
 
 TEST(HopperWords, LoadBoxesSwizzledAndWithZerosOutside) {
-  if (!on_hopper()) GTEST_SKIP() << "needs sm_90a";
+  if (!on_hopper()) GTEST_SKIP() << "needs sm_90a, as emulated.schedule.* have";
   constexpr int rows = 21, columns = 120, stride = 136;
   std::vector<std::uint16_t> matrix(std::size_t{rows} * stride);
   for (std::size_t i = 0; i < matrix.size(); ++i) matrix[i] = static_cast<std::uint16_t>(i + 1);
@@ -55,7 +55,7 @@ TEST(HopperWords, LoadBoxesSwizzledAndWithZerosOutside) {
 /// One step of the ring, fewer than its stages, and enough to go twice round it; edges of every
 /// kind.
 TEST(HopperWords, MakeAProductTheChainOfItsSteps) {
-  if (!on_hopper()) GTEST_SKIP() << "needs sm_90a";
+  if (!on_hopper()) GTEST_SKIP() << "needs sm_90a, as emulated.schedule.* have";
   Noise noise(31);
   constexpr int rows = 70, columns = 67;
   for (const int depth : {8, 64, 104, 456}) {
@@ -83,7 +83,7 @@ TEST(HopperWords, MakeAProductTheChainOfItsSteps) {
 
 /// Each width, and each way in which the operands can lie.
 TEST(HopperWords, MultiplyOperandsHoweverTheyLie) {
-  if (!on_hopper()) GTEST_SKIP() << "needs sm_90a";
+  if (!on_hopper()) GTEST_SKIP() << "needs sm_90a, as emulated.schedule.* have";
   Noise noise(32);
   constexpr int rows = 64, depth = 64;
   for (const GroupProduct& product : group_products()) {

@@ -95,7 +95,7 @@ void expect_group_tiles(Bf16Product p, const DeviceArray<Bf16>& a, const DeviceA
 }
 
 TEST(CudaMatmulBf16Plans, OfWarpGroupsHaveTheSameBits) {
-  if (architecture(device()) != 90) GTEST_SKIP() << "needs sm_90a";
+  if (architecture(device()) != 90) GTEST_SKIP() << "needs sm_90a, as emulated.schedule.* have";
   std::vector<Product> products(std::begin(for_groups), std::end(for_groups));
   if (fst::test::large()) products.insert(products.end(), std::begin(layers), std::end(layers));
   for (const Product& of : products) {
@@ -111,7 +111,7 @@ TEST(CudaMatmulBf16Plans, OfWarpGroupsHaveTheSameBits) {
 
 /// Rows that no access of 16 bytes fits, and columns that end within eight.
 TEST(CudaMatmulBf16Plans, OfWarpGroupsWriteRowsOfAnyAlignment) {
-  if (architecture(device()) != 90) GTEST_SKIP() << "needs sm_90a";
+  if (architecture(device()) != 90) GTEST_SKIP() << "needs sm_90a, as emulated.schedule.* have";
   const Product of{70, 77, 64, Lies::inner, 1, 1, {}};
   const DeviceArray<Bf16> a(bf16_test::random_halves(of.rows * of.inner, 1)),
       b(bf16_test::random_halves(of.columns * of.inner, 2));
@@ -185,7 +185,7 @@ void expect_group_gradients(int outputs, int across, const std::vector<int>& sta
 /// Sequences that end within a block, with it and with a step; an empty one; rows in front of the
 /// first and behind the last, which are nobody's.
 TEST(CudaMatmulBf16Plans, OfGradientsByWarpGroupsHaveTheSameBits) {
-  if (architecture(device()) != 90) GTEST_SKIP() << "needs sm_90a";
+  if (architecture(device()) != 90) GTEST_SKIP() << "needs sm_90a, as emulated.schedule.* have";
   expect_group_gradients(136, 264, {3, 40, 104, 104, 105, 137, 215}, 10);
   if (!fst::test::large()) return;
   expect_group_gradients(4096, 1024, {0, 1000, 2000, 2017, 3001}, 0);

@@ -31,6 +31,7 @@ void expect_agreement(const Results& theirs, const Results& ours) {
 
 class CudnnAttention : public testing::Test {
  protected:
+  // A GPU's machine need not have cuDNN; emulated.cudnn, which skips nothing, has a stand-in.
   void SetUp() override {
     if (!cudnn_usable()) GTEST_SKIP() << "cuDNN: " << cudnn_support();
   }

@@ -10,6 +10,22 @@ std::vector<float> part(const std::vector<float>& x, Range range) {
   return {x.begin() + range.begin, x.begin() + range.end};
 }
 
+/// Three steps of both with the same gradients, of which the optimizer gets its shard; looks after
+/// each.
+template <class Look>
+void step_both(Optimizer& optimizer, test::PlainAdamW& plain, Range shard, Look look) {
+  const Device device = Device::cpu();
+  for (std::uint32_t t = 1; t <= 3; ++t) {
+    const auto size = static_cast<std::int64_t>(plain.p.size());
+    const auto gradient = test::some_gradient(size, t);
+    plain.step(gradient, 0.01 * t);
+    auto mine = part(gradient, shard);
+    const Tensor tensor(device, DType::f32, mine.data(), {shard.size()});
+    EXPECT_EQ(optimizer.step(tensor, 0.01 * t), plain.norm);
+    look();
+  }
+}
+
 TEST(Optimizer, ShardsOfTheLearnersTogetherArePlainAdamW) {
   const Device device = Device::cpu();
   const Communicator& learners = test::world().all();
@@ -18,14 +34,8 @@ TEST(Optimizer, ShardsOfTheLearnersTogetherArePlainAdamW) {
   test::PlainAdamW plain(parameters, options);
   const Range shard = part_of(parameters.size(), learners.size(), learners.rank());
   Optimizer optimizer(parameters, shard, LearnerGrid(learners), options);
-  for (std::uint32_t t = 1; t <= 3; ++t) {
-    const auto gradient = test::some_gradient(parameters.size(), t);
-    plain.step(gradient, 0.01 * t);
-    auto mine = part(gradient, shard);
-    const Tensor tensor(device, DType::f32, mine.data(), {shard.size()});
-    EXPECT_EQ(optimizer.step(tensor, 0.01 * t), plain.norm);
-    EXPECT_EQ(test::differing(test::values_of(parameters.flat()), plain.p), 0);
-  }
+  step_both(optimizer, plain, shard,
+            [&] { EXPECT_EQ(test::differing(test::values_of(parameters.flat()), plain.p), 0); });
   EXPECT_EQ(test::differing(test::values_of(optimizer.m()), part(plain.m, shard)), 0);
   EXPECT_EQ(test::differing(test::values_of(optimizer.v()), part(plain.v, shard)), 0);
 }
@@ -39,17 +49,12 @@ TEST(Optimizer, InBf16MovesMastersOfItsShardAndEveryRankHasThemRounded) {
   const Range shard = GradientTree::shard_of(config.parameter_count(), learners);
   Parameters parameters = testing::random_parameters(config, device, 3, {DType::bf16, shard});
   Optimizer optimizer(parameters, shard, LearnerGrid(learners), options);
-  for (std::uint32_t t = 1; t <= 3; ++t) {
-    const auto gradient = test::some_gradient(parameters.size(), t);
-    plain.step(gradient, 0.01 * t);
-    auto mine = part(gradient, shard);
-    const Tensor tensor(device, DType::f32, mine.data(), {shard.size()});
-    EXPECT_EQ(optimizer.step(tensor, 0.01 * t), plain.norm);
+  step_both(optimizer, plain, shard, [&] {
     EXPECT_EQ(test::differing(test::values_of(parameters.masters(shard)), part(plain.p, shard)), 0);
     std::vector<float> rounded = plain.p;
     for (float& x : rounded) x = kernels::widened(kernels::narrowed(x));
     EXPECT_EQ(test::differing(test::values_of(parameters.flat()), rounded), 0);
-  }
+  });
 }
 
 TEST(Optimizer, RefusesParametersWithoutMastersOfItsShard) {

@@ -20,7 +20,7 @@ class NcclOnOneGpu : public ::testing::Test {
  protected:
   void SetUp() override {
     if (!library_.problem.empty()) GTEST_SKIP() << library_.problem;
-    std::printf("NCCL %s\n", library_.version_text().c_str());
+    const auto free_before = kernels::free_memory(*cuda_);
     nccl::UniqueId id{};
     ASSERT_EQ(library_.api.get_unique_id(&id), nccl::success);
     nccl::Config config;
@@ -28,6 +28,10 @@ class NcclOnOneGpu : public ::testing::Test {
     const nccl::Result result = library_.api.comm_init_rank_config(&comm_, 1, id, 0, &config);
     ASSERT_TRUE(result == nccl::success || result == nccl::in_progress) << text(result);
     wait_for_nccl();
+    std::printf("NCCL %s; of the device's memory CUDA and others have %zu MiB, NCCL alone %zu\n",
+                library_.version_text().c_str(),
+                (static_cast<std::size_t>(kernels::cuda_memory(0)) - free_before) >> 20,
+                (free_before - kernels::free_memory(*cuda_)) >> 20);
     values_.resize(count);
     std::iota(values_.begin(), values_.end(), 0.5f);
     for (float*& memory : memory_) {
@@ -98,10 +102,21 @@ class NcclOnOneGpu : public ::testing::Test {
   std::vector<float> values_;
 };
 
-TEST_F(NcclOnOneGpu, GathersAndEnds) {
+TEST_F(NcclOnOneGpu, GathersBroadcastsAndEnds) {
   EXPECT_EQ(moved([&] {
               return library_.api.all_gather(memory_[0], memory_[1], count, nccl::f32, comm_,
                                              stream_);
+            }),
+            values_);
+  kernels::zero(*cuda_, memory_[1], count * sizeof(float));
+  EXPECT_EQ(moved([&] {
+              return library_.api.broadcast(memory_[0], memory_[1], count, nccl::f32, 0, comm_,
+                                            stream_);
+            }),
+            values_);
+  EXPECT_EQ(moved([&] {
+              return library_.api.broadcast(memory_[1], memory_[1], count, nccl::f32, 0, comm_,
+                                            stream_);
             }),
             values_);
   EXPECT_EQ(library_.api.comm_destroy(comm_), nccl::success);

@@ -1,4 +1,4 @@
-#include "kernels/cuda/attention_work.h"
+#include "kernels/cuda/attention_passes.h"
 
 /// Two passes over tiles of 64 rows x 64 keys, each of which computes the probabilities anew: one
 /// whose blocks own 64 keys and walk the rows of their group's heads, one whose blocks own 64 rows
@@ -314,32 +314,15 @@ rows_kernel(Arguments a) {
   }
 }
 
-/// delta[row, head] = dout . out; a half-warp for each.
+/// delta[row, head] = dout . out.
 KERNEL(threads, 4)
 delta_kernel(float* delta, ConstRows<float> dout, ConstRows<float> out, PagedBatch batch) {
-  const std::int64_t total = batch.cu_seqlens[batch.sequences] * batch.heads;
-  const std::int64_t warps = static_cast<std::int64_t>(gridDim.x) * (threads / 32);
-  const std::int64_t warp =
-      static_cast<std::int64_t>(blockIdx.x) * (threads / 32) + threadIdx.x / 32;
-  for (std::int64_t first = warp * 2; first < total; first += warps * 2) {
-    const std::int64_t i = first + half_warp_of() % 2, row = i / batch.heads;
-    const std::int64_t column = i % batch.heads * batch.dim;
-    const float d = dot(dout.data + row * dout.stride + column,
-                        out.data + row * out.stride + column, i < total ? batch.dim : 0);
-    if (lane_of() == 0 && i < total) delta[i] = d;
-  }
+  each_delta(dout, out, batch, [delta](std::int64_t i, float d) { delta[i] = d; });
 }
 
 template <int D>
 void run(const Cuda& cuda, const Arguments& a) {
-  const PagedBatch& batch = a.batch;
-  const std::int64_t tiles = parts_of(batch.max_blocks * attention_block, side);
-  allow_shared(keys_kernel<D>, sizeof(Shared<D>));
-  launch(keys_kernel<D>, attention_grid(batch.sequences * batch.kv_heads, tiles), dim3(threads),
-         sizeof(Shared<D>), cuda.stream, a);
-  allow_shared(rows_kernel<D>, sizeof(Shared<D>));
-  launch(rows_kernel<D>, attention_grid(batch.sequences * batch.heads, tiles), dim3(threads),
-         sizeof(Shared<D>), cuda.stream, a);
+  launch_passes(cuda, keys_kernel<D>, rows_kernel<D>, a, side, sizeof(Shared<D>));
 }
 
 }  // namespace
@@ -350,13 +333,10 @@ void attention_backward(const Cuda& cuda, const AttentionGradients<float>& gradi
                         float scale) {
   check_head(batch);
   if (batch.sequences <= 0 || batch.max_blocks <= 0) return;
-  // Every row is a key of its sequence, so this many at most.
-  const std::int64_t most = batch.sequences * batch.max_blocks * attention_block * batch.heads;
-  auto* const delta =
-      static_cast<float*>(scratch(cuda, static_cast<std::size_t>(most) * sizeof(float)));
-  const std::int64_t blocks = std::min<std::int64_t>(8 * 132, parts_of(most, threads / lanes));
-  launch(delta_kernel, dim3(static_cast<unsigned>(blocks)), dim3(threads), 0, cuda.stream, delta,
-         gradients.dout, gradients.out, batch);
+  const std::size_t bytes = static_cast<std::size_t>(most_pairs(batch)) * sizeof(float);
+  auto* const delta = static_cast<float*>(scratch(cuda, bytes));
+  launch(delta_kernel, delta_grid(batch), dim3(threads), 0, cuda.stream, delta, gradients.dout,
+         gradients.out, batch);
   const Arguments a{gradients, q, cache, batch, scale, delta};
   batch.dim <= 64 ? run<64>(cuda, a) : run<128>(cuda, a);
 }

@@ -207,33 +207,18 @@ rows_kernel(PARAMETER Arguments a) {
   }
 }
 
-/// states[row, head]: see Arguments; a half-warp for each.
+/// states[row, head]: see Arguments.
 KERNEL(threads, 4)
 states_kernel(float4* states, const float* lse, ConstRows<Bf16> dout, ConstRows<Bf16> out,
               PARAMETER PagedBatch batch) {
-  const std::int64_t total = batch.cu_seqlens[batch.sequences] * batch.heads;
-  const std::int64_t warps = static_cast<std::int64_t>(gridDim.x) * (threads / 32);
-  const std::int64_t warp =
-      static_cast<std::int64_t>(blockIdx.x) * (threads / 32) + threadIdx.x / 32;
-  for (std::int64_t first = warp * 2; first < total; first += warps * 2) {
-    const std::int64_t i = first + half_warp_of() % 2, row = i / batch.heads;
-    const std::int64_t column = i % batch.heads * batch.dim;
-    const float d = dot(dout.data + row * dout.stride + column,
-                        out.data + row * out.stride + column, i < total ? batch.dim : 0);
-    if (lane_of() == 0 && i < total) states[i] = {lse[i], d, lse[i] - lse[i], 0.0f};
-  }
+  each_delta(dout, out, batch, [states, lse](std::int64_t i, float d) {
+    states[i] = {lse[i], d, lse[i] - lse[i], 0.0f};
+  });
 }
 
 template <int D>
 void run(const Cuda& cuda, const Arguments& a) {
-  const PagedBatch& batch = a.batch;
-  const std::int64_t tiles = parts_of(batch.max_blocks * attention_block, owned);
-  allow_shared(keys_kernel<D>, sizeof(Shared<D>));
-  launch(keys_kernel<D>, attention_grid(batch.sequences * batch.kv_heads, tiles), dim3(threads),
-         sizeof(Shared<D>), cuda.stream, a);
-  allow_shared(rows_kernel<D>, sizeof(Shared<D>));
-  launch(rows_kernel<D>, attention_grid(batch.sequences * batch.heads, tiles), dim3(threads),
-         sizeof(Shared<D>), cuda.stream, a);
+  launch_passes(cuda, keys_kernel<D>, rows_kernel<D>, a, owned, sizeof(Shared<D>));
 }
 
 /// Whether each eight elements are together and aligned.
@@ -245,13 +230,10 @@ void differentiate(const Cuda& cuda, const AttentionGradients<Bf16>& gradients, 
                    const Bf16* cache, const PagedBatch& batch, float scale) {
   check_head(batch);
   if (batch.sequences <= 0 || batch.max_blocks <= 0) return;
-  // Every row is a key of its sequence, so this many at most.
-  const std::int64_t most = batch.sequences * batch.max_blocks * attention_block * batch.heads;
-  auto* const states =
-      static_cast<float4*>(scratch(cuda, static_cast<std::size_t>(most) * sizeof(float4)));
-  const std::int64_t blocks = std::min<std::int64_t>(8 * 132, parts_of(most, threads / lanes));
-  launch(states_kernel, dim3(static_cast<unsigned>(blocks)), dim3(threads), 0, cuda.stream, states,
-         gradients.lse, gradients.dout, gradients.out, batch);
+  const std::size_t bytes = static_cast<std::size_t>(most_pairs(batch)) * sizeof(float4);
+  auto* const states = static_cast<float4*>(scratch(cuda, bytes));
+  launch(states_kernel, delta_grid(batch), dim3(threads), 0, cuda.stream, states, gradients.lse,
+         gradients.dout, gradients.out, batch);
   const ConstRows<Bf16> dout = gradients.dout;
   const bool aligned =
       wide(cache, batch.dim) && wide(q.data, q.stride) && wide(dout.data, dout.stride);

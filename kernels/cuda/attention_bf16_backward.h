@@ -1,13 +1,14 @@
 #pragma once
 
 #include "kernels/cuda/attention_bf16_tiles.h"
+#include "kernels/cuda/attention_passes.h"
 #include "kernels/cuda/math.h"
 
 /// What the two passes of the backward pass over Bf16 share: shared memory and the way there, the
 /// ring of what a block walks, and what becomes of 16 rows x 16 keys of scores.
 namespace fst::kernels::gpu::backward {
 
-inline constexpr int threads = 256;
+inline constexpr int threads = attention_threads;
 inline constexpr int owned = threads / 32 * cache_block;  // keys, or rows, of a block
 inline constexpr int walked = 64;                         // rows, or keys, of a step
 inline constexpr int walked_blocks = walked / cache_block;

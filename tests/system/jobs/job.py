@@ -1,4 +1,5 @@
 """Runs the program as a user does: decks, ranks, signals, run folders. FST names the binary."""
+import itertools
 import json
 import os
 import pathlib
@@ -27,6 +28,7 @@ class JobTest(unittest.TestCase):
     def setUp(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="fst_job_"))
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.numbers = itertools.count()
 
     def command(self, output, keys=None, ranks=1, deck=DECK, resume=None, program=FST, traffic=None):
         keys = {**SMALL, **(keys or {}), "run.output": self.folder / output}
@@ -37,8 +39,12 @@ class JobTest(unittest.TestCase):
 
     def start(self, *arguments, environment=None, log="log.txt", file_bytes=None, **options):
         """The job as a process in a group of its own; its output goes to <folder>/<log>. What Open
-        MPI leaves behind when it is killed lies in the folder too."""
-        environment = {**os.environ, "TMPDIR": str(self.folder), **(environment or {})}
+        MPI keeps of a job, and leaves behind when it is killed, lies in a folder of the job's own: it
+        removes the one that jobs share while others, which begin at that moment, need it
+        (open-mpi/ompi#8510)."""
+        session = self.folder / f"mpi-{next(self.numbers)}"
+        environment = {**os.environ, "TMPDIR": str(self.folder), "OMPI_MCA_orte_tmpdir_base": str(session),
+                       **(environment or {})}
         with open(self.folder / log, "a") as stream:
             limit = ["prlimit", f"--fsize={file_bytes}"] if file_bytes else []
             process = subprocess.Popen([*limit, *self.command(*arguments, **options)],

@@ -7,7 +7,8 @@ import unittest
 
 import job
 
-DEADLINE = 5   # run.deadline, s
+# run.deadline, s: short where the deadline ends the job; else a job that ends by it comes too late.
+SHORT, LONG = 5, 100
 PATIENCE = 40  # s that a machine busy with other tests may take for a job of two seconds
 # The phase, who fails in it, and the layout. close: amid writing a checkpoint together.
 PHASES = {"rollout": (0, 3, job.split(1, 1, 1)), "reflection": (1, 3, job.split(1, 1, 1)),
@@ -21,7 +22,8 @@ class Fault(job.JobTest):
         name = f"{phase}_{kind}"
         began = time.monotonic()
         log = name + ".log"
-        process = self.start(name, {**layout, "run.deadline": DEADLINE}, ranks=ranks, log=log,
+        deadline = SHORT if kind in ("sleep", "stop") else LONG
+        process = self.start(name, {**layout, "run.deadline": deadline}, ranks=ranks, log=log,
                              environment={"FST_FAULT": f"{rank} {phase} {kind}"},
                              program=os.environ["FST_WITH_FAULTS"])
         code = process.wait(PATIENCE)
